@@ -1,0 +1,49 @@
+# make demo   sixteen outlines of a lung nodule, from nothing
+# make test   the tests, from nothing
+# Both make or reuse .venv; the other targets are what CI runs.
+
+PYTHON ?= python3
+VENV ?= .venv
+DIST ?= dist
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
+
+.PHONY: demo test lint types boundaries wheel
+
+demo: $(VENV)/.demo
+	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
+	$(BIN)/medseg-infer "$(CT_SMALL)" --samples 16 --out results/ct-small --force
+	@echo
+	@echo "A synthetic nodule:  results/phantom/overlay.png"
+	@echo "A real CT crop:      results/ct-small/overlay.png"
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+boundaries: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+wheel: $(VENV)/.dev
+	rm -f $(DIST)/*.whl
+	$(BIN)/python -m build --wheel --outdir $(DIST)
+	$(BIN)/python tests/check_wheel.py $(DIST)/*.whl
+
+# The stamps remember what is installed, so that a second run starts at once.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[cpu]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[cpu,train,export,dev]"
+	touch $@ $(VENV)/.demo
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,55 @@
+"""ONNX Runtime on the CPU: the reference engine, float32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+
+from medseg_runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    from medseg_runtime.backends import Float32
+    from medseg_runtime.bundle import Bundle, GraphName
+
+PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxRuntimeBackend:
+    """One session per graph; threads as ONNX Runtime chooses them, and nothing global is set."""
+
+    name = "onnxruntime"
+    version: str = ort.__version__
+
+    def __init__(self, bundle: Bundle) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors come back as exceptions; warnings about folded constants do not help a user
+        self._outputs = {name: list(graph.outputs) for name, graph in bundle.manifest.graphs.items()}
+        self._sessions: dict[GraphName, ort.InferenceSession] = {}
+        for name, content in bundle.graphs.items():
+            try:
+                session = ort.InferenceSession(content, options, providers=[PROVIDER])
+            except Exception as error:  # its exceptions share no base class but Exception
+                raise BackendError(
+                    f"ONNX Runtime {self.version} cannot load {name}.onnx: {error}", "Export the bundle again, or update ONNX Runtime."
+                ) from error
+            graph = bundle.manifest.graphs[name]
+            found = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
+            if found != (set(graph.inputs), set(graph.outputs)):
+                raise BackendError(
+                    f"{name}.onnx has inputs and outputs {found}, not those of bundle.json", "Export the bundle again with `medseg-export`."
+                )
+            self._sessions[name] = session
+
+    def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
+        """Run a graph; see `Backend.run`."""
+        try:
+            return tuple(self._sessions[graph].run(self._outputs[graph], feeds))
+        except Exception as error:
+            raise BackendError(
+                f"ONNX Runtime {self.version} failed in {graph}: {error}", "Try fewer samples at once, or export the bundle again."
+            ) from error
+
+    def close(self) -> None:
+        """Drop the sessions."""
+        self._sessions.clear()

@@ -1,0 +1,202 @@
+"""The bundle: a folder with three ONNX graphs and `bundle.json`, which says everything needed to run them.
+
+Written by medseg-export, read here; `ARCHITECTURE.md` shows where it stands between the two. Every file is checked against its
+SHA-256 when it is read, because an engine loads a graph with a flipped bit without a word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from medseg_runtime.errors import BundleError, MedsegError
+from medseg_runtime.imaging import InputRule
+from medseg_runtime.sampler import ProbabilityPath
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "bundle.json"
+SHIPPED = Path(__file__).parent / "bundles" / "lidc-nodule"
+MAX_BATCH = 64
+"""Largest batch that the denoiser and decoder graphs are exported for; more samples go in several calls."""
+
+GraphName = Literal["encoder", "denoiser", "decoder"]
+GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
+Shape = tuple[int | Literal["N"], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """One ONNX file of the bundle."""
+
+    file: str
+    sha256: str
+    opset: int
+    precision: Literal["float32"]
+    """Type of inputs, outputs and arithmetic."""
+    weights: Literal["float32", "float16"]
+    """Type in which weights are stored; float16 is cast to float32 at load."""
+    inputs: dict[str, Shape]
+    """Name -> shape; `N` is the batch, 1 to 64."""
+    outputs: dict[str, Shape]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """What is used where a caller asks for nothing else."""
+
+    sampler: str
+    steps: int
+    antithetic: bool
+    """Sample 2j + 1 starts from the negated noise of sample 2j."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The content of bundle.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    task: str
+    """One sentence: what is segmented in what."""
+    classes: tuple[str, ...]
+    """Foreground classes. One: a sigmoid, K = 1 logit. Several: a softmax over background and them."""
+    input: InputRule
+    latent: tuple[int, int, int]
+    """Channels, rows, columns of the mask latent."""
+    path: ProbabilityPath
+    sampling: Sampling
+    graphs: dict[GraphName, Graph]
+    intended_use: str
+    training: dict[str, Any] = field(default_factory=dict)
+    """Data, split, licence, command, steps, seed."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Figures with the split, date and command they come from."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """Largest differences between the trained network and the exported graphs."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the packages that made the bundle."""
+
+    @property
+    def num_logits(self) -> int:
+        """K: 1 for one class, otherwise background and each class."""
+        return 1 if len(self.classes) == 1 else len(self.classes) + 1
+
+    @property
+    def time_features(self) -> int:
+        """Width of the sinusoids of the network time."""
+        return int(self.graphs["denoiser"].inputs["time_features"][1])
+
+    def to_json(self) -> str:
+        """Return the text of bundle.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read the text of bundle.json.
+
+        Raises:
+            BundleError: not JSON, of another schema version, or with a missing, unknown or unusable field.
+        """
+        remedy = "Export the bundle again with `medseg-export`."
+        try:
+            content = json.loads(text)
+            version = content["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise BundleError(
+                    f"bundle.json has schema version {version!r}; this version of medseglatdiff reads {SCHEMA_VERSION}",
+                    "Install the medseglatdiff that wrote it, or export it again.",
+                )
+            graphs = {name: _graph(content["graphs"][name]) for name in GRAPHS}
+            manifest = cls(
+                **content
+                | {
+                    "classes": tuple(content["classes"]),
+                    "input": InputRule(**content["input"]),
+                    "latent": tuple(content["latent"]),
+                    "path": ProbabilityPath(**content["path"]),
+                    "sampling": Sampling(**content["sampling"]),
+                    "graphs": graphs,
+                }
+            )
+        except BundleError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, MedsegError) as error:
+            raise BundleError(f"bundle.json cannot be used: {type(error).__name__}: {error}", remedy) from error
+        manifest._check(remedy)
+        return manifest
+
+    def _check(self, remedy: str) -> None:
+        """Hold the graphs' shapes against what the rest of the manifest says."""
+        latent: Shape = ("N", *self.latent)
+        expected = {
+            ("encoder", "image"): (1, self.input.channels, self.input.height, self.input.width),
+            ("denoiser", "latent"): latent,
+            ("denoiser", "extra"): latent,
+            ("denoiser", "row"): (5,),
+            ("denoiser", "next_latent"): latent,
+            ("denoiser", "denoised"): latent,
+            ("decoder", "latent"): latent,
+            ("decoder", "logits"): ("N", self.num_logits, self.input.height, self.input.width),
+        }
+        for (name, tensor), shape in expected.items():
+            graph = self.graphs[name]  # type: ignore[index]  # the keys above are graph names
+            found = (graph.inputs | graph.outputs).get(tensor)
+            if found != shape:
+                raise BundleError(f"bundle.json: {name} has {tensor} {found}, expected {shape}", remedy)
+
+
+def _graph(content: dict[str, Any]) -> Graph:
+    shapes = {key: {name: tuple(shape) for name, shape in content[key].items()} for key in ("inputs", "outputs")}
+    return Graph(**content | shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle on disk, its manifest read and its graphs in memory, checked."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+    """Of bundle.json, and so of everything: it holds the hash of each graph."""
+    graphs: dict[GraphName, bytes]
+
+    @classmethod
+    def load(cls, folder: Path | str | None = None) -> Bundle:
+        """Read and check a bundle; without a folder, the lung-nodule model that ships with the package.
+
+        Raises:
+            BundleError: a file is missing, is not what bundle.json says, or lies outside the folder.
+        """
+        folder = SHIPPED if folder is None else Path(folder)
+        text = _read(folder / MANIFEST_NAME, "Give the folder that `medseg-export --out` wrote.")
+        try:
+            manifest = Manifest.from_json(text.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise BundleError("bundle.json is not text", "Export the bundle again with `medseg-export`.") from error
+        return cls(
+            folder=folder,
+            manifest=manifest,
+            sha256=hashlib.sha256(text).hexdigest(),
+            graphs={name: _read_graph(folder, graph) for name, graph in manifest.graphs.items()},
+        )
+
+
+def _read(path: Path, remedy: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path.name} of the bundle cannot be read: {error.strerror}", remedy) from error
+
+
+def _read_graph(folder: Path, graph: Graph) -> bytes:
+    remedy = "Copy the bundle again, or export it again with `medseg-export`."
+    if Path(graph.file).name != graph.file:
+        raise BundleError(f"bundle.json names a graph outside its folder: {graph.file!r}", remedy)
+    content = _read(folder / graph.file, remedy)
+    if hashlib.sha256(content).hexdigest() != graph.sha256:
+        raise BundleError(f"{graph.file} is not the file that bundle.json describes (SHA-256 differs)", remedy)
+    return content

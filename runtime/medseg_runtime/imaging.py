@@ -1,0 +1,185 @@
+"""How an image is brought to the network's grid, and how masks are brought back.
+
+Two rules, named in bundle.json; the trainer uses these very functions:
+
+    resize   the region (default: the whole image) is resampled to the field; masks are resampled back
+    native   pixels are kept: a `context` x `context` window around the region's centre (default: the image's centre) fixes the
+             intensity scale, and the field in its middle goes through the network; masks are put back where it lay
+
+Intensities become [0, 1]: `minmax` scales by the extremes of what is looked at (the context, or the region), `unit` divides
+by the largest value of the stored integer type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from medseg_runtime.errors import ImageError, ParameterError
+
+Float32 = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.int32 | np.float32 | np.float64]
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """A rectangle in image pixels; it may reach over the image's edge."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, x: float, y: float, width: int, height: int) -> Box:
+        """Return the box of that size whose middle is nearest to the point (x, y); (0, 0) is the first pixel's corner."""
+        return cls(x=round(x - width / 2), y=round(y - height / 2), width=width, height=height)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle, (x, y) in pixels from the image's corner."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+    def clipped(self, height: int, width: int) -> Box:
+        """Return the part inside an image of (height, width)."""
+        x, y = max(self.x, 0), max(self.y, 0)
+        right, bottom = min(self.x + self.width, width), min(self.y + self.height, height)
+        return Box(x=x, y=y, width=max(right - x, 0), height=max(bottom - y, 0))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputRule:
+    """How an image of any size becomes the network's input."""
+
+    channels: Literal[1, 3]
+    height: int
+    """Rows of the field that the network sees."""
+    width: int
+    geometry: Literal["resize", "native"]
+    intensity: Literal["minmax", "unit"]
+    context: int = 0
+    """Side of the window that fixes the intensity scale, in pixels; `native` only."""
+
+    def __post_init__(self) -> None:
+        if self.geometry == "native" and self.context < max(self.height, self.width):
+            raise ParameterError(
+                f"a context of {self.context} px is smaller than the {self.width}x{self.height} field",
+                "Make the context at least as large as the field.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Where in an image the field lies: what is needed to bring masks back."""
+
+    image_height: int
+    image_width: int
+    field: Box
+
+
+def as_image(pixels: Pixels) -> Pixels:
+    """Check an array and return it: (H, W), or (H, W, 3) RGB; integers or finite floats; at least 2x2.
+
+    Raises:
+        ImageError: another shape or type, NaN or infinite values.
+    """
+    array = np.asarray(pixels)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    if array.dtype.kind not in "uif":
+        raise ImageError(f"an array of type {array.dtype} is not an image", "Pass integers or floats.")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ImageError(f"an array of shape {array.shape} is not an image", "Pass (H, W) grey or (H, W, 3) RGB pixels.")
+    if min(array.shape[:2]) < 2:
+        raise ImageError(f"an image of {array.shape[1]}x{array.shape[0]} px is too small", "Pass at least 2x2 pixels.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ImageError("the image holds NaN or infinite values", "Replace them, for example with the lowest value.")
+    return array
+
+
+def _with_channels(pixels: Pixels, channels: int) -> npt.NDArray[np.float64]:
+    """(H, W) or (H, W, 3) => (H, W, channels): colours become luma, grey is repeated."""
+    values = pixels.astype(np.float64)
+    if values.ndim == 3 and channels == 1:
+        return (values @ np.array(LUMA))[:, :, None]
+    if values.ndim == 2:
+        return np.repeat(values[:, :, None], channels, axis=2)
+    return values
+
+
+def resample(image: Float32, height: int, width: int) -> Float32:
+    """Resample (H, W) float32 to (height, width): bilinear, with antialiasing where it shrinks."""
+    if image.shape == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.float32)
+
+
+def _cut(values: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
+    """Cut a box out of (H, W, C); what lies beyond the image repeats its edge."""
+    rows = np.clip(np.arange(box.y, box.y + box.height), 0, values.shape[0] - 1)
+    columns = np.clip(np.arange(box.x, box.x + box.width), 0, values.shape[1] - 1)
+    return values[rows[:, None], columns[None, :]]
+
+
+def _scaled(values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64], rule: InputRule, dtype: np.dtype) -> Float32:
+    """Bring intensities to [0, 1]; a constant reference becomes 0."""
+    if rule.intensity == "unit":
+        low, high = (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (0.0, 1.0)
+    else:
+        low, high = float(reference.min()), float(reference.max())
+    span = high - low
+    if not span > 0:
+        return np.zeros(values.shape, np.float32)
+    return np.clip((values - low) / span, 0.0, 1.0).astype(np.float32)
+
+
+def place(pixels: Pixels, rule: InputRule, region: Box | None) -> Placement:
+    """Return where the field lies in the image.
+
+    Raises:
+        ParameterError: the region is empty or reaches over the image's edge.
+    """
+    height, width = pixels.shape[:2]
+    whole = Box(x=0, y=0, width=width, height=height)
+    if region is not None and (region.clipped(height, width) != region or min(region.width, region.height) < 1):
+        raise ParameterError(
+            f"the region {region.x},{region.y},{region.width},{region.height} is not inside the {width}x{height} image",
+            "Give X,Y,W,H in pixels, with X + W and Y + H at most the image's width and height.",
+        )
+    seen = region or whole
+    field = Box.around(*seen.centre, rule.width, rule.height) if rule.geometry == "native" else seen
+    return Placement(image_height=height, image_width=width, field=field)
+
+
+def to_network(pixels: Pixels, rule: InputRule, placement: Placement) -> Float32:
+    """Image => network input: (H, W) or (H, W, 3) => (1, channels, height, width) float32 in [0, 1]."""
+    values = _with_channels(pixels, rule.channels)
+    field = _cut(values, placement.field)
+    if rule.geometry == "native":
+        context = Box.around(*placement.field.centre, rule.context, rule.context)
+        inside = context.clipped(placement.image_height, placement.image_width)
+        reference = _cut(values, inside)
+    else:
+        reference = field
+    scaled = _scaled(field, reference, rule, pixels.dtype)
+    channels = [resample(np.ascontiguousarray(scaled[:, :, c]), rule.height, rule.width) for c in range(rule.channels)]
+    return np.stack(channels)[None]
+
+
+def to_image(maps: Float32, placement: Placement, *, outside: float) -> Float32:
+    """Network grid => image grid: (N, h, w) => (N, H, W); pixels that the network did not see hold `outside`."""
+    field = placement.field
+    resampled = np.stack([resample(m, field.height, field.width) for m in maps])
+    inside = field.clipped(placement.image_height, placement.image_width)
+    result = np.full((len(maps), placement.image_height, placement.image_width), outside, np.float32)
+    top, left = inside.y - field.y, inside.x - field.x
+    result[:, inside.y : inside.y + inside.height, inside.x : inside.x + inside.width] = resampled[
+        :, top : top + inside.height, left : left + inside.width
+    ]
+    return result

@@ -1,0 +1,281 @@
+"""The front door: an image in, N plausible masks and their agreement out.
+
+    image => field in [0, 1] => condition -+
+                                           +-> S denoiser calls on all N samples => latents => logits => masks => agreement
+    (seed, k) => noise of sample k --------+
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg_runtime import uncertainty
+from medseg_runtime.backends import Backend, open_backend
+from medseg_runtime.bundle import MAX_BATCH, Bundle, Manifest
+from medseg_runtime.errors import BackendError, ParameterError
+from medseg_runtime.imaging import Box, Pixels, Placement, as_image, place, to_image, to_network
+from medseg_runtime.sampler import SampleNoise, SamplerTable, sampler_table, time_features
+
+Bool = npt.NDArray[np.bool_]
+Float32 = npt.NDArray[np.float32]
+
+MAX_MASK_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segmentation:
+    """N plausible masks of one image, in its own pixel grid (H, W), and what they say together.
+
+    With several classes every map has an axis for them before (H, W).
+    """
+
+    masks: Bool
+    """(N, H, W) one plausible mask per sample."""
+    confidence: Float32
+    """(H, W) fraction of samples that contain the pixel, in [0, 1]."""
+    consensus: Bool
+    """(H, W) where more than half of the samples agree."""
+    entropy: Float32
+    """(H, W) binary entropy of the confidence in bits, in [0, 1]."""
+    mean_probability: Float32
+    """(H, W) mean over the samples of the decoder's probability, before the threshold."""
+    areas: npt.NDArray[np.int64]
+    """(N,) pixels in each mask."""
+    mean_pairwise_iou: npt.NDArray[np.float64]
+    """() mean IoU of sample pairs i != j; 1 when all agree, NaN for a single sample."""
+    classes: tuple[str, ...]
+    placement: Placement
+    """Where in the image the network looked."""
+    sampler: str
+    steps: int
+    seed: int
+    threshold: float
+    warnings: tuple[str, ...] = ()
+    """What a reader of the masks should know, one sentence each."""
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    """Wall time per stage: preprocess, encode, denoise, decode, aggregate."""
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Sums wall time per stage."""
+
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + 1e3 * (time.perf_counter() - start)
+
+
+class Segmenter:
+    """A bundle on a backend, ready to be called; it holds no state between calls.
+
+    >>> segmenter = Segmenter.load()                                 # doctest: +SKIP
+    >>> segmenter(pixels, samples=16, seed=0).confidence             # doctest: +SKIP
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend, *, max_batch: int = MAX_BATCH, bundle_sha256: str = "") -> None:
+        """Put a manifest and a backend together.
+
+        max_batch: samples per network call, 1 to 64; more samples than that go in several calls, with the same masks.
+        """
+        if not 1 <= max_batch <= MAX_BATCH:
+            raise ParameterError(f"max_batch {max_batch} is out of range", f"Use 1 to {MAX_BATCH}.")
+        self.manifest = manifest
+        self.backend = backend
+        self.max_batch = max_batch
+        self.bundle_sha256 = bundle_sha256
+
+    @classmethod
+    def load(cls, bundle: str | PathLike[str] | None = None, *, backend: str = "auto", max_batch: int = MAX_BATCH) -> Segmenter:
+        """Load a bundle; without one, the lung-nodule model that ships with the package.
+
+        backend: `auto`, or a name in `medseg_runtime.backends.BACKENDS`.
+
+        Raises:
+            BundleError: the bundle is missing, damaged, or of another schema.
+            BackendError: the engine is not installed, or refuses the graphs.
+        """
+        loaded = Bundle.load(None if bundle is None else fspath(bundle))
+        return cls(loaded.manifest, open_backend(backend, loaded), max_batch=max_batch, bundle_sha256=loaded.sha256)
+
+    def __call__(
+        self,
+        image: Pixels | str | PathLike[str],
+        samples: int = 16,
+        steps: int | None = None,
+        seed: int = 0,
+        *,
+        sampler: str | None = None,
+        threshold: float = 0.5,
+        region: Box | None = None,
+    ) -> Segmentation:
+        """Draw N plausible masks of one image.
+
+        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats, or the path of a PNG, JPEG, TIFF or DICOM file.
+        samples: N >= 1. Sample k is the same for every N.
+        steps: network calls per sample; default from the bundle.
+        seed: >= 0; the same seed gives the same masks.
+        sampler: a name in `medseg_runtime.sampler.SAMPLERS`; default from the bundle.
+        threshold: of the decoder's probability, in (0, 1); unused with several classes, where the likeliest wins.
+        region: where to look, in image pixels; see `imaging` for what the bundle's rule makes of it.
+
+        Raises:
+            ImageError: the image cannot be read, or is not an image.
+            ParameterError: an argument is out of range.
+            BackendError: the engine failed, or returned NaN.
+        """
+        if isinstance(image, (str, PathLike)):
+            from medseg_runtime.io import read_image  # arrays need neither Pillow's readers nor pydicom
+
+            image = read_image(Path(image)).pixels
+        pixels = as_image(image)
+        height, width = pixels.shape[:2]
+        _check(samples, seed, threshold, mask_bytes=height * width * len(self.manifest.classes))
+        sampling = self.manifest.sampling
+        if sampler is None and steps is None:
+            sampler, steps = sampling.sampler, sampling.steps
+        table = sampler_table(self.manifest.path, sampler or sampling.sampler, sampling.steps if steps is None else steps)
+
+        clock = _Clock()
+        with clock("preprocess"):
+            placement = place(pixels, self.manifest.input, region)
+            field = to_network(pixels, self.manifest.input, placement)
+        with clock("encode"):
+            (condition,) = self.backend.run("encoder", {"image": field})
+
+        masks = np.empty((samples, len(self.manifest.classes), height, width), np.bool_)
+        probability_sum = np.zeros(masks.shape[1:], np.float64)
+        for start in range(0, samples, self.max_batch):
+            batch = range(start, min(start + self.max_batch, samples))
+            noise = [SampleNoise(seed, k, antithetic=sampling.antithetic) for k in batch]
+            with clock("denoise"):
+                latent = self._denoise(noise, condition, table)
+            with clock("decode"):
+                (logits,) = self.backend.run("decoder", {"latent": latent})
+            if not np.isfinite(logits).all():
+                raise BackendError(
+                    f"{self.backend.name} returned NaN or infinite values", "Try another --backend, and report the bundle."
+                )
+            with clock("aggregate"):
+                probability = foreground_probability(logits)
+                for k, sample in zip(batch, probability, strict=True):
+                    in_image = to_image(sample, placement, outside=0.0)
+                    masks[k] = _binarise(in_image, threshold)
+                    probability_sum += in_image
+        with clock("aggregate"):
+            return self._summary(masks, probability_sum / samples, placement, table, seed, threshold, clock)
+
+    def _denoise(self, noise: list[SampleNoise], condition: Float32, table: SamplerTable) -> Float32:
+        """Noise => latents (N, z, h, w), all samples in one call per step."""
+        shape = self.manifest.latent
+        features = time_features(table.t, self.manifest.time_features)
+        latent = np.stack([n.draw(shape) for n in noise])
+        extra = np.zeros_like(latent)
+        for step in range(len(table)):
+            if table.extra == "noise":
+                extra = np.stack([n.draw(shape) for n in noise])
+            feeds = {
+                "latent": latent,
+                "extra": extra,
+                "condition": condition,
+                "time_features": features[step : step + 1],
+                "row": table.rows[step].astype(np.float32),
+            }
+            latent, denoised = self.backend.run("denoiser", feeds)
+            if table.extra == "previous":
+                extra = denoised
+        return latent
+
+    def _summary(
+        self,
+        masks: Bool,
+        mean_probability: npt.NDArray[np.float64],
+        placement: Placement,
+        table: SamplerTable,
+        seed: int,
+        threshold: float,
+        clock: _Clock,
+    ) -> Segmentation:
+        """Masks (N, classes, H, W) => what they say together, without the class axis where there is one class."""
+        confidence = uncertainty.confidence(masks)
+        agreement = np.array([_pairwise_agreement(masks[:, c], placement) for c in range(masks.shape[1])])
+        only = 0 if masks.shape[1] == 1 else slice(None)
+        return Segmentation(
+            masks=masks[:, only],
+            confidence=confidence[only],
+            consensus=uncertainty.consensus(confidence)[only],
+            entropy=uncertainty.entropy(confidence)[only],
+            mean_probability=mean_probability.astype(np.float32)[only],
+            areas=np.count_nonzero(masks, axis=(2, 3))[:, only],
+            mean_pairwise_iou=agreement[only],
+            classes=self.manifest.classes,
+            placement=placement,
+            sampler=table.sampler,
+            steps=len(table),
+            seed=seed,
+            threshold=threshold,
+            warnings=tuple(self._warnings(masks, placement)),
+            timings_ms=clock.milliseconds,
+        )
+
+    def _warnings(self, masks: Bool, placement: Placement) -> Iterator[str]:
+        rule, field = self.manifest.input, placement.field
+        if rule.geometry == "native" and max(placement.image_height, placement.image_width) > 2 * rule.context:
+            yield (
+                f"the network saw only {field.width}x{field.height} px of this {placement.image_width}x{placement.image_height} image, "
+                f"around ({field.centre[0]:g}, {field.centre[1]:g}): it outlines what someone points at, so point with a region"
+            )
+        if not masks.any():
+            yield f"all {len(masks)} samples are empty: the model sees no {' or '.join(self.manifest.classes)} here"
+
+
+def _check(samples: int, seed: int, threshold: float, *, mask_bytes: int) -> None:
+    if samples < 1:
+        raise ParameterError(f"{samples} samples is out of range", "Use 1 or more; 16 is usual.")
+    if samples * mask_bytes > MAX_MASK_BYTES:
+        raise ParameterError(
+            f"{samples} masks of this image need {samples * mask_bytes / 2**30:.1f} GiB",
+            f"Use at most {MAX_MASK_BYTES // mask_bytes} samples.",
+        )
+    if seed < 0:
+        raise ParameterError(f"seed {seed} is negative", "Use 0 or more.")
+    if not 0.0 < threshold < 1.0:
+        raise ParameterError(f"threshold {threshold} is out of range", "Use a number between 0 and 1, for example 0.5.")
+
+
+def foreground_probability(logits: Float32) -> Float32:
+    """Return the probability of each foreground class: logits (N, K, h, w) => (N, classes, h, w).
+
+    K = 1: a sigmoid. K > 1: a softmax whose first channel, the background, is dropped.
+    """
+    if logits.shape[1] == 1:
+        return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
+    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (exponential / exponential.sum(axis=1, keepdims=True))[:, 1:]
+
+
+def _binarise(probability: Float32, threshold: float) -> Bool:
+    """(classes, H, W) probabilities => masks: above the threshold, or the likeliest of several classes."""
+    if len(probability) == 1:
+        return probability > threshold
+    background = 1.0 - probability.sum(axis=0)
+    best = probability.max(axis=0)
+    return (probability == best) & (best > background)
+
+
+def _pairwise_agreement(masks: Bool, placement: Placement) -> float:
+    """Mean IoU of sample pairs (N, H, W), over the field alone: outside it all masks are empty."""
+    inside = placement.field.clipped(placement.image_height, placement.image_width)
+    seen = masks[:, inside.y : inside.y + inside.height, inside.x : inside.x + inside.width]
+    return uncertainty.mean_over_pairs(uncertainty.pairwise_iou(seen, seen))

@@ -1,0 +1,84 @@
+"""What import-linter cannot see: imports made by name, and what an import does to the host process."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+ENGINES = {
+    "medseg_runtime.backends.onnxrt": "onnxruntime",
+    "medseg_runtime.backends.openvino": "openvino",
+    "medseg_runtime.backends.trt": "tensorrt",
+}
+NOT_THE_RUNTIMES = ("torch", "onnx", "onnxscript", "safetensors", "lightning_fabric", "diffusers")
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Block())
+import medseg_runtime
+
+imported, failed = [], {}
+for module in pkgutil.walk_packages(medseg_runtime.__path__, "medseg_runtime."):
+    try:
+        importlib.import_module(module.name)
+        imported.append(module.name)
+    except ModuleNotFoundError as error:
+        failed[module.name] = error.name.partition(".")[0]
+print(json.dumps([imported, failed]))
+"""
+
+SNAPSHOT = """
+import json, logging, os, signal, sys, threading, warnings
+import numpy, PIL.Image  # these may do as they please
+
+def state():
+    return {
+        "environ": dict(os.environ),
+        "warnings": [repr(entry) for entry in warnings.filters],
+        "handlers": [repr(handler) for handler in logging.root.handlers],
+        "log level": logging.root.level,
+        "threads": threading.active_count(),
+        "interrupt": repr(signal.getsignal(signal.SIGINT)),
+        "float errors": numpy.geterr(),
+        "largest image": PIL.Image.MAX_IMAGE_PIXELS,
+        "path": sys.path,
+    }
+
+before = json.dumps(state())
+import medseg_runtime
+print(json.dumps([json.loads(before), state(), sorted(sys.modules)]))
+"""
+
+
+def run_python(code: str):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "blocked", [NOT_THE_RUNTIMES, (*NOT_THE_RUNTIMES, *ENGINES.values())], ids=["bare", "no engine"]
+)
+def test_every_runtime_module_imports_without_torch(blocked):
+    imported, failed = run_python(f"BLOCKED = {blocked!r}\n{IMPORT_ALL}")
+    assert "medseg_runtime.segmenter" in imported
+    assert "medseg_runtime.cli" in imported
+    assert failed.items() <= ENGINES.items()  # an engine's module may miss its own library, and nothing else
+
+
+def test_importing_the_runtime_changes_nothing_in_the_host_process():
+    before, after, _ = run_python(SNAPSHOT)
+    assert after == before
+
+
+def test_importing_the_runtime_is_light():
+    *_, modules = run_python(SNAPSHOT)
+    heavy = {"typer", "click", "rich", "pydicom", "scipy", "torch", *ENGINES.values()}
+    assert heavy.isdisjoint(modules)

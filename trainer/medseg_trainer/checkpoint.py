@@ -1,0 +1,196 @@
+"""The run folder: what a training leaves, and what it needs to go on. Safetensors and JSON, no pickle.
+
+    config.json                   the resolved configuration
+    mask_autoencoder.safetensors  EMA weights of a finished stage; of the denoiser, those with the best GED on val
+    image_autoencoder.safetensors (if the condition is one)
+    denoiser.safetensors          condition.* and denoiser.*
+    metrics.jsonl                 one line per logged step and per validation
+    samples/*.png                 one sheet of pictures per validation
+    state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stage, to resume from
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medseg_runtime.errors import CheckpointError
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder
+from medseg_trainer.models.condition import AutoencoderCondition, UNetCondition
+from medseg_trainer.models.denoiser import Denoiser
+from medseg_trainer.models.graphs import Networks
+
+CONFIG_NAME = "config.json"
+
+
+class Ema:
+    """Exponential moving average of a module's weights; buffers are copied.
+
+    Early on it averages over a tenth of the steps so far, so that it does not remember the initial weights.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after a step."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in module.state_dict().items():
+            average = self.tensors[name]
+            if average.is_floating_point():
+                average.lerp_(tensor, 1.0 - decay)
+            else:
+                average.copy_(tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A run on disk."""
+
+    path: Path
+
+    def config(self) -> TrainConfig:
+        """Read the configuration.
+
+        Raises:
+            CheckpointError: there is no run here.
+        """
+        try:
+            text = (self.path / CONFIG_NAME).read_text()
+        except OSError as error:
+            raise CheckpointError(f"{self.path.name!r} holds no training run", "Give the folder of `medseg-train fit --out`.") from error
+        return TrainConfig.from_json(text)
+
+    def start(self, config: TrainConfig) -> None:
+        """Make the folder, or check that it is the same run's.
+
+        Raises:
+            CheckpointError: it was started with another configuration.
+        """
+        (self.path / "state").mkdir(parents=True, exist_ok=True)
+        (self.path / "samples").mkdir(exist_ok=True)
+        if not (self.path / CONFIG_NAME).exists():
+            write_atomically(self.path / CONFIG_NAME, config.to_json())
+        elif self.config() != config:
+            raise CheckpointError(
+                f"{self.path.name!r} was started with another configuration", "Use another --out, or the preset and options it was started with."
+            )
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+    def forget_after(self, stage: str, step: int) -> None:
+        """Drop the lines of a stage that a resumed run will write again."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [line for line in lines if (r := json.loads(line))["stage"] != stage or r["step"] <= step]
+            write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+    def save_state(self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+        """Write all that a stage needs to go on."""
+        tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
+        tensors |= {f"ema.{name}": tensor for name, tensor in ema.tensors.items()}
+        for index, moments in optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        save_safetensors(self.path / "state" / f"{stage}.safetensors", tensors, {"progress": json.dumps(progress)})
+
+    def load_state(self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+        """Put a stage back to where it was saved; None if it was not."""
+        path = self.path / "state" / f"{stage}.safetensors"
+        if not path.exists():
+            return None
+        tensors = _load(path)
+        module.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+        for name, average in ema.tensors.items():
+            average.copy_(tensors[f"ema.{name}"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser."):
+                _, index, moment = name.split(".")
+                moments.setdefault(int(index), {})[moment] = tensor
+        optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+        with safe_open(path, "pt") as opened:
+            progress: dict[str, Any] = json.loads(opened.metadata()["progress"])
+        return progress
+
+    def save_weights(self, stage: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write the weights of a stage that are worth keeping."""
+        save_safetensors(self.path / f"{stage}.safetensors", tensors, metadata)
+
+    def load_weights(self, stage: str, module: nn.Module) -> None:
+        """Load them into a module that may be a part of the stage's.
+
+        Raises:
+            CheckpointError: the stage has not been trained, or its file does not fit.
+        """
+        tensors = _load(self.path / f"{stage}.safetensors")
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(f"{stage}.safetensors does not fit config.json", "Train this stage again in another folder.") from error
+
+    def networks(self) -> Networks:
+        """Load the trained networks.
+
+        Raises:
+            CheckpointError: a stage is missing.
+        """
+        config = self.config()
+        networks = build_networks(config)
+        self.load_weights("mask_autoencoder", networks.mask_autoencoder)
+        self.load_weights("denoiser", nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser}))
+        return networks
+
+
+def build_condition(config: TrainConfig) -> nn.Module:
+    """Build the condition's network, untrained."""
+    channels = config.input.channels
+    if config.condition.autoencoder is not None:
+        return AutoencoderCondition(ImageAutoencoder(config.condition.autoencoder, channels))
+    return UNetCondition(config.condition, channels, config.mask_autoencoder.factor)
+
+
+def build_networks(config: TrainConfig) -> Networks:
+    """Build all networks of a configuration, untrained."""
+    return Networks(
+        condition=build_condition(config),
+        denoiser=Denoiser(config.denoiser, config.latent[0], config.condition.channels),
+        mask_autoencoder=MaskAutoencoder(config.mask_autoencoder, config.num_logits),
+    )
+
+
+def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write to a temporary name, then rename: a killed process leaves the old file whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    os.replace(temporary, path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.stem} has not been trained yet", "Run the same `medseg-train fit` to its end.") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}", "Copy the run again, or delete this file and train on.") from error

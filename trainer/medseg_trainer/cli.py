@@ -1,0 +1,3 @@
+"""medseg-train: fit, evaluate, show."""
+
+from __future__ import annotations

@@ -1,0 +1,186 @@
+"""A split in memory, at the network's resolution, and the batches drawn from it.
+
+A batch is a function of (seed, step) alone: nothing of the data order needs saving, and a resumed run sees what an uninterrupted
+one would have seen. All processes draw the whole batch and take their part, so that two of them do what one does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from medseg_runtime.errors import DataError
+from medseg_runtime.imaging import Box, InputRule, place, resample, to_network
+from medseg_trainer.config import AugmentConfig
+from medseg_trainer.data import Case, Split, read_cases
+from medseg_trainer.data.case import Labels
+
+Float16 = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingSet:
+    """Every case of a split, brought to one size: the context of `native` geometry, the field of `resize`."""
+
+    images: Float16
+    """(n, C, H, W) in [0, 1]; half precision is finer than the 8 bits of its sources."""
+    labels: Labels
+    """(n, R, H, W)."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def read(cls, data: Path, split: Split, rule: InputRule, raters: int, num_classes: int, *, quiet: bool) -> WorkingSet:
+        """Read a split.
+
+        Raises:
+            DataError: missing or unpaired files, or another number of raters.
+        """
+        images, labels = [], []
+        for case in track(read_cases(data, split, num_classes), f"reading {split}", total=None, disable=quiet):
+            if len(case.masks) != raters:
+                raise DataError(
+                    f"{case.name} has {len(case.masks)} raters' masks, the configuration says {raters}",
+                    f"Run with --raters {len(case.masks)}.",
+                )
+            image, label = working_size(case, rule)
+            images.append(image.astype(np.float16))
+            labels.append(label)
+        return cls(np.stack(images), np.stack(labels))
+
+    def class_frequency(self, rule: InputRule, num_classes: int) -> Tensor:
+        """Return the share of each class, background first, in the central field of all raters' masks."""
+        top, left = (self.labels.shape[2] - rule.height) // 2, (self.labels.shape[3] - rule.width) // 2
+        field = self.labels[:, :, top : top + rule.height, left : left + rule.width]
+        counts = np.bincount(field.reshape(-1), minlength=num_classes + 1)
+        return torch.from_numpy(counts / counts.sum())
+
+
+def working_size(case: Case, rule: InputRule) -> tuple[npt.NDArray[np.float32], Labels]:
+    """Bring a case to the size that batches are cut from: image (C, H, W) in [0, 1], labels (R, H, W)."""
+    side = rule.context if rule.geometry == "native" else 0
+    window = InputRule(
+        channels=rule.channels,
+        height=side or rule.height,
+        width=side or rule.width,
+        geometry=rule.geometry,
+        intensity=rule.intensity,
+        context=side,
+    )
+    placement = place(case.image, window, None)
+    image = to_network(case.image, window, placement)[0]
+    return image, np.stack([_label_window(mask, placement.field, window) for mask in case.masks])
+
+
+def _label_window(labels: Labels, field: Box, window: InputRule) -> Labels:
+    """Cut or resample one rater's labels; outside the image is background."""
+    if window.geometry == "native":
+        padded = np.pad(labels, ((field.height, field.height), (field.width, field.width)))
+        top, left = field.y + field.height, field.x + field.width
+        return padded[top : top + field.height, left : left + field.width]
+    out = np.zeros((window.height, window.width), np.uint8)
+    for value in np.unique(labels[labels > 0]):
+        share = resample((labels == value).astype(np.float32), window.height, window.width)
+        out[share > 0.5] = value
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step sees of this process's part of the batch."""
+
+    image: Tensor
+    """(B, C, H, W) float32 in [0, 1]."""
+    labels: Tensor
+    """(B, R, H, W) uint8."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSource:
+    """Batches of a working set, by step number."""
+
+    data: WorkingSet
+    rule: InputRule
+    augment: AugmentConfig
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    def indices(self, step: int) -> npt.NDArray[np.int64]:
+        """Return which cases the whole batch of a step holds: epoch after epoch, each in its own order."""
+        wanted = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs = wanted // len(self.data)
+        orders = {e: np.random.default_rng((self.seed, 0, e)).permutation(len(self.data)) for e in np.unique(epochs)}
+        return np.array([orders[e][k % len(self.data)] for e, k in zip(epochs, wanted, strict=True)])
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return this process's part of a step's batch, augmented."""
+        rng = np.random.default_rng((self.seed, 1, step))
+        drawn = [(index, _Draw.of(rng, self.augment)) for index in self.indices(step)]
+        part = drawn[self.rank :: self.world_size]
+        pairs = [self._augmented(int(index), draw) for index, draw in part]
+        return Batch(
+            torch.from_numpy(np.stack([image for image, _ in pairs])),
+            torch.from_numpy(np.stack([labels for _, labels in pairs])),
+        )
+
+    def _augmented(self, index: int, draw: _Draw) -> tuple[npt.NDArray[np.float32], Labels]:
+        image, labels = self.data.images[index], self.data.labels[index]
+        height, width = self.rule.height, self.rule.width
+        top = (image.shape[1] - height) // 2 + draw.down
+        left = (image.shape[2] - width) // 2 + draw.right
+        # beyond the working size the image repeats its edge, as in `imaging`, and there is no mask
+        rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+        clipped = np.clip(rows, 0, image.shape[1] - 1)[:, None], np.clip(columns, 0, image.shape[2] - 1)[None, :]
+        beyond = ((rows < 0) | (rows >= image.shape[1]))[:, None] | ((columns < 0) | (columns >= image.shape[2]))[None, :]
+        field = image[:, clipped[0], clipped[1]].astype(np.float32)
+        marked = np.where(beyond, np.uint8(0), labels[:, clipped[0], clipped[1]])
+        if draw.intensity is not None:
+            gain, offset, exponent = draw.intensity
+            field = np.clip(field ** np.float32(exponent) * np.float32(gain) + np.float32(offset), 0.0, 1.0)
+        return _flipped(field, draw), _flipped(marked, draw)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """The random choices for one image."""
+
+    down: int
+    right: int
+    symmetry: tuple[bool, bool, bool]
+    """Mirror rows, mirror columns, transpose."""
+    intensity: tuple[float, float, float] | None
+    """Gain, offset, exponent."""
+
+    @classmethod
+    def of(cls, rng: np.random.Generator, augment: AugmentConfig) -> _Draw:
+        down, right = rng.integers(-augment.shift_px, augment.shift_px + 1, 2)
+        mirror_rows, mirror_columns, transpose = rng.random(3) < (0.5 if augment.flip else 0.0)
+        gain, offset, exponent = rng.uniform(-augment.intensity, augment.intensity, 3)
+        return cls(
+            int(down),
+            int(right),
+            (bool(mirror_rows), bool(mirror_columns), bool(transpose)),
+            (1.0 + gain, 0.5 * offset, float(np.exp(2.0 * exponent))) if augment.intensity else None,
+        )
+
+
+def _flipped(values: npt.NDArray[Any], draw: _Draw) -> npt.NDArray[Any]:
+    """Apply one of the eight symmetries to the last two axes; the transpose only to square ones."""
+    mirror_rows, mirror_columns, transpose = draw.symmetry
+    if mirror_rows:
+        values = values[..., ::-1, :]
+    if mirror_columns:
+        values = values[..., ::-1]
+    if transpose and values.shape[-1] == values.shape[-2]:
+        values = values.swapaxes(-1, -2)
+    return values

@@ -1,0 +1,299 @@
+"""The training loop: one for all stages, and the stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from medseg_trainer.checkpoint import Ema, RunFolder, build_condition, build_networks
+from medseg_trainer.config import AutoencoderConfig, Optimisation, TrainConfig
+from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
+from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder, class_weights
+from medseg_trainer.models.condition import AutoencoderCondition
+from medseg_trainer.models.graphs import Networks
+from medseg_trainer.objective import DenoiserStage
+from medseg_trainer.validate import Validator
+
+LOG_EVERY = 10
+SAVE_EVERY_SECONDS = 60.0
+Losses = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The random numbers of one step. Every process draws those of the whole batch and takes its part."""
+
+    generator: torch.Generator
+    batch_size: int
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return standard normal numbers, (B, *shape)."""
+        return torch.randn((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(self.device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return uniform numbers in [0, 1), (B, *shape)."""
+        return torch.rand((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(self.device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """What differs between the stages."""
+
+    name: str
+    module: nn.Module
+    optimisation: Optimisation
+    losses: Callable[[nn.Module, Batch, Draws], Losses]
+    """(module as Fabric wraps it, batch, random numbers) -> loss and its parts."""
+    keep: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+    """Which of the EMA weights are worth keeping."""
+    validate: Callable[[dict[str, Tensor], int], dict[str, float]] | None = None
+    """(EMA weights, step) -> figures, of which `ged` decides which weights are kept; None: the last ones."""
+    validate_every: int = 0
+
+
+def fit(config: TrainConfig, data: Path, out: Path) -> None:
+    """Train all stages, from the start or from where the folder's run was interrupted.
+
+    Raises:
+        DataError: the data are missing, or do not pair.
+        CheckpointError: the folder belongs to a run with another configuration.
+    """
+    fabric = start_fabric(config)
+    console = Console(stderr=True, quiet=not fabric.is_global_zero)
+    run = RunFolder(out)
+    if fabric.is_global_zero:
+        run.start(config)
+    fabric.barrier()
+    num_classes = len(config.classes)
+    train = WorkingSet.read(data, "train", config.input, config.raters, num_classes, quiet=not fabric.is_global_zero)
+    frequency = train.class_frequency(config.input, num_classes)
+    weights = class_weights(frequency).float()
+    console.print(
+        f"{len(train)} images, {config.precision}; class share {_listed(frequency)}, weights {_listed(weights)}", highlight=False
+    )
+
+    def source(optimisation: Optimisation, seed: int) -> BatchSource:
+        part = (fabric.global_rank, fabric.world_size)
+        return BatchSource(train, config.input, config.augment, optimisation.batch_size, config.seed * 1000 + seed, *part)
+
+    torch.manual_seed(config.seed)
+    mask_autoencoder = MaskAutoencoder(config.mask_autoencoder, config.num_logits)
+    mask_autoencoder.class_weight.copy_(weights)
+    run_stage(fabric, run, mask_stage(config, mask_autoencoder), source(config.mask_autoencoder.optimisation, 1), console)
+    run.load_weights("mask_autoencoder", mask_autoencoder)
+    if fabric.is_global_zero and config.mask_autoencoder.regulariser != "sphere":
+        set_latent_scale(mask_autoencoder, source(config.mask_autoencoder.optimisation, 1)[0])
+        run.save_weights("mask_autoencoder", mask_autoencoder.state_dict(), {})
+    fabric.barrier()
+    run.load_weights("mask_autoencoder", mask_autoencoder)
+
+    condition = build_condition(config)
+    if config.condition.autoencoder is not None:
+        image_autoencoder = ImageAutoencoder(config.condition.autoencoder, config.input.channels)
+        optimisation = config.condition.autoencoder.optimisation
+        run_stage(fabric, run, image_stage(config.condition.autoencoder, config, image_autoencoder), source(optimisation, 2), console)
+        run.load_weights("image_autoencoder", image_autoencoder)
+        condition = AutoencoderCondition(image_autoencoder)
+
+    validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
+    stage = denoiser_stage(config, mask_autoencoder.to(fabric.device), condition, validator)
+    run_stage(fabric, run, stage, source(config.denoiser.optimisation, 3), console)
+
+
+def start_fabric(config: TrainConfig) -> Fabric:
+    """Start Lightning Fabric on one process, or on those that torchrun or `fabric run` started."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
+    many = local * nodes > 1
+    precision = native_precision() if config.precision == "auto" else config.precision
+    fabric = Fabric(devices=local if many else 1, num_nodes=nodes, strategy="ddp" if many else "auto", precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def native_precision() -> str:
+    """Return bf16 where the device multiplies in it, otherwise float32: emulated, it is slower."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"  # noqa: SLF001
+
+
+def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource, console: Console) -> None:
+    """Train one stage to its end, going on from its saved state; leaves its weights in the run folder."""
+    settings = stage.optimisation
+    parameters = [p for p in stage.module.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
+    stage.module.to(fabric.device)
+    ema = Ema(stage.module, settings.ema_decay)
+    progress: dict[str, Any] = run.load_state(stage.name, stage.module, ema, optimiser) or {"step": 0, "best": None}
+    if progress["step"] == settings.steps:
+        return
+    if fabric.is_global_zero:
+        run.forget_after(stage.name, progress["step"])
+    wrapped, wrapped_optimiser = fabric.setup(stage.module, optimiser)
+    saved = time.monotonic()
+
+    def save() -> None:
+        if fabric.is_global_zero:
+            run.save_state(stage.name, stage.module, ema, optimiser, progress)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(stage.name, total=settings.steps, completed=progress["step"], figures="")
+        started, first = time.monotonic(), progress["step"]
+        try:
+            while progress["step"] < settings.steps:
+                losses = _step(fabric, stage, wrapped, wrapped_optimiser, source, progress["step"])
+                progress["step"] += 1
+                step = progress["step"]
+                ema.update(stage.module, step)
+                if step % LOG_EVERY == 0 or step == settings.steps:
+                    speed = (step - first) * settings.batch_size / (time.monotonic() - started)
+                    bar.update(task, completed=step, figures=f"loss {losses['loss']:.4f}  {speed:.0f} images/s")
+                    if fabric.is_global_zero:
+                        run.log({"stage": stage.name, "step": step, **losses})
+                if stage.validate and (step % stage.validate_every == 0 or step == settings.steps):
+                    _validate(fabric, run, stage, ema, progress, console)
+                    save()
+                elif time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                    save()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            save()
+            console.print(f"{stage.name} interrupted at step {progress['step']}; the same command goes on from there", highlight=False)
+            raise
+    if fabric.is_global_zero and stage.validate is None:
+        run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(progress["step"])})
+    save()
+    fabric.barrier()
+
+
+def _step(
+    fabric: Fabric, stage: Stage, module: Any, optimiser: Any, source: BatchSource, step: int  # noqa: ANN401 - Fabric's wrappers
+) -> dict[str, float]:
+    """Do one optimiser step."""
+    settings = stage.optimisation
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(settings, step)
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1))
+    draws = Draws(generator, settings.batch_size, source.rank, source.world_size, fabric.device)
+    batch = source[step]
+    loss, parts = stage.losses(module, Batch(batch.image.to(fabric.device), batch.labels.to(fabric.device)), draws)
+    fabric.backward(loss)
+    fabric.clip_gradients(module, optimiser, max_norm=settings.gradient_clip)
+    optimiser.step()
+    optimiser.zero_grad()
+    mean = fabric.all_reduce({"loss": loss.detach(), **{name: part.detach() for name, part in parts.items()}}, reduce_op="mean")
+    return {name: float(value) for name, value in mean.items()}
+
+
+def learning_rate(settings: Optimisation, step: int) -> float:
+    """Return the rate of a step: linear warm-up, then half a cosine down to zero."""
+    warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    return settings.learning_rate * warm * 0.5 * (1.0 + float(np.cos(np.pi * step / settings.steps)))
+
+
+def _validate(fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console) -> None:
+    """Validate the EMA weights, and keep them if no earlier ones had a lower GED."""
+    if fabric.is_global_zero:
+        assert stage.validate is not None
+        step = progress["step"]
+        figures = stage.validate(ema.tensors, step)
+        run.log({"stage": stage.name, "step": step, "validation": figures})
+        console.print(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()), highlight=False)
+        if progress["best"] is None or figures["ged"] < progress["best"]:
+            progress["best"] = figures["ged"]
+            run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(step), "validation": json.dumps(figures)})
+    fabric.barrier()
+
+
+def mask_stage(config: TrainConfig, module: MaskAutoencoder) -> Stage:
+    """The mask autoencoder, on the mask of one random rater per image."""
+    noise_level = config.mask_autoencoder.latent_noise
+
+    def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
+        labels = random_raters(batch.labels, draws, 1)[:, 0]
+        out: Losses = module(labels, draws.normal(*config.latent), noise_level * draws.uniform())
+        return out
+
+    return Stage(name="mask_autoencoder", module=module, optimisation=config.mask_autoencoder.optimisation, losses=losses)
+
+
+def image_stage(settings: AutoencoderConfig, config: TrainConfig, module: ImageAutoencoder) -> Stage:
+    """The image autoencoder."""
+    _, height, width = config.latent
+
+    def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
+        out: Losses = module(batch.image, draws.normal(settings.latent_channels, height, width))
+        return out
+
+    return Stage(name="image_autoencoder", module=module, optimisation=settings.optimisation, losses=losses)
+
+
+def denoiser_stage(config: TrainConfig, autoencoder: MaskAutoencoder, condition: nn.Module, validator: Validator | None) -> Stage:
+    """The denoiser, and the condition if it is tuned."""
+    module = DenoiserStage(config, autoencoder, condition)
+    raters = config.denoiser.raters_per_image
+
+    def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
+        labels = random_raters(batch.labels, draws, raters)
+        noise = draws.normal(raters, *config.latent).flatten(0, 1)
+        out: Losses = module(batch.image, labels, noise, draws.normal(raters).flatten())
+        return out
+
+    def keep(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("auxiliary")}
+
+    def validate(tensors: dict[str, Tensor], step: int) -> dict[str, float]:
+        assert validator is not None
+        networks = build_networks(config)
+        nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser}).load_state_dict(keep(tensors))
+        device = next(autoencoder.parameters()).device
+        trained = Networks(networks.condition.to(device), networks.denoiser.to(device), autoencoder)
+        return validator(trained, f"{step:06d}")
+
+    return Stage(
+        name="denoiser",
+        module=module,
+        optimisation=config.denoiser.optimisation,
+        losses=losses,
+        keep=keep,
+        validate=validate,
+        validate_every=config.validate_every,
+    )
+
+
+def random_raters(labels_BRHW: Tensor, draws: Draws, count: int) -> Tensor:
+    """Pick that many different raters of each image: (B, R, H, W) => (B, count, H, W)."""
+    order = draws.uniform(labels_BRHW.shape[1]).argsort(dim=1)[:, :count]
+    return torch.gather(labels_BRHW, 1, order[:, :, None, None].expand(-1, -1, *labels_BRHW.shape[2:]))
+
+
+@torch.no_grad()
+def set_latent_scale(autoencoder: MaskAutoencoder, batch: Batch) -> None:
+    """Scale latents so that the cells of masks, which are the signal, have unit mean square."""
+    labels = batch.labels.flatten(0, 1)
+    autoencoder.latent_scale.fill_(1.0)
+    latent = autoencoder.encode(labels)
+    marked = nn.functional.max_pool2d((labels > 0).float()[:, None], autoencoder.config.factor)
+    mean_square = (latent.square() * marked).sum() / (marked.sum() * latent.shape[1]).clamp_min(1.0)
+    autoencoder.latent_scale.copy_(mean_square.clamp_min(1e-8).rsqrt())
+
+
+def _listed(values: Tensor) -> str:
+    return "/".join(f"{value:.3g}" for value in values)

@@ -1,0 +1,116 @@
+"""Named configurations. `medseg-train show NAME` prints one; a run keeps its own as config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from medseg_runtime.bundle import Sampling
+from medseg_runtime.imaging import InputRule
+from medseg_runtime.sampler import ProbabilityPath
+from medseg_trainer.config import (
+    AugmentConfig,
+    AutoencoderConfig,
+    ConditionConfig,
+    DenoiserConfig,
+    Optimisation,
+    TrainConfig,
+)
+
+# 99.5 % of all mask pixels of LIDC lie in the central 64x64 of the 128x128 crops.
+LIDC_INPUT = InputRule(channels=1, height=64, width=64, geometry="native", intensity="minmax", context=128)
+
+
+def fast() -> TrainConfig:
+    """LIDC-IDRI in few steps: flow matching between unit-sphere latents, most capacity in the condition."""
+    return TrainConfig(
+        name="lidc-nodule",
+        task="outline the lung nodule at the centre of a chest CT crop, as one of several radiologists would",
+        classes=("nodule",),
+        input=LIDC_INPUT,
+        raters=4,
+        mask_autoencoder=AutoencoderConfig(
+            optimisation=Optimisation(steps=1500, batch_size=64, learning_rate=1e-3),
+            width=64,
+            blocks=3,
+            regulariser="sphere",
+            reconstruction="cross_entropy",
+            latent_noise=0.45,
+        ),
+        condition=ConditionConfig(kind="unet", tuned=True, widths=(48, 96, 128, 160), blocks=2, channels=64),
+        denoiser=DenoiserConfig(
+            optimisation=Optimisation(steps=6000, batch_size=24, learning_rate=5e-4),
+            widths=(96, 160, 160),
+            blocks=1,
+            attention_from=1,
+            mask_cell_weight=4.0,
+            auxiliary_weight=2.0,
+            raters_per_image=4,
+        ),
+        path=ProbabilityPath(objective="flow", shift=3.0),
+        sampling=Sampling(sampler="euler", steps=4, antithetic=True),
+        augment=AugmentConfig(shift_px=16, intensity=0.1),
+    )
+
+
+def paper() -> TrainConfig:
+    """LIDC-IDRI as the paper does it: frozen VQ autoencoders, epsilon-prediction, a thousand-step schedule."""
+    autoencoder = AutoencoderConfig(
+        optimisation=Optimisation(steps=1500, batch_size=64, learning_rate=1e-3),
+        width=64,
+        blocks=3,
+        regulariser="vq",
+        reconstruction="cross_entropy",
+    )
+    base = fast()
+    return replace(
+        base,
+        mask_autoencoder=autoencoder,
+        condition=ConditionConfig(
+            kind="autoencoder", tuned=False, autoencoder=replace(autoencoder, reconstruction="mse"), channels=autoencoder.latent_channels
+        ),
+        denoiser=replace(base.denoiser, widths=(96, 192, 192), blocks=2, mask_cell_weight=1.0, auxiliary_weight=0.0, raters_per_image=1),
+        path=ProbabilityPath(objective="epsilon"),
+        sampling=Sampling(sampler="ddim", steps=50, antithetic=False),
+    )
+
+
+def photo() -> TrainConfig:
+    """Colour photographs of any size, squashed to 256x256, one outline each: skin, endoscopy, one's own folder."""
+    base = fast()
+    return replace(
+        base,
+        name="photo",
+        task="outline the structure that the training masks outline",
+        classes=("lesion",),
+        input=InputRule(channels=3, height=256, width=256, geometry="resize", intensity="unit"),
+        raters=1,
+        mask_autoencoder=replace(base.mask_autoencoder, factor=8, width=96),
+        condition=replace(base.condition, widths=(32, 64, 96, 160, 192)),
+        denoiser=replace(base.denoiser, optimisation=replace(base.denoiser.optimisation, batch_size=8), mask_cell_weight=1.0),
+        augment=AugmentConfig(shift_px=24, intensity=0.2),
+    )
+
+
+def tiny() -> TrainConfig:
+    """Every stage of `fast` in under two minutes on two cores: for tests, and for trying a data set."""
+    base = fast()
+    return replace(
+        base,
+        name="tiny",
+        mask_autoencoder=replace(
+            base.mask_autoencoder, width=32, blocks=1, optimisation=Optimisation(steps=200, batch_size=16, learning_rate=2e-3, warmup_steps=20)
+        ),
+        condition=replace(base.condition, widths=(16, 32, 64), blocks=1, channels=32),
+        denoiser=replace(
+            base.denoiser,
+            widths=(32, 64),
+            optimisation=Optimisation(steps=250, batch_size=8, learning_rate=2e-3, warmup_steps=20, ema_decay=0.98),
+        ),
+        validate_every=125,
+        validation_images=8,
+        validation_samples=8,
+    )
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {"fast": fast, "paper": paper, "photo": photo, "tiny": tiny}

@@ -1,0 +1,74 @@
+"""Validation during training: a few val images through the runtime's own segmenter, figures and a sheet of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg_runtime.bundle import Graph, GraphName, Manifest, Shape
+from medseg_runtime.segmenter import Segmenter
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.data import Case, read_cases
+from medseg_trainer.evaluate import draw, measure, summarise
+from medseg_trainer.models.graphs import Networks, TorchBackend
+from medseg_trainer.sheet import draw_sheet
+
+SHEET_ROWS = 8
+INTENDED_USE = "Research only. Not a medical device: not for diagnosis, treatment, or any clinical decision."
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """The val images of a run."""
+
+    config: TrainConfig
+    cases: list[Case]
+    sheets: Path
+
+    @classmethod
+    def read(cls, config: TrainConfig, data: Path, sheets: Path) -> Validator:
+        """Read val and keep `validation_images` of it, evenly spaced."""
+        cases = list(read_cases(data, "val", len(config.classes)))
+        count = min(config.validation_images, len(cases))
+        return cls(config, [cases[k * len(cases) // count] for k in range(count)], sheets)
+
+    def __call__(self, networks: Networks, name: str) -> dict[str, float]:
+        """Return the mean figures of these weights, and draw a sheet."""
+        segmenter = Segmenter(manifest_of(self.config), TorchBackend(networks))
+        results = list(draw(segmenter, self.cases, samples=self.config.validation_samples, steps=None, seed=0))
+        summary = summarise([figures for case, result in results for figures in measure(case, result)])
+        stride = max(1, len(results) // SHEET_ROWS)
+        draw_sheet(results[::stride][:SHEET_ROWS]).save(self.sheets / f"{name}.png")
+        wanted = ("ged", "hm_iou", "sample_diversity", "rater_diversity", "consensus_dice", "empty_samples", "empty_raters", "ece")
+        return {key: summary[key].mean for key in wanted}
+
+
+def manifest_of(config: TrainConfig) -> Manifest:
+    """Describe the networks of a run as a bundle does, before there are any files."""
+    batch: Shape = ("N", *config.latent)
+    rule = config.input
+    image: Shape = (1, rule.channels, rule.height, rule.width)
+    condition: Shape = (1, config.condition.channels, *config.latent[1:])
+    features: Shape = (1, config.denoiser.time_features)
+    shapes: dict[GraphName, tuple[dict[str, Shape], dict[str, Shape]]] = {
+        "encoder": ({"image": image}, {"condition": condition}),
+        "denoiser": (
+            {"latent": batch, "extra": batch, "condition": condition, "time_features": features, "row": (5,)},
+            {"next_latent": batch, "denoised": batch},
+        ),
+        "decoder": ({"latent": batch}, {"logits": ("N", config.num_logits, rule.height, rule.width)}),
+    }
+    return Manifest(
+        name=config.name,
+        task=config.task,
+        classes=config.classes,
+        input=rule,
+        latent=config.latent,
+        path=config.path,
+        sampling=config.sampling,
+        graphs={
+            name: Graph(file=f"{name}.onnx", sha256="", opset=0, precision="float32", weights="float32", inputs=inputs, outputs=outputs)
+            for name, (inputs, outputs) in shapes.items()
+        },
+        intended_use=INTENDED_USE,
+    )
