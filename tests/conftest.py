@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+import zipfile
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -42,3 +44,46 @@ def lidc_zips() -> Path:
     if not (folder / "lidc-val-0.zip").exists():
         pytest.skip(f"no LIDC-IDRI crops: {folder}/lidc-val-0.zip is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_zips(phantom, tmp_path_factory) -> Path:
+    """A folder with lidc-train-0.zip and lidc-val-0.zip, drawn by the generator."""
+    folder = tmp_path_factory.mktemp("phantom-zips")
+    for split, patients, seed in (("train", 6, 1), ("val", 3, 2)):
+        root = phantom.write_dataset(tmp_path_factory.mktemp(split), num_patients=patients, seed=seed)
+        with zipfile.ZipFile(folder / f"lidc-{split}-0.zip", "w") as archive:
+            for path in sorted(root.rglob("*.png")):
+                name = path.relative_to(root.parent).as_posix()
+                archive.write(path, name.replace("PHANTOM", f"PHANTOM-{split}"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def micro():
+    """The smallest training of every stage: micro(field=value, ...) is a `TrainConfig`; three steps a stage unless told otherwise."""
+    pytest.importorskip("torch")
+    from medseg_runtime.imaging import InputRule
+    from medseg_trainer.config import Optimisation
+    from medseg_trainer.presets import tiny
+
+    def build(*, steps=3, **changes):
+        base = tiny()
+        optimisation = Optimisation(steps=steps, batch_size=4, learning_rate=1e-3, warmup_steps=2, ema_decay=0.9)
+        small = replace(
+            base,
+            name="micro",
+            input=InputRule(channels=1, height=32, width=32, geometry="native", intensity="minmax", context=64),
+            mask_autoencoder=replace(base.mask_autoencoder, width=16, optimisation=optimisation),
+            condition=replace(base.condition, widths=(8, 16), channels=8),
+            denoiser=replace(
+                base.denoiser, optimisation=optimisation, widths=(16, 32), time_features=16, raters_per_image=2
+            ),
+            precision="32-true",
+            validate_every=2,
+            validation_images=2,
+            validation_samples=3,
+        )
+        return replace(small, **changes)
+
+    return build

@@ -11,11 +11,12 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from medseg_runtime.errors import BundleError, MedsegError
 from medseg_runtime.imaging import InputRule
-from medseg_runtime.sampler import ProbabilityPath
+from medseg_runtime.sampler import ProbabilityPath, sampler_table
+from medseg_runtime.typed_json import typed
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "bundle.json"
@@ -24,7 +25,6 @@ MAX_BATCH = 64
 """Largest batch that the denoiser and decoder graphs are exported for; more samples go in several calls."""
 
 GraphName = Literal["encoder", "denoiser", "decoder"]
-GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
 Shape = tuple[int | Literal["N"], ...]
 
 
@@ -110,48 +110,40 @@ class Manifest:
                     f"bundle.json has schema version {version!r}; this version of medseglatdiff reads {SCHEMA_VERSION}",
                     "Install the medseglatdiff that wrote it, or export it again.",
                 )
-            graphs = {name: _graph(content["graphs"][name]) for name in GRAPHS}
-            manifest = cls(
-                **content
-                | {
-                    "classes": tuple(content["classes"]),
-                    "input": InputRule(**content["input"]),
-                    "latent": tuple(content["latent"]),
-                    "path": ProbabilityPath(**content["path"]),
-                    "sampling": Sampling(**content["sampling"]),
-                    "graphs": graphs,
-                }
-            )
+            manifest: Manifest = typed(cls, content, "bundle.json")
+            manifest._check()
         except BundleError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, MedsegError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, RecursionError, MedsegError) as error:
             raise BundleError(f"bundle.json cannot be used: {type(error).__name__}: {error}", remedy) from error
-        manifest._check(remedy)
         return manifest
 
-    def _check(self, remedy: str) -> None:
-        """Hold the graphs' shapes against what the rest of the manifest says."""
+    def _check(self) -> None:
+        """Hold the parts of the manifest against each other."""
+        if not len(self.classes) == len(set(self.classes)) > 0:
+            raise ValueError(f"classes {self.classes} are not distinct names")
+        sampler_table(self.path, self.sampling.sampler, self.sampling.steps)
         latent: Shape = ("N", *self.latent)
-        expected = {
-            ("encoder", "image"): (1, self.input.channels, self.input.height, self.input.width),
-            ("denoiser", "latent"): latent,
-            ("denoiser", "extra"): latent,
-            ("denoiser", "row"): (5,),
-            ("denoiser", "next_latent"): latent,
-            ("denoiser", "denoised"): latent,
-            ("decoder", "latent"): latent,
-            ("decoder", "logits"): ("N", self.num_logits, self.input.height, self.input.width),
+        condition = self.graphs["encoder"].outputs["condition"]
+        image: Shape = (1, self.input.channels, self.input.height, self.input.width)
+        logits: Shape = ("N", self.num_logits, *image[2:])
+        features: Shape = (1, self.time_features)
+        step = {"latent": latent, "extra": latent, "condition": condition, "time_features": features, "row": (5,)}
+        expected: dict[GraphName, tuple[dict[str, Shape], dict[str, Shape]]] = {
+            "encoder": ({"image": image}, {"condition": condition}),
+            "denoiser": (step, {"next_latent": latent, "denoised": latent}),
+            "decoder": ({"latent": latent}, {"logits": logits}),
         }
-        for (name, tensor), shape in expected.items():
-            graph = self.graphs[name]  # type: ignore[index]  # the keys above are graph names
-            found = (graph.inputs | graph.outputs).get(tensor)
-            if found != shape:
-                raise BundleError(f"bundle.json: {name} has {tensor} {found}, expected {shape}", remedy)
-
-
-def _graph(content: dict[str, Any]) -> Graph:
-    shapes = {key: {name: tuple(shape) for name, shape in content[key].items()} for key in ("inputs", "outputs")}
-    return Graph(**content | shapes)
+        if self.graphs.keys() != expected.keys():
+            raise ValueError(f"graphs are {', '.join(self.graphs)}, expected {', '.join(expected)}")
+        for name, (inputs, outputs) in expected.items():
+            graph = self.graphs[name]
+            # an engine returns its outputs in the order of this dict
+            if graph.inputs != inputs or list(graph.outputs.items()) != list(outputs.items()):
+                found = f"{graph.inputs} => {graph.outputs}"
+                raise ValueError(f"{name} has {found}, expected {inputs} => {outputs}")
+            if any(side != "N" and side < 1 for shape in (*inputs.values(), *outputs.values()) for side in shape):
+                raise ValueError(f"{name} has a side of no length: {graph.inputs} => {graph.outputs}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +180,9 @@ class Bundle:
 def _read(path: Path, remedy: str) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path.name} of the bundle cannot be read: {error.strerror}", remedy) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BundleError(f"{path.name!r} of the bundle cannot be read: {reason}", remedy) from error
 
 
 def _read_graph(folder: Path, graph: Graph) -> bytes:

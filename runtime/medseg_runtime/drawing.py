@@ -89,13 +89,15 @@ def blend(canvas: Float32, colour: Colour | Float32, opacity: Float32 | float) -
     canvas += weight * (np.asarray(colour, np.float32) - canvas)
 
 
-def draw_outline(canvas: Float32, mask: Bool, view: View, colour: Colour, *, width: float, opacity: float = 1.0) -> None:
+def draw_outline(
+    canvas: Float32, mask: Bool, view: View, colour: Colour, *, width: float, opacity: float = 1.0
+) -> None:
     """Draw the outline of a mask (H, W) on the canvas (h, w, 3), in place; width: in screen pixels."""
     if view.scale < 1:  # at a reduced size the screen's own pixels are outlined
-        mask, origin, scale = np.asarray(view.nearest(mask), np.bool_), (0, 0), 1.0
+        curves = outline_curves(np.asarray(view.nearest(mask), np.bool_))
     else:
-        mask, origin, scale = mask, (view.box.x, view.box.y), view.scale
-    curves = (outline_curves(mask) - origin) * scale * SUPERSAMPLING
+        curves = (outline_curves(mask) - (view.box.x, view.box.y)) * view.scale
+    curves *= SUPERSAMPLING
     if not len(curves):
         return
     reach = SUPERSAMPLING * (int(width) + 2)

@@ -95,7 +95,9 @@ def as_image(pixels: Pixels) -> Pixels:
     if array.dtype.kind not in "uif":
         raise ImageError(f"an array of type {array.dtype} is not an image", "Pass integers or floats.")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ImageError(f"an array of shape {array.shape} is not an image", "Pass (H, W) grey or (H, W, 3) RGB pixels.")
+        raise ImageError(
+            f"an array of shape {array.shape} is not an image", "Pass (H, W) grey or (H, W, 3) RGB pixels."
+        )
     if min(array.shape[:2]) < 2:
         raise ImageError(f"an image of {array.shape[1]}x{array.shape[0]} px is too small", "Pass at least 2x2 pixels.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -127,7 +129,9 @@ def _cut(values: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
     return values[rows[:, None], columns[None, :]]
 
 
-def _scaled(values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64], rule: InputRule, dtype: np.dtype) -> Float32:
+def _scaled(
+    values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64], rule: InputRule, dtype: np.dtype
+) -> Float32:
     """Bring intensities to [0, 1]; a constant reference becomes 0."""
     if rule.intensity == "unit":
         low, high = (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (0.0, 1.0)

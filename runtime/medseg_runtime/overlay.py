@@ -1,7 +1,7 @@
 """The two pictures of a result that people look at first.
 
-    draw_overlay    outlines of all samples and the consensus | the confidence as colour, with its scale
-    draw_samples    each sample by itself
+draw_overlay    outlines of all samples and the consensus | the confidence as colour, with its scale
+draw_samples    each sample by itself
 """
 
 from __future__ import annotations
@@ -87,6 +87,18 @@ def draw_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | Non
     return page
 
 
+def key_figures(segmentation: Segmentation) -> list[str]:
+    """Return what the samples say in numbers: how many, how alike, how large."""
+    count = len(segmentation.masks)
+    areas = segmentation.areas.reshape(count, -1).sum(axis=1)
+    low, high, empty = int(areas.min()), int(areas.max()), int(np.count_nonzero(areas == 0))
+    figures = [_count(count, "sample") + (f", {empty} of them empty" if empty else "")]
+    agreement = np.atleast_1d(segmentation.mean_pairwise_iou)
+    if np.isfinite(agreement).all():
+        figures.append("mean pairwise IoU " + " / ".join(f"{value:.2f}" for value in agreement))
+    return [*figures, f"area {low} px" if low == high else f"area {low} to {high} px"]
+
+
 def _with_class_axis(segmentation: Segmentation) -> tuple[Bool, Float32, Bool]:
     """Return masks (N, F, H, W), confidence (F, H, W) and consensus (F, H, W)."""
     if segmentation.masks.ndim == 4:
@@ -100,9 +112,10 @@ def _zoom(masks: Bool, field: Box, share: float, least: int) -> Box:
     masks: (N, F, H, W). share: of the view that the masks take. least: side of the view, in image pixels.
     """
     height, width = masks.shape[2:]
-    union = masks.any(axis=(0, 1))
+    union: Bool = np.logical_or.reduce(masks, axis=(0, 1))
     if union.any():
-        (top, bottom), (left, right) = (np.flatnonzero(union.any(axis=axis))[[0, -1]].tolist() for axis in (1, 0))
+        top, bottom = np.flatnonzero(union.any(axis=1))[[0, -1]].tolist()
+        left, right = np.flatnonzero(union.any(axis=0))[[0, -1]].tolist()
         x, y, extent = (left + right + 1) / 2, (top + bottom + 1) / 2, max(right - left, bottom - top) + 1
         side = max(math.ceil(extent / share), least)
         large = extent >= VISIBLE * max(height, width)
@@ -170,7 +183,7 @@ def _two_panels(
     x_left, x_right = PAD, PAD + column + PAD
     top = PAD + (34 if title else 0) + 28
     bottom = top + high
-    page, pen = _page(2 * column + PAD + 72, bottom + (max(84, LOCATOR if locator else 0) + 14) - PAD)
+    page, pen = _page(2 * column + PAD + 96, bottom + (max(84, LOCATOR if locator else 0) + 14) - PAD)
     if title:
         _text(pen, PAD, PAD - 6, title, size=22, width=page.width - 2 * PAD)
     count = len(segmentation.masks)
@@ -184,7 +197,7 @@ def _two_panels(
         page.paste(locator, (x_left, bottom + 14))
         text_x += locator.width + 16
     _key(pen, text_x, bottom + 14, segmentation.classes)
-    _text(pen, text_x, bottom + 42, _figures(segmentation), width=page.width - PAD - text_x)
+    _text(pen, text_x, bottom + 42, "   |   ".join(key_figures(segmentation)), width=page.width - PAD - text_x)
     _text(pen, text_x, bottom + 66, NOTICE, colour=FAINT)
     return page
 
@@ -214,18 +227,6 @@ def _key(pen: ImageDraw.ImageDraw, x: int, y: int, classes: Sequence[str]) -> No
         x = _text(pen, x + 44, y, label) + 24
 
 
-def _figures(segmentation: Segmentation) -> str:
-    """Return the one line that says how far the samples agree."""
-    count = len(segmentation.masks)
-    areas = segmentation.areas.reshape(count, -1).sum(axis=1)
-    low, high = int(areas.min()), int(areas.max())
-    parts = [_count(count, "sample"), f"area {low} px" if low == high else f"area {low} to {high} px"]
-    agreement = np.atleast_1d(segmentation.mean_pairwise_iou)
-    if np.isfinite(agreement).all():
-        parts.insert(1, "mean pairwise IoU " + " / ".join(f"{value:.2f}" for value in agreement))
-    return "   |   ".join(parts)
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -242,7 +243,14 @@ def _page(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def _text(
-    pen: ImageDraw.ImageDraw, x: int, y: int, text: str, *, size: int = SMALL, colour: Colour = INK, width: int | None = None
+    pen: ImageDraw.ImageDraw,
+    x: int,
+    y: int,
+    text: str,
+    *,
+    size: int = SMALL,
+    colour: Colour = INK,
+    width: int | None = None,
 ) -> int:
     """Write one line, cut short with dots where it is wider than `width`; return where it ends."""
     font = ImageFont.load_default(size)

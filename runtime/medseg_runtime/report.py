@@ -40,16 +40,18 @@ from medseg_runtime.segmenter import Segmentation, Segmenter
 
 RESULT_VERSION = 1
 PARTIAL, REPLACED = ".medseg-partial-", ".medseg-replaced-"
-"""Prefixes of the folders in which a result is written, and to which an old one is moved while a new one takes its place."""
+"""Prefixes of the hidden folders: of a result while it is written, and of an older one while the new one takes its place."""
 STALE_SECONDS = 24 * 3600
-"""A partial folder older than this was left by a run that was killed, and is swept."""
+"""A partial folder older than this was left by a run that was killed, and is swept by the next one."""
 CONTENT = {
     "masks", "consensus", "confidence", "consensus.png", "confidence.png", "confidence.npy",
     "overlay.png", "samples.png", "result.json",
 }  # fmt: skip
 
 
-def write_results(out: Path, source: SourceImage, segmentation: Segmentation, segmenter: Segmenter, *, force: bool) -> None:
+def write_results(
+    out: Path, source: SourceImage, segmentation: Segmentation, segmenter: Segmenter, *, force: bool
+) -> None:
     """Write a result folder; its parents are made.
 
     out: the folder, which must not exist unless it is empty.
@@ -119,22 +121,27 @@ def check_output(out: Path, *, force: bool) -> None:
     Raises:
         OutputError: something else is there, or an older result and no `force`, or the folder round it is not writable.
     """
-    where = _shown(out)
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise OutputError(f"{where} exists and is not a folder", "Choose another --out.")
+    where = shown(out)
     try:
+        if out.is_symlink() or (out.exists() and not out.is_dir()):
+            raise OutputError(f"{where} exists and is not a folder", "Choose another --out.")
         entries = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
         if entries and not entries <= CONTENT:
-            raise OutputError(f"{where} holds other files than a result, for example {_shown(min(entries - CONTENT))}", "Choose another --out.")
+            raise OutputError(
+                f"{where} holds other files than a result, for example {shown(min(entries - CONTENT))}",
+                "Choose another --out.",
+            )
         if entries and not force:
             raise OutputError(f"{where} exists already", "Choose another --out, or replace it with --force.")
         parent = next(folder for folder in out.absolute().parents if folder.exists())
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"{where} cannot be written: {error.strerror}", "Choose another --out.") from error
     if not parent.is_dir():
-        raise OutputError(f"{where} lies below a file, {_shown(parent.name)}", "Choose another --out.")
+        raise OutputError(f"{where} lies below a file, {shown(parent.name)}", "Choose another --out.")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{where} cannot be written: {_shown(parent)} is read-only", "Choose another --out.")
+        raise OutputError(f"{where} cannot be written: {shown(parent)} is read-only", "Choose another --out.")
 
 
 @contextmanager
@@ -160,7 +167,9 @@ def _published(out: Path, *, force: bool) -> Iterator[Path]:
             except OSError:
                 break
         if isinstance(error, OSError) and not isinstance(error, OutputError):
-            raise OutputError(f"{_shown(out)} cannot be written: {error.strerror}", "Free some space, or choose another --out.") from error
+            raise OutputError(
+                f"{shown(out)} cannot be written: {error.strerror}", "Free some space, or choose another --out."
+            ) from error
         raise
 
 
@@ -177,7 +186,9 @@ def _swap(partial: Path, out: Path, *, force: bool) -> None:
     except BaseException:
         replaced.rename(out)
         raise
-    shutil.rmtree(replaced, ignore_errors=True)
+    # From here on it is rubbish, and is named so that a later run sweeps what a kill leaves of it.
+    rubbish = replaced.rename(replaced.with_name(f"{PARTIAL}{secrets.token_hex(8)}"))
+    shutil.rmtree(rubbish, ignore_errors=True)
 
 
 def _sweep(parent: Path) -> None:
@@ -247,6 +258,6 @@ def _rounded(value: float, digits: int = 3) -> float | None:
     return round(value, digits) if math.isfinite(value) else None
 
 
-def _shown(path: Path | str) -> str:
+def shown(path: Path | str) -> str:
     """Return a path as one line that any terminal can print."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))

@@ -97,7 +97,7 @@ def time_features(t: Float64, width: int) -> Float32:
 
 def shifted(u: Float64, shift: float) -> Float64:
     """Return u' = shift u / (1 + (shift - 1) u), which maps [0, 1] onto itself (Esser et al. 2024, Eq. 23)."""
-    return shift * u / (1.0 + (shift - 1.0) * u)
+    return shift * u / (shift * u + (1.0 - u))  # of the two forms, the one that is exactly 1 at u = 1
 
 
 def _flow_levels(steps: int, shift: float) -> tuple[Float64, Float64, Float64]:
@@ -106,11 +106,11 @@ def _flow_levels(steps: int, shift: float) -> tuple[Float64, Float64, Float64]:
     return NUM_TRAIN_TIMESTEPS * u[:-1], 1.0 - u, u
 
 
-def _ddpm_timesteps(steps: int, spacing: Literal["trailing", "linspace"]) -> npt.NDArray[np.int64]:
-    """Return decreasing timesteps; both spacings begin at T - 1, where the noise that a sample starts from belongs."""
-    if spacing == "trailing":
-        return np.round(np.arange(NUM_TRAIN_TIMESTEPS, 0, -NUM_TRAIN_TIMESTEPS / steps)).astype(np.int64) - 1
-    return np.linspace(0, NUM_TRAIN_TIMESTEPS - 1, steps + 1).round()[::-1][:-1].astype(np.int64)
+def _ddpm_timesteps(steps: int) -> npt.NDArray[np.int64]:
+    """Return decreasing "trailing" timesteps: the first is T - 1, where the noise that a sample starts from belongs."""
+    # The slice drops a 0 that rounding adds at 62 of the step counts, first at 61; diffusers keeps it, and ends in noise.
+    spaced = np.arange(NUM_TRAIN_TIMESTEPS, 0, -NUM_TRAIN_TIMESTEPS / steps)[:steps]
+    return np.round(spaced).astype(np.int64) - 1
 
 
 def _ddpm_levels(t: npt.NDArray[np.int64]) -> tuple[Float64, Float64]:
@@ -136,7 +136,7 @@ def _deterministic(path: ProbabilityPath, sampler: str, t: Float64, alpha: Float
 
 def ddim(path: ProbabilityPath, steps: int) -> SamplerTable:
     """DDIM without noise (Song et al. 2021, Eq. 12 with eta = 0), trailing timesteps."""
-    t = _ddpm_timesteps(steps, "trailing")
+    t = _ddpm_timesteps(steps)
     return _deterministic(path, "ddim", t.astype(np.float64), *_ddpm_levels(t))
 
 
@@ -150,7 +150,7 @@ def ddpm(path: ProbabilityPath, steps: int) -> SamplerTable:
 
     The paper's own reverse equation is reported to be inconsistent; this is the standard posterior.
     """
-    t = _ddpm_timesteps(steps, "trailing")
+    t = _ddpm_timesteps(steps)
     alpha, sigma = _ddpm_levels(t)
     p, q = _estimate(path, alpha[:-1], sigma[:-1])
     step_alpha = (alpha[:-1] / alpha[1:]) ** 2  # alpha_t of the step, 1 - beta_t
@@ -165,7 +165,7 @@ def dpmpp(path: ProbabilityPath, steps: int) -> SamplerTable:
     if path.objective == "flow":
         t, alpha, sigma = _flow_levels(steps, path.shift)
     else:
-        timesteps = _ddpm_timesteps(steps, "linspace")
+        timesteps = _ddpm_timesteps(steps)
         t, (alpha, sigma) = timesteps.astype(np.float64), _ddpm_levels(timesteps)
     p, q = _estimate(path, alpha[:-1], sigma[:-1])
     a = sigma[1:] / sigma[:-1]

@@ -1,8 +1,8 @@
 """The front door: an image in, N plausible masks and their agreement out.
 
-    image => field in [0, 1] => condition -+
-                                           +-> S denoiser calls on all N samples => latents => logits => masks => agreement
-    (seed, k) => noise of sample k --------+
+image => field in [0, 1] => condition -+
+                                       +-> S denoiser calls on all N samples => latents => logits => masks => agreement
+(seed, k) => noise of sample k --------+
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Segmenter:
     >>> segmenter(pixels, samples=16, seed=0).confidence             # doctest: +SKIP
     """
 
-    def __init__(self, manifest: Manifest, backend: Backend, *, max_batch: int = MAX_BATCH, bundle_sha256: str = "") -> None:
+    def __init__(
+        self, manifest: Manifest, backend: Backend, *, max_batch: int = MAX_BATCH, bundle_sha256: str = ""
+    ) -> None:
         """Put a manifest and a backend together.
 
         max_batch: samples per network call, 1 to 64; more samples than that go in several calls, with the same masks.
@@ -97,7 +99,9 @@ class Segmenter:
         self.bundle_sha256 = bundle_sha256
 
     @classmethod
-    def load(cls, bundle: str | PathLike[str] | None = None, *, backend: str = "auto", max_batch: int = MAX_BATCH) -> Segmenter:
+    def load(
+        cls, bundle: str | PathLike[str] | None = None, *, backend: str = "auto", max_batch: int = MAX_BATCH
+    ) -> Segmenter:
         """Load a bundle; without one, the lung-nodule model that ships with the package.
 
         backend: `auto`, or a name in `medseg_runtime.backends.BACKENDS`.
@@ -141,11 +145,8 @@ class Segmenter:
             image = read_image(Path(image)).pixels
         pixels = as_image(image)
         height, width = pixels.shape[:2]
-        _check(samples, seed, threshold, mask_bytes=height * width * len(self.manifest.classes))
-        sampling = self.manifest.sampling
-        if sampler is None and steps is None:
-            sampler, steps = sampling.sampler, sampling.steps
-        table = sampler_table(self.manifest.path, sampler or sampling.sampler, sampling.steps if steps is None else steps)
+        table = self.check(samples, steps, seed, sampler=sampler, threshold=threshold)
+        _check_memory(samples, height * width * len(self.manifest.classes))
 
         clock = _Clock()
         with clock("preprocess"):
@@ -158,14 +159,15 @@ class Segmenter:
         probability_sum = np.zeros(masks.shape[1:], np.float64)
         for start in range(0, samples, self.max_batch):
             batch = range(start, min(start + self.max_batch, samples))
-            noise = [SampleNoise(seed, k, antithetic=sampling.antithetic) for k in batch]
+            noise = [SampleNoise(seed, k, antithetic=self.manifest.sampling.antithetic) for k in batch]
             with clock("denoise"):
                 latent = self._denoise(noise, condition, table)
             with clock("decode"):
                 (logits,) = self.backend.run("decoder", {"latent": latent})
             if not np.isfinite(logits).all():
                 raise BackendError(
-                    f"{self.backend.name} returned NaN or infinite values", "Try another --backend, and report the bundle."
+                    f"{self.backend.name} returned NaN or infinite values",
+                    "Try another --backend, and report the bundle.",
                 )
             with clock("aggregate"):
                 probability = foreground_probability(logits)
@@ -175,6 +177,35 @@ class Segmenter:
                     probability_sum += in_image
         with clock("aggregate"):
             return self._summary(masks, probability_sum / samples, placement, table, seed, threshold, clock)
+
+    def check(
+        self,
+        samples: int = 16,
+        steps: int | None = None,
+        seed: int = 0,
+        *,
+        sampler: str | None = None,
+        threshold: float = 0.5,
+    ) -> SamplerTable:
+        """Check a call's arguments without an image, and return the table of the sampler that it would use.
+
+        Raises:
+            ParameterError: an argument is out of range.
+        """
+        if samples < 1:
+            raise ParameterError(f"{samples} samples is out of range", "Use 1 or more; 16 is usual.")
+        if seed < 0:
+            raise ParameterError(f"seed {seed} is negative", "Use 0 or more.")
+        if not 0.0 < threshold < 1.0:
+            raise ParameterError(
+                f"threshold {threshold} is out of range", "Use a number between 0 and 1, for example 0.5."
+            )
+        default = self.manifest.sampling
+        return sampler_table(
+            self.manifest.path,
+            default.sampler if sampler is None else sampler,
+            default.steps if steps is None else steps,
+        )
 
     def _denoise(self, noise: list[SampleNoise], condition: Float32, table: SamplerTable) -> Float32:
         """Noise => latents (N, z, h, w), all samples in one call per step."""
@@ -240,18 +271,12 @@ class Segmenter:
             yield f"all {len(masks)} samples are empty: the model sees no {' or '.join(self.manifest.classes)} here"
 
 
-def _check(samples: int, seed: int, threshold: float, *, mask_bytes: int) -> None:
-    if samples < 1:
-        raise ParameterError(f"{samples} samples is out of range", "Use 1 or more; 16 is usual.")
+def _check_memory(samples: int, mask_bytes: int) -> None:
     if samples * mask_bytes > MAX_MASK_BYTES:
         raise ParameterError(
             f"{samples} masks of this image need {samples * mask_bytes / 2**30:.1f} GiB",
             f"Use at most {MAX_MASK_BYTES // mask_bytes} samples.",
         )
-    if seed < 0:
-        raise ParameterError(f"seed {seed} is negative", "Use 0 or more.")
-    if not 0.0 < threshold < 1.0:
-        raise ParameterError(f"threshold {threshold} is out of range", "Use a number between 0 and 1, for example 0.5.")
 
 
 def foreground_probability(logits: Float32) -> Float32:
@@ -260,9 +285,9 @@ def foreground_probability(logits: Float32) -> Float32:
     K = 1: a sigmoid. K > 1: a softmax whose first channel, the background, is dropped.
     """
     if logits.shape[1] == 1:
-        return 0.5 * (1.0 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), np.float32)  # the sigmoid, without overflow
     exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (exponential / exponential.sum(axis=1, keepdims=True))[:, 1:]
+    return np.asarray((exponential / exponential.sum(axis=1, keepdims=True))[:, 1:], np.float32)
 
 
 def _binarise(probability: Float32, threshold: float) -> Bool:
@@ -271,7 +296,7 @@ def _binarise(probability: Float32, threshold: float) -> Bool:
         return probability > threshold
     background = 1.0 - probability.sum(axis=0)
     best = probability.max(axis=0)
-    return (probability == best) & (best > background)
+    return np.asarray((probability == best) & (best > background), np.bool_)
 
 
 def _pairwise_agreement(masks: Bool, placement: Placement) -> float:

@@ -55,8 +55,9 @@ class FakeBackend:
         if graph == "decoder":
             return (self._discs(latent),)
         p, q, a, b, c = feeds["row"]
-        denoised = p * latent + q * (0.5 * latent)
-        return a * latent + b * denoised + c * feeds["extra"], denoised
+        denoised: Float32 = p * latent + q * (0.5 * latent)
+        next_latent: Float32 = a * latent + b * denoised + c * feeds["extra"]
+        return next_latent, denoised
 
     def close(self) -> None:
         """Remember that it was closed."""
@@ -81,7 +82,7 @@ class FakeBackend:
         radius = RADIUS * min(rule.height, rule.width) * (1.0 + 0.15 * np.tanh(score))
         depth = 4.0 * (radius[:, None, None] - distance)  # (N, H, W), positive inside
         if classes == 1:
-            return depth[:, None].astype(np.float32)
+            return np.asarray(depth[:, None], np.float32)
         width = 4.0 * radius[:, None, None] / classes
         rings = [0.5 * width - np.abs(depth - (classes - k - 0.5) * width) for k in range(classes)]
         return np.stack([np.zeros_like(depth), *rings], axis=1).astype(np.float32)

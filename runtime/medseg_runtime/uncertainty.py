@@ -12,6 +12,9 @@ Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+CHUNK = 1 << 20
+"""Pixels per matrix product: large photographs are not copied whole as float32."""
+
 
 def confidence(masks: Bool) -> Float32:
     """Return the fraction of samples that contain each pixel: (N, ...) bool -> (...) float32 in [0, 1]."""
@@ -36,10 +39,12 @@ def pairwise_iou(first: Bool, second: Bool) -> Float64:
 
     first: (N, ...) bool. second: (M, ...) bool. Returns (N, M) in [0, 1]; the IoU of two empty masks is 1.
     """
-    # Matrix products count pixels exactly in float32 up to 2**24 of them.
-    a, b = first.reshape(len(first), -1).astype(np.float32), second.reshape(len(second), -1).astype(np.float32)
-    intersection = (a @ b.T).astype(np.float64)
-    union = a.sum(axis=1, dtype=np.float64)[:, None] + b.sum(axis=1, dtype=np.float64)[None, :] - intersection
+    a, b = first.reshape(len(first), -1), second.reshape(len(second), -1)
+    intersection = np.zeros((len(a), len(b)))
+    for start in range(0, a.shape[1], CHUNK):  # a matrix product counts pixels exactly in float32, up to 2**24 of them
+        part = np.s_[:, start : start + CHUNK]
+        intersection += a[part].astype(np.float32) @ b[part].astype(np.float32).T
+    union = np.count_nonzero(a, axis=1)[:, None] + np.count_nonzero(b, axis=1)[None, :] - intersection
     return np.divide(intersection, union, out=np.ones_like(union), where=union > 0)
 
 

@@ -1,18 +1,18 @@
 """The run folder: what a training leaves, and what it needs to go on. Safetensors and JSON, no pickle.
 
-    config.json                   the resolved configuration
-    mask_autoencoder.safetensors  EMA weights of a finished stage; of the denoiser, those with the best GED on val
-    image_autoencoder.safetensors (if the condition is one)
-    denoiser.safetensors          condition.* and denoiser.*
-    metrics.jsonl                 one line per logged step and per validation
-    samples/*.png                 one sheet of pictures per validation
-    state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stage, to resume from
+config.json                   the resolved configuration
+mask_autoencoder.safetensors  EMA weights of a finished stage; of the denoiser, those with the best GED on val
+image_autoencoder.safetensors (if the condition is one)
+denoiser.safetensors          condition.* and denoiser.*
+data.json                     what it was trained on
+metrics.jsonl                 one line per logged step and per validation
+samples/*.png                 one sheet of pictures per validation
+state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stage, to resume from
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from medseg_runtime.errors import CheckpointError
 from medseg_trainer.config import TrainConfig
+from medseg_trainer.data import Layout
 from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder
 from medseg_trainer.models.condition import AutoencoderCondition, UNetCondition
 from medseg_trainer.models.denoiser import Denoiser
@@ -33,7 +34,7 @@ CONFIG_NAME = "config.json"
 
 
 class Ema:
-    """Exponential moving average of a module's weights; buffers are copied.
+    """Exponential moving average of a module's weights; of what is no float, the last value.
 
     Early on it averages over a tenth of the steps so far, so that it does not remember the initial weights.
     """
@@ -69,7 +70,9 @@ class RunFolder:
         try:
             text = (self.path / CONFIG_NAME).read_text()
         except OSError as error:
-            raise CheckpointError(f"{self.path.name!r} holds no training run", "Give the folder of `medseg-train fit --out`.") from error
+            raise CheckpointError(
+                f"{self.path.name!r} holds no training run", "Give the folder of `medseg-train fit --out`."
+            ) from error
         return TrainConfig.from_json(text)
 
     def start(self, config: TrainConfig) -> None:
@@ -84,8 +87,19 @@ class RunFolder:
             write_atomically(self.path / CONFIG_NAME, config.to_json())
         elif self.config() != config:
             raise CheckpointError(
-                f"{self.path.name!r} was started with another configuration", "Use another --out, or the preset and options it was started with."
+                f"{self.path.name!r} was started with another configuration",
+                "Use another --out, or the preset and options it was started with.",
             )
+
+    def describe_data(self, layout: Layout, splits: dict[str, tuple[int, int]]) -> None:
+        """Write data.json; splits: name -> (images, patients)."""
+        content = {
+            "layout": layout.name,
+            "splits": {name: {"images": images, "groups": groups} for name, (images, groups) in splits.items()},
+            "licence": layout.licence,
+            "citation": layout.citation,
+        }
+        write_atomically(self.path / "data.json", json.dumps(content, indent=2) + "\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -96,11 +110,14 @@ class RunFolder:
         """Drop the lines of a stage that a resumed run will write again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            # a process killed while it wrote leaves a last line without its end
+            lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             kept = [line for line in lines if (r := json.loads(line))["stage"] != stage or r["step"] <= step]
-            write_atomically(path, "".join(f"{line}\n" for line in kept))
+            write_atomically(path, "".join(kept))
 
-    def save_state(self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+    def save_state(
+        self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: dict[str, Any]
+    ) -> None:
         """Write all that a stage needs to go on."""
         tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
         tensors |= {f"ema.{name}": tensor for name, tensor in ema.tensors.items()}
@@ -108,13 +125,17 @@ class RunFolder:
             tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         save_safetensors(self.path / "state" / f"{stage}.safetensors", tensors, {"progress": json.dumps(progress)})
 
-    def load_state(self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer) -> dict[str, Any] | None:
+    def load_state(
+        self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer
+    ) -> dict[str, Any] | None:
         """Put a stage back to where it was saved; None if it was not."""
         path = self.path / "state" / f"{stage}.safetensors"
         if not path.exists():
             return None
         tensors = _load(path)
-        module.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+        module.load_state_dict(
+            {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        )
         for name, average in ema.tensors.items():
             average.copy_(tensors[f"ema.{name}"])
         moments: dict[int, dict[str, Tensor]] = {}
@@ -123,9 +144,19 @@ class RunFolder:
                 _, index, moment = name.split(".")
                 moments.setdefault(int(index), {})[moment] = tensor
         optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
-        with safe_open(path, "pt") as opened:
-            progress: dict[str, Any] = json.loads(opened.metadata()["progress"])
-        return progress
+        return _progress(path)
+
+    def check_finished(self) -> None:
+        """Check that the last stage has come to its end; without its state, its weights count as finished.
+
+        Raises:
+            CheckpointError: it has not.
+        """
+        path, steps = self.path / "state" / "denoiser.safetensors", self.config().denoiser.optimisation.steps
+        if path.exists() and (step := _progress(path)["step"]) < steps:
+            raise CheckpointError(
+                f"the denoiser is at step {step} of {steps}", "Run the same `medseg-train fit` to its end."
+            )
 
     def save_weights(self, stage: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write the weights of a stage that are worth keeping."""
@@ -141,7 +172,9 @@ class RunFolder:
         try:
             module.load_state_dict(tensors)
         except RuntimeError as error:
-            raise CheckpointError(f"{stage}.safetensors does not fit config.json", "Train this stage again in another folder.") from error
+            raise CheckpointError(
+                f"{stage}.safetensors does not fit config.json", "Train this stage again in another folder."
+            ) from error
 
     def networks(self) -> Networks:
         """Load the trained networks.
@@ -177,20 +210,30 @@ def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str,
     """Write to a temporary name, then rename: a killed process leaves the old file whole."""
     temporary = path.with_name(f".{path.name}.tmp")
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
-    os.replace(temporary, path)
+    temporary.replace(path)
+
+
+def _progress(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as opened:
+        progress: dict[str, Any] = json.loads(opened.metadata()["progress"])
+    return progress
 
 
 def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path.stem} has not been trained yet", "Run the same `medseg-train fit` to its end.") from error
+        raise CheckpointError(
+            f"{path.stem} has not been trained yet", "Run the same `medseg-train fit` to its end."
+        ) from error
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path.name} is damaged: {error}", "Copy the run again, or delete this file and train on.") from error
+        raise CheckpointError(
+            f"{path.name} is damaged: {error}", "Copy the run again, or delete this file and train on."
+        ) from error

@@ -1,3 +1,150 @@
 """medseg-train: fit, evaluate, show."""
 
 from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg_runtime.errors import CheckpointError, MedsegError, ParameterError
+
+if TYPE_CHECKING:
+    from medseg_runtime.segmenter import Segmenter
+    from medseg_trainer.config import TrainConfig
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train and measure latent-diffusion segmentation models. Research software, not a medical device.",
+)
+DataOption = Annotated[
+    Path, typer.Option(help="Data folder: LIDC-IDRI-slices (as zips or unpacked), or images/, masks/, splits.csv.")
+]
+
+
+@app.command()
+def fit(
+    preset: Annotated[str, typer.Argument(help="Name of a preset; `medseg-train show` lists them.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option(help="Run folder. The same command again goes on from an interruption.")],
+    classes: Annotated[
+        str | None, typer.Option(help="Names of the foreground classes, with commas; default: the preset's.")
+    ] = None,
+    raters: Annotated[int | None, typer.Option(help="Masks per image; default: the preset's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, data order and noise.")] = None,
+) -> None:
+    """Train the autoencoders, then the denoiser."""
+    from medseg_trainer.loop import fit as run_fit
+
+    config = _preset(preset)
+    names = config.classes if classes is None else tuple(name.strip() for name in classes.split(","))
+    raters = config.raters if raters is None else raters
+    config = replace(
+        config,
+        classes=names,
+        raters=raters,
+        seed=config.seed if seed is None else seed,
+        denoiser=replace(config.denoiser, raters_per_image=min(config.denoiser.raters_per_image, raters)),
+    )
+    run_fit(config, data, out)
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="Run folder or bundle.", metavar="RUN_OR_BUNDLE")],
+    data: DataOption,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    samples: Annotated[int, typer.Option(min=1)] = 16,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the bundle's.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Measure only that many, evenly spaced; default: all.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="For a bundle: auto, onnxruntime.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Write the figures there as JSON; default for a run: its evaluation.json.")
+    ] = None,
+) -> None:
+    """Measure a checkpoint or a bundle against the raters: GED, HM-IoU, diversity, Dice, calibration."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from medseg_trainer.checkpoint import CONFIG_NAME, write_atomically
+    from medseg_trainer.evaluate import evaluate as measure
+    from medseg_trainer.evaluate import split_named
+
+    segmenter = _segmenter(target, backend)
+    report = measure(segmenter, data, split_named(split), samples=samples, steps=steps, seed=seed, images=images)
+    table = Table("figure", "mean", "95 % interval, by patient")
+    for name, figure in report.figures.items():
+        table.add_row(name, f"{figure.mean:.4f}", f"{figure.low:.4f} to {figure.high:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{report.images} images of {report.groups} groups, {report.samples} samples, {report.steps} steps, {report.backend}, "
+        f"{report.seconds:.0f} s",
+        highlight=False,
+    )
+    if out is None and (target / CONFIG_NAME).exists():
+        out = target / "evaluation.json"
+    if out is not None:
+        write_atomically(out, report.to_json())
+
+
+@app.command()
+def show(
+    preset: Annotated[str | None, typer.Argument(help="Name of a preset; without one, their list.")] = None,
+) -> None:
+    """Print a preset as JSON, or list the presets."""
+    from medseg_trainer.presets import PRESETS
+
+    if preset is None:
+        for name, function in PRESETS.items():
+            print(f"{name:<8}{(function.__doc__ or '').splitlines()[0]}")
+    else:
+        print(_preset(preset).to_json(), end="")
+
+
+def _preset(name: str) -> TrainConfig:
+    from medseg_trainer.presets import PRESETS
+
+    if name not in PRESETS:
+        raise ParameterError(f"there is no preset {name!r}", f"Use one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]()
+
+
+def _segmenter(target: Path, backend: str) -> Segmenter:
+    """Load a run in torch, or a bundle on a backend."""
+    from medseg_runtime.bundle import MANIFEST_NAME
+    from medseg_runtime.segmenter import Segmenter
+    from medseg_trainer.checkpoint import CONFIG_NAME, RunFolder
+    from medseg_trainer.models.graphs import TorchBackend
+    from medseg_trainer.validate import manifest_of
+
+    if (target / MANIFEST_NAME).exists():
+        return Segmenter.load(target, backend=backend)
+    if not (target / CONFIG_NAME).exists():
+        raise CheckpointError(
+            f"{target.name!r} is neither a run nor a bundle", "Give a folder with config.json or bundle.json."
+        )
+    run = RunFolder(target)
+    return Segmenter(manifest_of(run.config()), TorchBackend(run.networks()))
+
+
+def main() -> None:
+    """Run the command; our own errors become one line and exit code 1, an interrupt 130."""
+    try:
+        app(standalone_mode=True)
+    except MedsegError as error:
+        print(f"medseg-train: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        print(
+            f"medseg-train: error: {error.name} is not installed. Run `pip install 'medseglatdiff[train]'`.",
+            file=sys.stderr,
+        )
+        sys.exit(1)

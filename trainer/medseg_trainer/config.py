@@ -18,7 +18,7 @@ Regulariser = Literal["vq", "kl", "sphere"]
 T = TypeVar("T")
 
 
-def _require(condition: bool, problem: str, remedy: str) -> None:  # noqa: FBT001
+def _require(condition: bool, problem: str, remedy: str) -> None:
     if not condition:
         raise ParameterError(problem, remedy)
 
@@ -63,6 +63,11 @@ class AutoencoderConfig:
     """`sphere` only: the decoder learns to read latents with noise of up to this standard deviation."""
 
     def __post_init__(self) -> None:
+        _require(
+            self.regulariser in typing.get_args(Regulariser),
+            f"there is no regulariser {self.regulariser!r}",
+            f"Use one of: {', '.join(typing.get_args(Regulariser))}.",
+        )
         _require(self.factor in (2, 4, 8, 16), f"factor {self.factor} is not a power of two", "Use 2, 4, 8 or 16.")
         _require(
             self.latent_noise == 0.0 or self.regulariser == "sphere",
@@ -89,7 +94,11 @@ class ConditionConfig:
 
     def __post_init__(self) -> None:
         if self.kind == "autoencoder":
-            _require(self.autoencoder is not None, "the condition needs an image autoencoder", "Configure one.")
+            _require(
+                self.autoencoder is not None and self.autoencoder.latent_channels == self.channels,
+                f"the condition needs an image autoencoder with a latent of {self.channels} channels",
+                "Configure one.",
+            )
         else:
             _require(self.tuned, "a U-Net condition cannot be frozen: nothing else trains it", "Set tuned.")
             _require(len(self.widths) > 1, "a U-Net condition needs widths", "Give one width a level.")
@@ -163,6 +172,18 @@ class TrainConfig:
             "the image and mask autoencoders have different factors",
             "Give both the same: the denoiser concatenates their latents.",
         )
+        _require(
+            1 <= self.denoiser.raters_per_image <= self.raters,
+            f"a step cannot take {self.denoiser.raters_per_image} of {self.raters} raters",
+            "Lower raters_per_image.",
+        )
+        _, rows, columns = self.latent
+        halvings = len(self.denoiser.widths) - 1
+        _require(
+            rows % 2**halvings == 0 and columns % 2**halvings == 0,
+            f"a latent of {rows}x{columns} cells cannot be halved {halvings} times",
+            "Give the denoiser fewer widths, or change the field.",
+        )
 
     @property
     def num_logits(self) -> int:
@@ -188,9 +209,10 @@ class TrainConfig:
         """
         try:
             return _build(cls, json.loads(text))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"config.json is not a configuration of this version: {error}", "Train again, or install the version that wrote it."
+                f"config.json is not a configuration of this version: {error}",
+                "Train again, or install the version that wrote it.",
             ) from error
 
 
@@ -200,7 +222,7 @@ def _build(kind: type[T], content: dict[str, Any]) -> T:
     return kind(**{key: _value(hints[key], value) for key, value in content.items()})
 
 
-def _value(hint: Any, value: Any) -> Any:  # noqa: ANN401
+def _value(hint: Any, value: Any) -> Any:
     if isinstance(hint, types.UnionType):
         hint = next(choice for choice in typing.get_args(hint) if choice is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and value is not None:

@@ -6,16 +6,25 @@ image's own grid.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
+from rich.progress import track
 
 from medseg_runtime import metrics
+from medseg_runtime.errors import ParameterError
 from medseg_runtime.metrics import Calibration
 from medseg_runtime.segmenter import Segmentation, Segmenter
-from medseg_trainer.data import Case
+from medseg_trainer.data import Case, Split, read_cases
 
 BOOTSTRAP_DRAWS = 1000
 
@@ -40,7 +49,87 @@ class Figure:
     high: float
 
 
-def draw(segmenter: Segmenter, cases: Iterable[Case], *, samples: int, steps: int | None, seed: int) -> Iterator[tuple[Case, Segmentation]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """The figures of a model on a split, and how they were made."""
+
+    model: str
+    bundle_sha256: str
+    split: Split
+    images: int
+    groups: int
+    samples: int
+    steps: int
+    sampler: str
+    seed: int
+    backend: str
+    date: str
+    command: str
+    seconds: float
+    figures: dict[str, Figure]
+
+    def to_json(self) -> str:
+        """Return it as JSON; a figure that does not exist is null."""
+        content = dataclasses.asdict(self)
+        for figure in content["figures"].values():
+            figure.update({key: None if math.isnan(value) else round(value, 5) for key, value in figure.items()})
+        return json.dumps(content, indent=2) + "\n"
+
+
+def split_named(name: str) -> Split:
+    """Check the name of a split.
+
+    Raises:
+        ParameterError: it is none.
+    """
+    for split in get_args(Split):
+        if split == name:
+            found: Split = split
+            return found
+    raise ParameterError(f"there is no split {name!r}", "Use train, val or test.")
+
+
+def evaluate(
+    segmenter: Segmenter, data: Path, split: Split, *, samples: int, steps: int | None, seed: int, images: int | None
+) -> Evaluation:
+    """Measure a segmenter on a split, image after image.
+
+    images: measure only that many, evenly spaced; None: all.
+
+    Raises:
+        DataError: the data are missing, or do not pair.
+    """
+    started = time.monotonic()
+    cases = list(read_cases(data, split, len(segmenter.manifest.classes)))
+    if images is not None and images < len(cases):
+        cases = [cases[k * len(cases) // images] for k in range(images)]
+    figures = []
+    result = None
+    for case, result in draw(segmenter, track(cases, f"evaluating {split}"), samples=samples, steps=steps, seed=seed):
+        figures += measure(case, result)
+    assert result is not None
+    options = "" if images is None else f" --images {images}"
+    return Evaluation(
+        model=segmenter.manifest.name,
+        bundle_sha256=segmenter.bundle_sha256,
+        split=split,
+        images=len(cases),
+        groups=len({case.group for case in cases}),
+        samples=samples,
+        steps=result.steps,
+        sampler=result.sampler,
+        seed=seed,
+        backend=f"{segmenter.backend.name} {segmenter.backend.version}",
+        date=datetime.now(UTC).date().isoformat(),
+        command=f"medseg-train evaluate --split {split} --samples {samples} --steps {result.steps} --seed {seed}{options}",
+        seconds=round(time.monotonic() - started, 1),
+        figures=summarise(figures),
+    )
+
+
+def draw(
+    segmenter: Segmenter, cases: Iterable[Case], *, samples: int, steps: int | None, seed: int
+) -> Iterator[tuple[Case, Segmentation]]:
     """Segment case after case, each with noise of its own: seed + 1000 times its number."""
     for number, case in enumerate(cases):
         yield case, segmenter(case.image, samples=samples, steps=steps, seed=seed + 1000 * number)

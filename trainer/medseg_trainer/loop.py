@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,8 +20,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from medseg_runtime.errors import ParameterError
 from medseg_trainer.checkpoint import Ema, RunFolder, build_condition, build_networks
 from medseg_trainer.config import AutoencoderConfig, Optimisation, TrainConfig
+from medseg_trainer.data import layout_of
 from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
 from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder, class_weights
 from medseg_trainer.models.condition import AutoencoderCondition
@@ -43,11 +48,15 @@ class Draws:
 
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal numbers, (B, *shape)."""
-        return torch.randn((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(self.device)
+        return torch.randn((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(
+            self.device
+        )
 
     def uniform(self, *shape: int) -> Tensor:
         """Return uniform numbers in [0, 1), (B, *shape)."""
-        return torch.rand((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(self.device)
+        return torch.rand((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(
+            self.device
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +81,7 @@ def fit(config: TrainConfig, data: Path, out: Path) -> None:
     Raises:
         DataError: the data are missing, or do not pair.
         CheckpointError: the folder belongs to a run with another configuration.
+        ParameterError: a batch cannot be shared equally by the processes.
     """
     fabric = start_fabric(config)
     console = Console(stderr=True, quiet=not fabric.is_global_zero)
@@ -84,17 +94,27 @@ def fit(config: TrainConfig, data: Path, out: Path) -> None:
     frequency = train.class_frequency(config.input, num_classes)
     weights = class_weights(frequency).float()
     console.print(
-        f"{len(train)} images, {config.precision}; class share {_listed(frequency)}, weights {_listed(weights)}", highlight=False
+        f"{len(train)} images, {fabric.strategy.precision.precision}; class share {_listed(frequency)}, weights {_listed(weights)}",
+        highlight=False,
     )
 
     def source(optimisation: Optimisation, seed: int) -> BatchSource:
         part = (fabric.global_rank, fabric.world_size)
-        return BatchSource(train, config.input, config.augment, optimisation.batch_size, config.seed * 1000 + seed, *part)
+        if optimisation.batch_size % fabric.world_size:
+            raise ParameterError(
+                f"a batch of {optimisation.batch_size} cannot be shared equally by {fabric.world_size} processes",
+                "Start a number of processes that divides it.",
+            )
+        return BatchSource(
+            train, config.input, config.augment, optimisation.batch_size, config.seed * 1000 + seed, *part
+        )
 
     torch.manual_seed(config.seed)
     mask_autoencoder = MaskAutoencoder(config.mask_autoencoder, config.num_logits)
     mask_autoencoder.class_weight.copy_(weights)
-    run_stage(fabric, run, mask_stage(config, mask_autoencoder), source(config.mask_autoencoder.optimisation, 1), console)
+    run_stage(
+        fabric, run, mask_stage(config, mask_autoencoder), source(config.mask_autoencoder.optimisation, 1), console
+    )
     run.load_weights("mask_autoencoder", mask_autoencoder)
     if fabric.is_global_zero and config.mask_autoencoder.regulariser != "sphere":
         set_latent_scale(mask_autoencoder, source(config.mask_autoencoder.optimisation, 1)[0])
@@ -106,11 +126,22 @@ def fit(config: TrainConfig, data: Path, out: Path) -> None:
     if config.condition.autoencoder is not None:
         image_autoencoder = ImageAutoencoder(config.condition.autoencoder, config.input.channels)
         optimisation = config.condition.autoencoder.optimisation
-        run_stage(fabric, run, image_stage(config.condition.autoencoder, config, image_autoencoder), source(optimisation, 2), console)
+        run_stage(
+            fabric,
+            run,
+            image_stage(config.condition.autoencoder, config, image_autoencoder),
+            source(optimisation, 2),
+            console,
+        )
         run.load_weights("image_autoencoder", image_autoencoder)
         condition = AutoencoderCondition(image_autoencoder)
 
     validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
+    if validator is not None:
+        run.describe_data(
+            layout_of(data),
+            {"train": (len(train), train.num_groups), "val": (validator.available, validator.num_groups)},
+        )
     stage = denoiser_stage(config, mask_autoencoder.to(fabric.device), condition, validator)
     run_stage(fabric, run, stage, source(config.denoiser.optimisation, 3), console)
 
@@ -121,12 +152,14 @@ def start_fabric(config: TrainConfig) -> Fabric:
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     many = local * nodes > 1
     precision = native_precision() if config.precision == "auto" else config.precision
-    fabric = Fabric(devices=local if many else 1, num_nodes=nodes, strategy="ddp" if many else "auto", precision=precision)
+    fabric = Fabric(
+        devices=local if many else 1, num_nodes=nodes, strategy="ddp" if many else "auto", precision=precision
+    )
     fabric.launch()
     return fabric
 
 
-def native_precision() -> str:
+def native_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     """Return bf16 where the device multiplies in it, otherwise float32: emulated, it is slower."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
@@ -134,7 +167,10 @@ def native_precision() -> str:
 
 
 def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource, console: Console) -> None:
-    """Train one stage to its end, going on from its saved state; leaves its weights in the run folder."""
+    """Train one stage to its end, going on from its saved state; leaves its weights in the run folder.
+
+    What is kept is written before the state that says so: a process killed between the two does the step again, and writes the same.
+    """
     settings = stage.optimisation
     parameters = [p for p in stage.module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
@@ -152,45 +188,83 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
         if fabric.is_global_zero:
             run.save_state(stage.name, stage.module, ema, optimiser, progress)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar, _interrupt_between_steps(console) as interrupted:
         task = bar.add_task(stage.name, total=settings.steps, completed=progress["step"], figures="")
         started, first = time.monotonic(), progress["step"]
-        try:
-            while progress["step"] < settings.steps:
-                losses = _step(fabric, stage, wrapped, wrapped_optimiser, source, progress["step"])
-                progress["step"] += 1
-                step = progress["step"]
-                ema.update(stage.module, step)
-                if step % LOG_EVERY == 0 or step == settings.steps:
-                    speed = (step - first) * settings.batch_size / (time.monotonic() - started)
-                    bar.update(task, completed=step, figures=f"loss {losses['loss']:.4f}  {speed:.0f} images/s")
-                    if fabric.is_global_zero:
-                        run.log({"stage": stage.name, "step": step, **losses})
-                if stage.validate and (step % stage.validate_every == 0 or step == settings.steps):
-                    _validate(fabric, run, stage, ema, progress, console)
-                    save()
-                elif time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                    save()
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            save()
-            console.print(f"{stage.name} interrupted at step {progress['step']}; the same command goes on from there", highlight=False)
-            raise
-    if fabric.is_global_zero and stage.validate is None:
-        run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(progress["step"])})
-    save()
+        while progress["step"] < settings.steps:
+            losses = _step(fabric, stage, wrapped, wrapped_optimiser, source, progress["step"])
+            progress["step"] += 1
+            step = progress["step"]
+            ema.update(stage.module, step)
+            ends, stops = step == settings.steps, interrupted()
+            if step % LOG_EVERY == 0 or ends:
+                speed = (step - first) * settings.batch_size / (time.monotonic() - started)
+                bar.update(task, completed=step, figures=f"loss {losses['loss']:.4f}  {speed:.0f} images/s")
+                if fabric.is_global_zero:
+                    run.log({"stage": stage.name, "step": step, **losses})
+            validates = stage.validate is not None and (ends or step % stage.validate_every == 0)
+            if validates:
+                _validate(fabric, run, stage, ema, progress, console)
+            elif ends and fabric.is_global_zero:
+                run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(step)})
+            if ends or stops or validates or time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                save()
+                saved = time.monotonic()
+            if stops:
+                console.print(
+                    f"{stage.name} interrupted at step {step}; the same command goes on from there", highlight=False
+                )
+                raise KeyboardInterrupt
     fabric.barrier()
 
 
+@contextmanager
+def _interrupt_between_steps(console: Console) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of the step: what is saved in its midst would be the state of no step.
+
+    Yields whether it was pressed; pressed again, it stops at once, and nothing is saved.
+    """
+    pressed = False
+
+    def wait(_signal: int, _frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        console.print("stopping after this step; Ctrl-C again stops at once, without saving", highlight=False)
+
+    if threading.current_thread() is not threading.main_thread():  # no signal arrives elsewhere
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, wait)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _step(
-    fabric: Fabric, stage: Stage, module: Any, optimiser: Any, source: BatchSource, step: int  # noqa: ANN401 - Fabric's wrappers
+    fabric: Fabric,
+    stage: Stage,
+    module: Any,
+    optimiser: Any,
+    source: BatchSource,
+    step: int,
 ) -> dict[str, float]:
     """Do one optimiser step."""
     settings = stage.optimisation
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, step)
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1))
+    generator = torch.Generator().manual_seed(
+        int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1)
+    )
     draws = Draws(generator, settings.batch_size, source.rank, source.world_size, fabric.device)
     batch = source[step]
     loss, parts = stage.losses(module, Batch(batch.image.to(fabric.device), batch.labels.to(fabric.device)), draws)
@@ -198,7 +272,8 @@ def _step(
     fabric.clip_gradients(module, optimiser, max_norm=settings.gradient_clip)
     optimiser.step()
     optimiser.zero_grad()
-    mean = fabric.all_reduce({"loss": loss.detach(), **{name: part.detach() for name, part in parts.items()}}, reduce_op="mean")
+    mean = fabric.all_reduce({name: part.detach() for name, part in {"loss": loss, **parts}.items()}, reduce_op="mean")
+    assert isinstance(mean, dict)
     return {name: float(value) for name, value in mean.items()}
 
 
@@ -208,17 +283,23 @@ def learning_rate(settings: Optimisation, step: int) -> float:
     return settings.learning_rate * warm * 0.5 * (1.0 + float(np.cos(np.pi * step / settings.steps)))
 
 
-def _validate(fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console) -> None:
+def _validate(
+    fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console
+) -> None:
     """Validate the EMA weights, and keep them if no earlier ones had a lower GED."""
     if fabric.is_global_zero:
         assert stage.validate is not None
         step = progress["step"]
         figures = stage.validate(ema.tensors, step)
         run.log({"stage": stage.name, "step": step, "validation": figures})
-        console.print(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()), highlight=False)
+        console.print(
+            f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()), highlight=False
+        )
         if progress["best"] is None or figures["ged"] < progress["best"]:
             progress["best"] = figures["ged"]
-            run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(step), "validation": json.dumps(figures)})
+            run.save_weights(
+                stage.name, stage.keep(ema.tensors), {"step": str(step), "validation": json.dumps(figures)}
+            )
     fabric.barrier()
 
 
@@ -231,7 +312,9 @@ def mask_stage(config: TrainConfig, module: MaskAutoencoder) -> Stage:
         out: Losses = module(labels, draws.normal(*config.latent), noise_level * draws.uniform())
         return out
 
-    return Stage(name="mask_autoencoder", module=module, optimisation=config.mask_autoencoder.optimisation, losses=losses)
+    return Stage(
+        name="mask_autoencoder", module=module, optimisation=config.mask_autoencoder.optimisation, losses=losses
+    )
 
 
 def image_stage(settings: AutoencoderConfig, config: TrainConfig, module: ImageAutoencoder) -> Stage:
@@ -245,7 +328,9 @@ def image_stage(settings: AutoencoderConfig, config: TrainConfig, module: ImageA
     return Stage(name="image_autoencoder", module=module, optimisation=settings.optimisation, losses=losses)
 
 
-def denoiser_stage(config: TrainConfig, autoencoder: MaskAutoencoder, condition: nn.Module, validator: Validator | None) -> Stage:
+def denoiser_stage(
+    config: TrainConfig, autoencoder: MaskAutoencoder, condition: nn.Module, validator: Validator | None
+) -> Stage:
     """The denoiser, and the condition if it is tuned."""
     module = DenoiserStage(config, autoencoder, condition)
     raters = config.denoiser.raters_per_image
@@ -287,7 +372,7 @@ def random_raters(labels_BRHW: Tensor, draws: Draws, count: int) -> Tensor:
 @torch.no_grad()
 def set_latent_scale(autoencoder: MaskAutoencoder, batch: Batch) -> None:
     """Scale latents so that the cells of masks, which are the signal, have unit mean square."""
-    labels = batch.labels.flatten(0, 1)
+    labels = batch.labels.flatten(0, 1).to(autoencoder.latent_scale.device)
     autoencoder.latent_scale.fill_(1.0)
     latent = autoencoder.encode(labels)
     marked = nn.functional.max_pool2d((labels > 0).float()[:, None], autoencoder.config.factor)

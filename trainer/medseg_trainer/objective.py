@@ -1,8 +1,8 @@
 """What the denoiser learns: to tell noise from mask, given the image.
 
-    epsilon   || f(z_t, t, c) - noise ||^2, t uniform in 0..T-1                        (MedSegLatDiff Eqs. 2-5; Ho et al., Eq. 14)
-    flow      || (f(z_u, u, c) - z_0) / u ||^2: f is the clean latent, the loss that of the velocity (z_u - f) / u
-              u logit-normal (Esser et al. 2024, Eq. 19), then shifted towards the noise
+epsilon   || f(z_t, t, c) - noise ||^2, t uniform in 0..T-1                        (MedSegLatDiff Eqs. 2-5; Ho et al., Eq. 14)
+flow      || (f(z_u, u, c) - z_0) / u ||^2: f is the clean latent, the loss that of the velocity (z_u - f) / u
+          u logit-normal (Esser et al. 2024, Eq. 19), then shifted towards the noise
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ LEAST_TIME = 0.05
 """Below this u the velocity's loss is held down: it divides by u."""
 
 
-def corrupt(path: ProbabilityPath, latent: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def corrupt(
+    path: ProbabilityPath, latent: Tensor, noise: Tensor, time: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Clean latents (N, Z, h, w) => noisy ones, network times (N,), regression targets, and the loss weights (N,).
 
     noise: (N, Z, h, w) standard normal.
@@ -53,9 +55,13 @@ class DenoiserStage(nn.Module):
             self.auxiliary = nn.Sequential(
                 conv3x3(config.condition.channels, config.num_logits * factor**2), nn.PixelShuffle(factor)
             )
-        self._mask_autoencoder = [mask_autoencoder.requires_grad_(False)]  # in a list: it is no part of this stage's weights
+        self._mask_autoencoder = [
+            mask_autoencoder.requires_grad_(False)
+        ]  # in a list: it is no part of this stage's weights
 
-    def forward(self, image_BCHW: Tensor, labels_BRHW: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, image_BCHW: Tensor, labels_BRHW: Tensor, noise: Tensor, time: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one batch, and its parts.
 
         noise, time: standard normal, for the B x R latents, image by image; see `corrupt`.

@@ -39,7 +39,7 @@ def fast() -> TrainConfig:
         ),
         condition=ConditionConfig(kind="unet", tuned=True, widths=(48, 96, 128, 160), blocks=2, channels=64),
         denoiser=DenoiserConfig(
-            optimisation=Optimisation(steps=6000, batch_size=24, learning_rate=5e-4),
+            optimisation=Optimisation(steps=9000, batch_size=24, learning_rate=5e-4),
             widths=(96, 160, 160),
             blocks=1,
             attention_from=1,
@@ -49,7 +49,7 @@ def fast() -> TrainConfig:
         ),
         path=ProbabilityPath(objective="flow", shift=3.0),
         sampling=Sampling(sampler="euler", steps=4, antithetic=True),
-        augment=AugmentConfig(shift_px=16, intensity=0.1),
+        augment=AugmentConfig(shift_px=8, intensity=0.1),
     )
 
 
@@ -67,9 +67,19 @@ def paper() -> TrainConfig:
         base,
         mask_autoencoder=autoencoder,
         condition=ConditionConfig(
-            kind="autoencoder", tuned=False, autoencoder=replace(autoencoder, reconstruction="mse"), channels=autoencoder.latent_channels
+            kind="autoencoder",
+            tuned=False,
+            autoencoder=replace(autoencoder, reconstruction="mse"),
+            channels=autoencoder.latent_channels,
         ),
-        denoiser=replace(base.denoiser, widths=(96, 192, 192), blocks=2, mask_cell_weight=1.0, auxiliary_weight=0.0, raters_per_image=1),
+        denoiser=replace(
+            base.denoiser,
+            widths=(96, 192, 192),
+            blocks=2,
+            mask_cell_weight=1.0,
+            auxiliary_weight=0.0,
+            raters_per_image=1,
+        ),
         path=ProbabilityPath(objective="epsilon"),
         sampling=Sampling(sampler="ddim", steps=50, antithetic=False),
     )
@@ -87,7 +97,12 @@ def photo() -> TrainConfig:
         raters=1,
         mask_autoencoder=replace(base.mask_autoencoder, factor=8, width=96),
         condition=replace(base.condition, widths=(32, 64, 96, 160, 192)),
-        denoiser=replace(base.denoiser, optimisation=replace(base.denoiser.optimisation, batch_size=8), mask_cell_weight=1.0),
+        denoiser=replace(
+            base.denoiser,
+            optimisation=replace(base.denoiser.optimisation, batch_size=8),
+            mask_cell_weight=1.0,
+            raters_per_image=1,
+        ),
         augment=AugmentConfig(shift_px=24, intensity=0.2),
     )
 
@@ -99,7 +114,10 @@ def tiny() -> TrainConfig:
         base,
         name="tiny",
         mask_autoencoder=replace(
-            base.mask_autoencoder, width=32, blocks=1, optimisation=Optimisation(steps=200, batch_size=16, learning_rate=2e-3, warmup_steps=20)
+            base.mask_autoencoder,
+            width=32,
+            blocks=1,
+            optimisation=Optimisation(steps=200, batch_size=16, learning_rate=2e-3, warmup_steps=20),
         ),
         condition=replace(base.condition, widths=(16, 32, 64), blocks=1, channels=32),
         denoiser=replace(

@@ -1,23 +1,83 @@
-"""A sheet of pictures: image, raters' contours, samples' contours and confidence, one case a row."""
+"""A sheet of pictures to judge a model by: one case a row, the raters' outlines beside the samples'."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from medseg_runtime.drawing import Bool, Colour, Float32, View, blend, draw_outline, inferno, photograph
+from medseg_runtime.imaging import Box
+from medseg_runtime.overlay import NOTICE
 from medseg_runtime.segmenter import Segmentation
 from medseg_trainer.data import Case
+from medseg_trainer.data.case import Labels
+
+PANEL, GAP, HEADING = 192, 6, 26
+RATERS: tuple[Colour, ...] = ((255, 120, 90), (90, 200, 255), (140, 230, 120), (240, 150, 240), (250, 220, 90), (180, 170, 255))
+SAMPLE: Colour = (110, 190, 255)
+CONSENSUS: Colour = (255, 214, 70)
+SHOWN_SAMPLES = 4
+TITLES = ("image", "raters", "samples, consensus bold", "confidence", "raters' mean", *(f"sample {k}" for k in range(SHOWN_SAMPLES)))
 
 
 def draw_sheet(results: list[tuple[Case, Segmentation]]) -> Image.Image:
-    """Draw it."""
-    rows = []
-    for case, result in results:
-        f = result.placement.field.clipped(*case.image.shape[:2])
-        s = np.s_[f.y : f.y + f.height, f.x : f.x + f.width]
-        im = np.asarray(case.image)[s]
-        im = im if im.ndim == 2 else im.mean(axis=2)
-        masks = result.masks if result.masks.ndim == 3 else result.masks.any(axis=1)
-        tiles = [im] + [255 * (m[s] > 0) for m in case.masks[:4]] + [255 * m[s] for m in masks[:8]] + [255 * masks.mean(0)[s]]
-        rows.append(np.concatenate([np.asarray(Image.fromarray(t.astype(np.uint8)).resize((96, 96), 0)) for t in tiles], 1))
-    return Image.fromarray(np.concatenate(rows, 0))
+    """Draw one row per case: image, raters, samples with consensus, confidence, raters' mean, and the first samples alone."""
+    rows = [_row(case, result) for case, result in results]
+    width = len(TITLES) * (PANEL + GAP) + GAP
+    sheet = Image.new("RGB", (width, HEADING * 2 + len(rows) * (PANEL + GAP + 16)), (18, 20, 24))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for column, title in enumerate(TITLES):
+        pen.text((GAP + column * (PANEL + GAP), 6), title, fill=(238, 240, 244), font=font)
+    for index, (name, panels) in enumerate(rows):
+        y = HEADING + index * (PANEL + GAP + 16)
+        for column, panel in enumerate(panels):
+            picture = Image.fromarray(np.clip(np.rint(panel), 0, 255).astype(np.uint8))
+            sheet.paste(picture, (GAP + column * (PANEL + GAP), y))
+        pen.text((GAP, y + PANEL + 1), name, fill=(160, 166, 176), font=font)
+    pen.text((GAP, sheet.height - 20), NOTICE, fill=(160, 166, 176), font=font)
+    return sheet
+
+
+def _row(case: Case, result: Segmentation) -> tuple[str, list[Float32]]:
+    height, width = case.image.shape[:2]
+    field = result.placement.field.clipped(height, width)
+    side = max(min(field.width, field.height), 1)
+    x, y = field.centre
+    view = View.fitting(Box.around(x, y, side, side).clipped(height, width), PANEL)
+    photo = photograph(case.image, view)
+    masks: Bool = result.masks if result.masks.ndim == 3 else result.masks.any(axis=1)
+    consensus: Bool = result.consensus if result.consensus.ndim == 2 else result.consensus.any(axis=0)
+    confidence = result.confidence if result.confidence.ndim == 2 else result.confidence.max(axis=0)
+    marked: Bool = case.masks > 0
+    raters, samples = photo.copy(), photo.copy()
+    for index, mask in enumerate(marked):
+        draw_outline(raters, mask, view, RATERS[index % len(RATERS)], width=1.6)
+    for mask in masks:
+        draw_outline(samples, mask, view, SAMPLE, width=1.0, opacity=0.6)
+    draw_outline(samples, consensus, view, CONSENSUS, width=2.4)
+    single = []
+    for mask in masks[:SHOWN_SAMPLES]:
+        panel = photo.copy()
+        draw_outline(panel, mask, view, SAMPLE, width=1.8)
+        single.append(panel)
+    maps = [_coloured(photo, values, view) for values in (confidence, _mean(case.masks))]
+    panels = [photo, raters, samples, *maps, *single]
+    empty = f"{int(np.sum(~marked.any(axis=(1, 2))))} of {len(marked)} raters, {int(np.sum(~masks.any(axis=(1, 2))))} of {len(masks)} samples empty"
+    return f"{case.name}   {empty}", [_square(panel) for panel in panels]
+
+
+def _mean(labels: Labels) -> Float32:
+    return np.asarray((labels > 0).mean(axis=0), np.float32)
+
+
+def _coloured(photo: Float32, values: Float32, view: View) -> Float32:
+    shown = np.asarray(view.nearest(values), np.float32)
+    canvas: Float32 = 0.5 * photo
+    blend(canvas, inferno(shown), np.where(shown > 0, np.float32(0.9), np.float32(0.0)))
+    return canvas
+
+
+def _square(panel: Float32) -> Float32:
+    """Pad to a whole panel: views of odd boxes are a few screen pixels smaller."""
+    height, width = panel.shape[:2]
+    return np.pad(panel[:PANEL, :PANEL], ((0, max(PANEL - height, 0)), (0, max(PANEL - width, 0)), (0, 0)))

@@ -23,6 +23,11 @@ class Validator:
 
     config: TrainConfig
     cases: list[Case]
+    """Those that are measured."""
+    available: int
+    """Images that the split has."""
+    num_groups: int
+    """Patients that the split has."""
     sheets: Path
 
     @classmethod
@@ -30,7 +35,8 @@ class Validator:
         """Read val and keep `validation_images` of it, evenly spaced."""
         cases = list(read_cases(data, "val", len(config.classes)))
         count = min(config.validation_images, len(cases))
-        return cls(config, [cases[k * len(cases) // count] for k in range(count)], sheets)
+        picked = [cases[k * len(cases) // count] for k in range(count)]
+        return cls(config, picked, len(cases), len({case.group for case in cases}), sheets)
 
     def __call__(self, networks: Networks, name: str) -> dict[str, float]:
         """Return the mean figures of these weights, and draw a sheet."""

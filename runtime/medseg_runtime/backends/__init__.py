@@ -53,7 +53,7 @@ def open_backend(name: str, bundle: Bundle) -> Backend:
     for module, cls, _ in BACKENDS.values() if name == "auto" else [BACKENDS[name]]:
         try:
             found = getattr(import_module(module), cls)
-        except ImportError:
+        except (ImportError, AttributeError):  # an AttributeError: a damaged package, which medseg-doctor explains
             continue
         backend: Backend = found(bundle)
         return backend

@@ -23,7 +23,9 @@ class OnnxRuntimeBackend:
 
     def __init__(self, bundle: Bundle) -> None:
         options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors come back as exceptions; warnings about folded constants do not help a user
+        options.log_severity_level = (
+            3  # errors come back as exceptions; warnings about folded constants do not help a user
+        )
         self._outputs = {name: list(graph.outputs) for name, graph in bundle.manifest.graphs.items()}
         self._sessions: dict[GraphName, ort.InferenceSession] = {}
         for name, content in bundle.graphs.items():
@@ -31,13 +33,15 @@ class OnnxRuntimeBackend:
                 session = ort.InferenceSession(content, options, providers=[PROVIDER])
             except Exception as error:  # its exceptions share no base class but Exception
                 raise BackendError(
-                    f"ONNX Runtime {self.version} cannot load {name}.onnx: {error}", "Export the bundle again, or update ONNX Runtime."
+                    f"ONNX Runtime {self.version} cannot load {name}.onnx: {error}",
+                    "Export the bundle again, or update ONNX Runtime.",
                 ) from error
             graph = bundle.manifest.graphs[name]
             found = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
             if found != (set(graph.inputs), set(graph.outputs)):
                 raise BackendError(
-                    f"{name}.onnx has inputs and outputs {found}, not those of bundle.json", "Export the bundle again with `medseg-export`."
+                    f"{name}.onnx has inputs and outputs {found}, not those of bundle.json",
+                    "Export the bundle again with `medseg-export`.",
                 )
             self._sessions[name] = session
 
@@ -47,7 +51,8 @@ class OnnxRuntimeBackend:
             return tuple(self._sessions[graph].run(self._outputs[graph], feeds))
         except Exception as error:
             raise BackendError(
-                f"ONNX Runtime {self.version} failed in {graph}: {error}", "Try fewer samples at once, or export the bundle again."
+                f"ONNX Runtime {self.version} failed in {graph}: {error}",
+                "Try fewer samples at once, or export the bundle again.",
             ) from error
 
     def close(self) -> None:

@@ -94,7 +94,9 @@ def _pillow_contained(looked_for_dicom: bool) -> Iterator[None]:
             raise ImageError("the image is too large", "Give a crop of it.") from error
         except MemoryError as error:
             raise ImageError("the image does not fit into memory", "Give a crop of it.") from error
-        except Exception as error:  # damaged files raise OSError, SyntaxError, ValueError, IndexError, struct.error and more
+        except (
+            Exception
+        ) as error:  # damaged files raise OSError, SyntaxError, ValueError, IndexError, struct.error and more
             raise ImageError("the image is damaged or cut short", DAMAGED) from error
 
 

@@ -41,25 +41,30 @@ def read_bytes(path: Path) -> bytes:
     try:
         # O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
+        try:
+            _check_file(os.fstat(descriptor))
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"the file cannot be read: {reason}", READABLE) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError("this is a folder", "Give the image files in it.")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("this is a pipe or a device, not a file", READABLE)
-        if status.st_size == 0:
-            raise ImageError("the file is empty", READABLE)
-        if status.st_size > MAX_FILE_BYTES:
-            raise ImageError(
-                f"the file has {status.st_size / 2**30:.1f} GiB", f"Give one of at most {MAX_FILE_BYTES >> 30} GiB."
-            )
-        try:
-            return file.read()
-        except OSError as error:
-            raise ImageError(f"the file cannot be read: {error.strerror}", READABLE) from error
+
+
+def _check_file(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("this is a folder", "Give the image files in it.")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("this is a pipe or a device, not a file", READABLE)
+    if status.st_size == 0:
+        raise ImageError("the file is empty", READABLE)
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError(
+            f"the file has {status.st_size / 2**30:.1f} GiB", f"Give one of at most {MAX_FILE_BYTES >> 30} GiB."
+        )
 
 
 def check_size(width: int, height: int) -> None:

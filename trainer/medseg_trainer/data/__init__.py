@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from medseg_runtime.errors import DataError
 from medseg_trainer.data import folder, lidc
 from medseg_trainer.data.case import Case, Split
 
-LAYOUTS: dict[str, tuple[Callable[[Path], bool], Callable[[Path, Split, int], Iterator[Case]]]] = {
-    "LIDC-IDRI-slices": (lidc.recognises, lidc.read),
-    "folder": (folder.recognises, folder.read),
-}
-"""Name -> (does this folder have that layout, its reader)."""
 
-__all__ = ["LAYOUTS", "Case", "Split", "read_cases"]
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way in which data sets are published."""
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Split, int], Iterator[Case]]
+    licence: str
+    citation: str
+
+
+LAYOUTS = (
+    Layout("LIDC-IDRI-slices", lidc.recognises, lidc.read, lidc.LICENCE, lidc.CITATION),
+    Layout("own folder", folder.recognises, folder.read, "", ""),
+)
+
+__all__ = ["LAYOUTS", "Case", "Layout", "Split", "layout_of", "read_cases"]
+
+
+def layout_of(data: Path) -> Layout:
+    """Return the layout of a data folder.
+
+    Raises:
+        DataError: there is no such folder, or it has no layout that we know.
+    """
+    if not data.is_dir():
+        raise DataError(f"there is no folder {data.name!r}", "Give --data the folder that holds the data set.")
+    for layout in LAYOUTS:
+        if layout.recognises(data):
+            return layout
+    raise DataError(
+        f"{data.name!r} holds no data set that we know",
+        "Put lidc-*.zip or LIDC-IDRI-slices/ there, or images/, masks/ and splits.csv (see the README).",
+    )
 
 
 def read_cases(data: Path, split: Split, num_classes: int) -> Iterator[Case]:
@@ -24,12 +53,4 @@ def read_cases(data: Path, split: Split, num_classes: int) -> Iterator[Case]:
     Raises:
         DataError: no layout that we know, or files that are missing or do not pair.
     """
-    if not data.is_dir():
-        raise DataError(f"there is no folder {data.name!r}", "Give --data the folder that holds the data set.")
-    for recognises, read in LAYOUTS.values():
-        if recognises(data):
-            return read(data, split, num_classes)
-    raise DataError(
-        f"{data.name!r} holds no data set that we know",
-        "Put lidc-*.zip or LIDC-IDRI-slices/ there, or images/, masks/ and splits.csv (see the README).",
-    )
+    return layout_of(data).read(data, split, num_classes)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from medseg_runtime.errors import DataError
+from medseg_runtime.errors import DataError, ImageError
 from medseg_runtime.imaging import Pixels
+from medseg_runtime.io.raster import read_raster
 
 Split = Literal["train", "val", "test"]
 Labels = npt.NDArray[np.uint8]
@@ -44,35 +48,44 @@ def files_in_zips(archives: list[Path]) -> Files:
     """List the files of several zips as one tree."""
     files: Files = {}
     for archive in sorted(archives):
-        try:
+        with _readable(archive):
             opened = zipfile.ZipFile(archive)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{archive.name} cannot be opened: {error}", "Copy or download it again.") from error
-        for name in sorted(opened.namelist()):
-            files[name] = lambda opened=opened, name=name: opened.read(name)
+        files |= {name: partial(_extracted, archive, opened, name) for name in sorted(opened.namelist())}
     return files
 
 
-def decode(content: bytes, name: str) -> npt.NDArray[Any]:
-    """Decode an image file as (H, W) or (H, W, 3)."""
+def _extracted(archive: Path, opened: zipfile.ZipFile, name: str) -> bytes:
+    with _readable(archive):
+        return opened.read(name)
+
+
+@contextmanager
+def _readable(archive: Path) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode in ("P", "RGBA", "CMYK", "PA", "YCbCr"):
-                return np.asarray(image.convert("RGB"))
-            return np.asarray(image.convert("L") if image.mode in ("1", "LA") else image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name} is not an image that can be read", "Replace it by a whole PNG, JPEG or TIFF file.") from error
+        yield
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{archive.name} cannot be read: {error}", "Copy or download it again.") from error
+
+
+def decode_image(content: bytes, name: str) -> Pixels:
+    """Decode an image file as (H, W) or (H, W, 3), with the reader that serves."""
+    try:
+        return read_raster(content, "").pixels
+    except ImageError as error:
+        raise DataError(f"{name}: {error.problem}", error.remedy) from error
 
 
 def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
     """Decode a mask as labels (H, W).
 
     One class: above 127 is foreground, as published masks have soft edges; a file that holds only 0 and 1 is taken as such.
-    Several: the pixel value is the class, 0 the background.
+    Several: the pixel value is the class, 0 the background; of a palette image the index is, as in PASCAL VOC.
     """
-    mask = decode(content, name)
-    if mask.ndim == 3:
-        mask = mask.max(axis=2)
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            mask = _mask_values(picture, num_classes)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{name} is not a mask that can be read", "Replace it by a whole PNG or TIFF file.") from error
     if num_classes == 1:
         return (mask > (127 if mask.max(initial=0) > 1 else 0)).astype(np.uint8)
     if mask.max(initial=0) > num_classes:
@@ -81,3 +94,13 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
             "Write the number of the class into each pixel, 0 for background.",
         )
     return mask.astype(np.uint8)
+
+
+def _mask_values(picture: Image.Image, num_classes: int) -> npt.NDArray[Any]:
+    """Return the values (H, W) that a mask's pixels hold; of colours the brightest channel."""
+    if picture.mode in ("1", "LA"):
+        picture = picture.convert("L")
+    elif picture.mode in ("RGBA", "CMYK", "PA", "YCbCr") or (picture.mode == "P" and num_classes == 1):
+        picture = picture.convert("RGB")
+    values: npt.NDArray[Any] = np.asarray(picture)
+    return np.asarray(values.max(axis=2)) if values.ndim == 3 else values

@@ -1,4 +1,4 @@
-"""LIDC-IDRI as nodule crops with four raters, in the layout of the published set "LIDC-IDRI-slices":
+"""LIDC-IDRI as nodule crops with four raters, in the layout of the published set "LIDC-IDRI-slices".
 
     LIDC-IDRI-slices/<patient>/nodule-<k>/images/slice-<n>.png
     LIDC-IDRI-slices/<patient>/nodule-<k>/mask-{0..3}/slice-<n>.png
@@ -14,12 +14,18 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from medseg_runtime.errors import DataError
-from medseg_trainer.data.case import Case, Files, Split, decode, decode_mask, files_in_folder, files_in_zips
+from medseg_trainer.data.case import Case, Files, Split, decode_image, decode_mask, files_in_folder, files_in_zips
 
+LICENCE = "LIDC-IDRI is CC BY 3.0 (https://creativecommons.org/licenses/by/3.0/)"
+CITATION = (
+    "Armato et al. 2011, The Lung Image Database Consortium (LIDC) and Image Database Resource Initiative (IDRI), Medical Physics 38(2), 915-931; "
+    "TCIA, doi 10.7937/K9/TCIA.2015.LO9QL9SX"
+)
 ROOT = "LIDC-IDRI-slices"
 RATERS = 4
 IMAGE = re.compile(rf"^(?P<nodule>{ROOT}/(?P<patient>[^/]+)/nodule-\d+)/images/(?P<slice>slice-\d+\.png)$")
@@ -33,15 +39,28 @@ def recognises(data: Path) -> bool:
 def read(data: Path, split: Split, num_classes: int) -> Iterator[Case]:
     """Read one split; see `medseg_trainer.data.read_cases`."""
     if num_classes != 1:
-        raise DataError(f"LIDC-IDRI has one class, not {num_classes}", "Use a configuration with the class nodule alone.")
+        raise DataError(
+            f"LIDC-IDRI has one class, not {num_classes}", "Use a configuration with the class nodule alone."
+        )
     files, wanted = _files(data, split)
     matches = sorted((m for m in map(IMAGE.match, files) if m), key=lambda m: _natural(m.string))
     found = [m for m in matches if wanted is None or wanted.get(m["patient"], _split_of(m["patient"])) == split]
     if not found:
-        raise DataError(f"{data.name!r} has no LIDC slices of the split {split!r}", f"Add lidc-{split}-0.zip, or patients to splits.csv.")
-    missing = [f"{m['nodule']}/mask-{r}/{m['slice']}" for m in found for r in range(RATERS) if f"{m['nodule']}/mask-{r}/{m['slice']}" not in files]
+        raise DataError(
+            f"{data.name!r} has no LIDC slices of the split {split!r}",
+            f"Add lidc-{split}-0.zip, or patients to splits.csv.",
+        )
+    missing = [
+        f"{m['nodule']}/mask-{r}/{m['slice']}"
+        for m in found
+        for r in range(RATERS)
+        if f"{m['nodule']}/mask-{r}/{m['slice']}" not in files
+    ]
     if missing:
-        raise DataError(f"{len(missing)} masks are missing, the first is {missing[0]}", "Unpack the data set again: every slice has four.")
+        raise DataError(
+            f"{len(missing)} masks are missing, the first is {missing[0]}",
+            "Unpack the data set again: every slice has four.",
+        )
     return _cases(files, found)
 
 
@@ -52,8 +71,13 @@ def _files(data: Path, split: Split) -> tuple[Files, dict[str, str] | None]:
     table = data / "splits.csv"
     if not table.is_file():
         return files_in_folder(data), {}
-    with table.open(newline="") as rows:
-        return files_in_folder(data), {row["patient"]: row["split"] for row in csv.DictReader(rows)}
+    with table.open(newline="", encoding="utf-8-sig") as lines:
+        rows = list(csv.DictReader(lines))
+    if not all(row.get("patient") and row.get("split") in get_args(Split) for row in rows):
+        raise DataError(
+            "splits.csv does not put each patient into train, val or test", "Give it the columns patient and split."
+        )
+    return files_in_folder(data), {row["patient"]: row["split"] for row in rows}
 
 
 def _cases(files: Files, found: list[re.Match[str]]) -> Iterator[Case]:
@@ -62,7 +86,7 @@ def _cases(files: Files, found: list[re.Match[str]]) -> Iterator[Case]:
         yield Case(
             name=f"{m['nodule'].removeprefix(ROOT + '/')}/{m['slice'].removesuffix('.png')}",
             group=m["patient"],
-            image=decode(files[m.string](), m.string),
+            image=decode_image(files[m.string](), m.string),
             masks=np.stack([decode_mask(files[mask](), mask, 1) for mask in masks]),
         )
 

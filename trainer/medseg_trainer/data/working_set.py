@@ -33,18 +33,22 @@ class WorkingSet:
     """(n, C, H, W) in [0, 1]; half precision is finer than the 8 bits of its sources."""
     labels: Labels
     """(n, R, H, W)."""
+    num_groups: int
+    """Patients, or video sequences."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     @classmethod
-    def read(cls, data: Path, split: Split, rule: InputRule, raters: int, num_classes: int, *, quiet: bool) -> WorkingSet:
+    def read(
+        cls, data: Path, split: Split, rule: InputRule, raters: int, num_classes: int, *, quiet: bool
+    ) -> WorkingSet:
         """Read a split.
 
         Raises:
             DataError: missing or unpaired files, or another number of raters.
         """
-        images, labels = [], []
+        images, labels, groups = [], [], set()
         for case in track(read_cases(data, split, num_classes), f"reading {split}", total=None, disable=quiet):
             if len(case.masks) != raters:
                 raise DataError(
@@ -54,7 +58,8 @@ class WorkingSet:
             image, label = working_size(case, rule)
             images.append(image.astype(np.float16))
             labels.append(label)
-        return cls(np.stack(images), np.stack(labels))
+            groups.add(case.group)
+        return cls(np.stack(images), np.stack(labels), len(groups))
 
     def class_frequency(self, rule: InputRule, num_classes: int) -> Tensor:
         """Return the share of each class, background first, in the central field of all raters' masks."""
@@ -141,7 +146,9 @@ class BatchSource:
         # beyond the working size the image repeats its edge, as in `imaging`, and there is no mask
         rows, columns = np.arange(top, top + height), np.arange(left, left + width)
         clipped = np.clip(rows, 0, image.shape[1] - 1)[:, None], np.clip(columns, 0, image.shape[2] - 1)[None, :]
-        beyond = ((rows < 0) | (rows >= image.shape[1]))[:, None] | ((columns < 0) | (columns >= image.shape[2]))[None, :]
+        beyond = ((rows < 0) | (rows >= image.shape[1]))[:, None] | ((columns < 0) | (columns >= image.shape[2]))[
+            None, :
+        ]
         field = image[:, clipped[0], clipped[1]].astype(np.float32)
         marked = np.where(beyond, np.uint8(0), labels[:, clipped[0], clipped[1]])
         if draw.intensity is not None:

@@ -114,7 +114,8 @@ class MaskAutoencoder(nn.Module):
     def encode(self, labels_BHW: Tensor) -> Tensor:
         """Labels => latent (B, Z, h, w), scaled for the diffusion."""
         latent, _ = self.bottleneck(self.encoder(self.one_hot(labels_BHW)), None)
-        return latent * self.latent_scale
+        out: Tensor = latent * self.latent_scale
+        return out
 
     def decode(self, z_BZhw: Tensor) -> Tensor:
         """Latent of the diffusion => logits (B, K, H, W), of which 0.5 is the fair threshold.
@@ -124,14 +125,16 @@ class MaskAutoencoder(nn.Module):
         latent = z_BZhw / self.latent_scale
         if self.bottleneck.kind == "vq":
             latent = self.bottleneck.nearest_code(latent)
-        logits = self.decoder(latent)
+        logits: Tensor = self.decoder(latent)
         return logits if self.config.reconstruction == "mse" else logits - self._log_weight()
 
     def _log_weight(self) -> Tensor:
         log_weight = self.class_weight.log()
         return log_weight[1] - log_weight[0] if self.num_logits == 1 else log_weight[None, :, None, None]
 
-    def forward(self, labels_BHW: Tensor, noise_BZhw: Tensor, noise_level_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, labels_BHW: Tensor, noise_BZhw: Tensor, noise_level_B: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one batch, and its parts.
 
         noise_level_B: standard deviation, in [0, 1], of the noise that the decoder learns to read through.
@@ -171,12 +174,6 @@ class ImageAutoencoder(nn.Module):
         self.bottleneck = Bottleneck(config)
         self.encoder = Encoder(config, channels, config.latent_channels * self.bottleneck.moments)
         self.decoder = Decoder(config, channels)
-
-    def condition(self, image_BCHW: Tensor) -> Tensor:
-        """Image in [0, 1] => clean latent (B, Z, h, w)."""
-        latent, _ = self.bottleneck(self.encoder(2.0 * image_BCHW - 1.0), None)
-        out: Tensor = latent
-        return out
 
     def forward(self, image_BCHW: Tensor, noise_BZhw: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one batch, and its parts."""

@@ -21,8 +21,12 @@ class Denoiser(nn.Module):
         width, time_width = config.widths[0], 2 * config.time_features
         self.latent_in = conv3x3(latent_channels, width)
         self.condition_in = nn.Conv2d(condition_channels, width, 3, padding=1, bias=False)
-        self.time = nn.Sequential(nn.Linear(config.time_features, time_width), nn.SiLU(), nn.Linear(time_width, time_width), nn.SiLU())
-        self.unet = UNet(config.widths, blocks=config.blocks, attention_from=config.attention_from, time_width=time_width)
+        self.time = nn.Sequential(
+            nn.Linear(config.time_features, time_width), nn.SiLU(), nn.Linear(time_width, time_width), nn.SiLU()
+        )
+        self.unet = UNet(
+            config.widths, blocks=config.blocks, attention_from=config.attention_from, time_width=time_width
+        )
         self.norm = group_norm(width)
         self.exit = conv3x3(width, latent_channels)
         nn.init.zeros_(self.exit.weight)

@@ -36,7 +36,9 @@ class DenoiserGraph(nn.Module):
         super().__init__()
         self.denoiser = denoiser
 
-    def forward(self, latent: Tensor, extra: Tensor, condition: Tensor, time_features: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, latent: Tensor, extra: Tensor, condition: Tensor, time_features: Tensor, row: Tensor
+    ) -> tuple[Tensor, Tensor]:
         p, q, a, b, c = row.unbind()
         denoised = p * latent + q * self.denoiser(latent, condition, time_features)
         return a * latent + b * denoised + c * extra, denoised
@@ -83,7 +85,9 @@ class TorchBackend:
     def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
         """Run a graph in float32; see `medseg_runtime.backends.Backend`."""
         with torch.inference_mode():
-            out = self._graphs[graph](**{name: torch.from_numpy(value).to(self._device) for name, value in feeds.items()})
+            out = self._graphs[graph](
+                **{name: torch.from_numpy(value).to(self._device) for name, value in feeds.items()}
+            )
         tensors = out if isinstance(out, tuple) else (out,)
         return tuple(np.asarray(tensor.float().cpu()) for tensor in tensors)
 

@@ -105,7 +105,7 @@ class UNet(nn.Module):
 class _Level(nn.Module):
     """The residual blocks of one level and direction, and its attention."""
 
-    def __init__(self, inputs: int, width: int, blocks: int, attention: bool, time_width: int) -> None:  # noqa: FBT001
+    def __init__(self, inputs: int, width: int, blocks: int, attention: bool, time_width: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             ResidualBlock(inputs if index == 0 else width, width, time_width=time_width) for index in range(blocks)

@@ -1,0 +1,129 @@
+"""A training run => a bundle folder, with its model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from medseg_export import parity
+from medseg_export.model_card import model_card
+from medseg_export.to_onnx import described, onnx_graph, round_weights
+from medseg_runtime import __version__
+from medseg_runtime.backends import open_backend
+from medseg_runtime.bundle import MANIFEST_NAME, Bundle
+from medseg_runtime.errors import OutputError
+from medseg_runtime.sampler import sampler_table
+from medseg_trainer.checkpoint import RunFolder
+from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.validate import manifest_of
+
+
+def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -> tuple[Bundle, list[parity.Check]]:
+    """Export a run, check it against torch, and publish the folder only if it agrees.
+
+    steps: default number of steps of the bundle; None keeps the configuration's.
+
+    Raises:
+        CheckpointError: the run is unfinished or damaged.
+        ExportError: a graph cannot be exported, or does not agree with torch.
+        OutputError: the folder exists and `force` is not given, or cannot be written.
+    """
+    _check_out(out, force=force)
+    run.check_finished()
+    config = run.config()
+    networks = run.networks()
+    manifest = manifest_of(config)
+    if steps is not None:
+        manifest = replace(manifest, sampling=replace(manifest.sampling, steps=steps))
+    sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps)  # refuses impossible defaults
+    full = TorchBackend(run.networks())
+    round_weights(networks)
+    trained = TorchBackend(networks)
+
+    graphs = {name: onnx_graph(name, module, manifest) for name, module in networks.graphs().items()}
+    manifest = replace(
+        manifest,
+        graphs={
+            name: described(name, content, manifest.graphs[name], hashlib.sha256(content).hexdigest())
+            for name, content in graphs.items()
+        },
+        training=training_record(run),
+        metrics=_json_or_empty(run.path / "evaluation.json"),
+        versions={name: version(name) for name in ("torch", "onnx", "onnxscript", "numpy")}
+        | {"medseglatdiff": __version__},
+    )
+    exported = open_backend("onnxruntime", Bundle(out, manifest, "", graphs))
+    checks = parity.check_parity(manifest, trained, exported)
+    manifest = replace(
+        manifest,
+        parity=parity.describe(checks, parity.weight_rounding(manifest, full, trained)),
+        versions=manifest.versions | {exported.name: exported.version},
+    )
+    files = {f"{name}.onnx": content for name, content in graphs.items()}
+    files |= {MANIFEST_NAME: manifest.to_json().encode(), "README.md": model_card(manifest).encode()}
+    _publish(out, files)
+    return Bundle.load(out), checks
+
+
+def training_record(run: RunFolder) -> dict[str, Any]:
+    """Return what bundle.json says of the training: data, steps, seed, date."""
+    config = run.config()
+    return {
+        "command": f"medseg-train fit {run.path.name} (config.json beside the checkpoint)",
+        "data": _json_or_empty(run.path / "data.json"),
+        "steps": {
+            "mask autoencoder": config.mask_autoencoder.optimisation.steps,
+            "denoiser": config.denoiser.optimisation.steps,
+        },
+        "seed": config.seed,
+        "exported": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _json_or_empty(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _check_out(out: Path, *, force: bool) -> None:
+    if not out.exists():
+        return
+    if not force:
+        raise OutputError(f"{out.name!r} exists already", "Give another --out, or --force to replace it.")
+    if not (out / MANIFEST_NAME).is_file():
+        raise OutputError(
+            f"{out.name!r} exists and is no bundle", "Give another --out: --force replaces bundles alone."
+        )
+
+
+def _publish(out: Path, files: dict[str, bytes]) -> None:
+    """Write into a temporary sibling, flush, rename; an older bundle goes only when the new one stands."""
+    temporary, old = out.with_name(f".{out.name}.{os.getpid()}.tmp"), out.with_name(f".{out.name}.{os.getpid()}.old")
+    try:
+        temporary.mkdir(parents=True)
+        for name, content in files.items():
+            with (temporary / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if out.exists():
+            out.rename(old)
+        try:
+            temporary.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    except OSError as error:
+        raise OutputError(
+            f"{out.name!r} cannot be written: {error.strerror}", "Give an --out that can be written."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,85 @@
+"""The README.md of a bundle, written from its manifest: what it is, what it was trained on, how good it is, what it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medseg_runtime.bundle import Manifest
+
+GEOMETRY = {
+    "resize": "The image, or the region given, is resampled to {width}x{height} px; masks are resampled back.",
+    "native": "Pixels keep their size. A {context}x{context} px window around the point of interest (the middle of the image, or of the region "
+    "given) fixes the intensity scale; the {width}x{height} px in its middle are what the network sees.",
+}
+FIGURES = {
+    "ged": "GED (lower is better)",
+    "hm_iou": "HM-IoU (higher is better)",
+    "sample_diversity": "diversity of the samples, i != j",
+    "rater_diversity": "diversity of the raters, i != j",
+    "consensus_dice": "Dice of the consensus against the raters' majority",
+    "consensus_iou": "IoU of the consensus against the raters' majority",
+    "empty_samples": "share of empty samples",
+    "empty_raters": "share of empty raters",
+    "brier": "Brier score of the confidence",
+    "ece": "expected calibration error of the confidence",
+    "ged_one_noise": "GED with all samples from one noise",
+    "hm_iou_one_noise": "HM-IoU with all samples from one noise",
+}
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the card as Markdown."""
+    data = manifest.training.get("data", {})
+    sampling = manifest.sampling
+    sections = [
+        f"# {manifest.name}\n\n**{manifest.intended_use}**\n\nTask: {manifest.task}. Classes: {', '.join(manifest.classes)}.",
+        "## Input\n\n" + GEOMETRY[manifest.input.geometry].format(**_fields(manifest)),
+        f"## Sampling\n\nObjective `{manifest.path.objective}`; default sampler `{sampling.sampler}` with {sampling.steps} steps"
+        + (", sample 2j + 1 starting from the negated noise of sample 2j." if sampling.antithetic else "."),
+        "## Training\n\n" + _training(manifest.training, data),
+        "## Figures\n\n" + _figures(manifest.metrics),
+        "## Limits\n\n" + _limits(manifest),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _fields(manifest: Manifest) -> dict[str, int]:
+    rule = manifest.input
+    return {"width": rule.width, "height": rule.height, "context": rule.context}
+
+
+def _training(training: dict[str, Any], data: dict[str, Any]) -> str:
+    lines = [f"- Data: {data.get('layout', 'not recorded')}"]
+    for split, count in data.get("splits", {}).items():
+        lines.append(f"- {split}: {count['images']:,} images of {count['groups']:,} patients")
+    lines += [f"- {key.capitalize()}: {data[key]}" for key in ("licence", "citation") if data.get(key)]
+    lines += [f"- Steps: {', '.join(f'{name} {count:,}' for name, count in training['steps'].items())}; seed {training['seed']}"]
+    return "\n".join(lines)
+
+
+def _figures(metrics: dict[str, Any]) -> str:
+    if not metrics:
+        return "Not measured. Run `medseg-train evaluate` on this bundle and its data."
+    rows = [
+        f"| {title} | {f['mean']:.3f} | {f['low']:.3f} to {f['high']:.3f} |"
+        for key, title in FIGURES.items()
+        if (f := metrics["figures"].get(key)) and f["mean"] is not None
+    ]
+    return (
+        f"Split `{metrics['split']}`, {metrics['images']:,} images of {metrics['groups']:,} patients, {metrics['samples']} samples, "
+        f"{metrics['steps']} steps, measured on {metrics['date']} with `{metrics['command']}` ({metrics['backend']}). "
+        "Intervals: 95 %, bootstrap over patients.\n\n| figure | mean | interval |\n|---|---|---|\n" + "\n".join(rows)
+    )
+
+
+def _limits(manifest: Manifest) -> str:
+    lines = [
+        "- Research software, not a medical device; it has not been tested on patients of any other hospital, scanner or protocol.",
+        "- The confidence map says how far samples of this model agree. It is no probability of disease.",
+    ]
+    if manifest.input.geometry == "native":
+        lines.append(
+            "- It outlines a structure that someone points at, at the middle of the crop. It does not search: pointed at healthy tissue, "
+            "it may well outline a vessel."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""JSON back into the frozen dataclasses it was written from, each value held against its annotation.
+
+JSON keeps no tuples, and a dataclass accepts anything: without this, `"steps": "4"` fails far from the file that says it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+def typed(kind: Any, value: Any, where: str) -> Any:
+    """Return a JSON value as the type asks: lists become tuples, objects dataclasses; everything else must fit already.
+
+    kind: a dataclass, str, int, float, bool, Any, Literal, or a tuple, dict or union of these.
+    where: what the value is called in messages.
+
+    Raises:
+        TypeError: the value, or one inside it, is of another type, missing or unknown.
+    """
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any or (origin is Literal and any(value == arg and type(value) is type(arg) for arg in args)):
+        return value
+    if origin in (Union, UnionType):
+        for choice in args:
+            try:
+                return typed(choice, value, where)
+            except TypeError:
+                continue
+    elif isinstance(value, dict) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        if unknown := value.keys() - hints.keys():
+            raise TypeError(f"{where} has unknown fields: {', '.join(sorted(unknown))}")
+        return kind(**{key: typed(hints[key], item, f"{where}.{key}") for key, item in value.items()})  # type: ignore[operator]  # a class
+    elif isinstance(value, dict) and origin is dict:
+        return {typed(args[0], key, where): typed(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    elif isinstance(value, list) and origin is tuple:
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) == len(value):
+            return tuple(typed(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, value, strict=True)))
+    elif kind is float and type(value) is int:
+        return float(value)
+    elif type(value) is kind:  # and not isinstance: true is no int
+        return value
+    raise TypeError(f"{where} is {value!r:.60}, not {getattr(kind, '__name__', kind) if origin is None else kind}")

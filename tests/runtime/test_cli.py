@@ -1,0 +1,260 @@
+"""medseg-infer, run as a person runs it, on a toy model."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg_runtime import BundleError, Segmenter, __version__, cli
+from medseg_runtime.testing import toy_segmenter
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (100, 120)).astype(np.uint8)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Load a toy instead of a bundle; the list holds the arguments of each load."""
+    made = []
+
+    def load(bundle=None, *, backend="auto"):
+        segmenter = toy_segmenter()
+        made.append((bundle, backend, segmenter))
+        return segmenter
+
+    monkeypatch.setattr(Segmenter, "load", load)
+    return made
+
+
+@pytest.fixture
+def infer(loads, monkeypatch, capsys, tmp_path):  # noqa: ARG001 - never a real model
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["medseg-infer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "nodule.png"
+    Image.fromarray(PIXELS).save(path)
+    return path
+
+
+def nothing_written(tmp_path):
+    return not (tmp_path / "results").exists() and not list(tmp_path.rglob(".medseg*"))
+
+
+def test_one_image(infer, image, tmp_path):
+    code, out, err = infer(image.name)
+    assert (code, err) == (0, "")
+    assert out.startswith("nodule.png: 16 samples, mean pairwise IoU 0.")
+    assert out.endswith("-> results/nodule/overlay.png\n")
+    assert len(list((tmp_path / "results/nodule/masks").iterdir())) == 16
+    with Image.open(tmp_path / "results/nodule/masks/00.png") as mask:
+        assert mask.size == (120, 100)
+
+
+def test_every_option_arrives(infer, image, loads, tmp_path):
+    code, out, _ = infer(
+        *(image, "--samples", 3, "--steps", 2, "--sampler", "dpmpp", "--seed", 7, "--threshold", 0.25, "--json"),
+        *("--roi", "10,20,30,40", "--bundle", "some/where", "--backend", "onnxruntime", "--out", "else/where"),
+    )
+    assert code == 0
+    record = json.loads(out)
+    assert record["sampling"] == {"samples": 3, "seed": 7, "sampler": "dpmpp", "steps": 2, "threshold": 0.25}
+    assert record["field"] == {"x": 25 - 32, "y": 40 - 32, "width": 64, "height": 64}
+    assert record == json.loads((tmp_path / "else/where/result.json").read_text())
+    assert [str(loads[0][0]), loads[0][1]] == ["some/where", "onnxruntime"]
+
+
+def test_all_samples_go_through_the_denoiser_in_one_call_per_step(infer, image, loads):
+    infer(image, "--samples", 16, "--steps", 5)
+    calls = loads[0][2].backend.calls
+    assert calls == [("encoder", 1), *[("denoiser", 16)] * 5, ("decoder", 16)]
+
+
+def test_force(infer, image, loads, tmp_path):
+    assert infer(image)[0] == 0
+    before = (tmp_path / "results/nodule/result.json").read_bytes()
+    code, out, err = infer(image, "--seed", 3)
+    assert (code, out) == (1, "")
+    assert err.startswith("medseg-infer: error: results/nodule exists already")
+    assert len(loads) == 1  # found out before the model was loaded
+    assert (tmp_path / "results/nodule/result.json").read_bytes() == before
+    assert infer(image, "--seed", 3, "--force")[0] == 0
+    assert (tmp_path / "results/nodule/result.json").read_bytes() != before
+
+
+BAD_OPTIONS = {
+    "samples 0": ("--samples", "0"),
+    "samples -1": ("--samples", "-1"),
+    "samples 1e9": ("--samples", "1000000000"),
+    "threshold NaN": ("--threshold", "nan"),
+    "threshold 1": ("--threshold", "1"),
+    "steps 0": ("--steps", "0"),
+    "steps 1001": ("--steps", "1001"),
+    "seed -1": ("--seed", "-1"),
+    "sampler": ("--sampler", "heun"),
+    "sampler of another objective": ("--sampler", "ddpm"),
+    "roi of three": ("--roi", "1,2,3"),
+    "roi of words": ("--roi", "a,b,c,d"),
+    "roi outside": ("--roi", "100,90,60,60"),
+    "roi empty": ("--roi", "10,10,0,5"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_options_are_one_line_and_exit_1(name, infer, image, tmp_path):
+    code, out, err = infer(image, *BAD_OPTIONS[name])
+    assert (code, out) == (1, "")
+    assert err.startswith("medseg-infer: error: ")
+    assert err.count("\n") == 1
+    assert err.rstrip().endswith(".")
+    assert nothing_written(tmp_path)
+
+
+BAD_IMAGES = {
+    "empty": b"",
+    "text": b"hello " * 100,
+    "truncated": None,
+    "missing": None,
+    "fifo": None,
+    "name of two\nlines": b"x",
+    os.fsdecode(b"not unicode \xff"): b"x",
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_bad_images_are_one_line_and_exit_1(name, infer, image, tmp_path):
+    path = tmp_path / name
+    if name == "fifo":
+        os.mkfifo(path)
+    elif name == "truncated":
+        path.write_bytes(image.read_bytes()[:-300])
+    elif name != "missing":
+        path.write_bytes(BAD_IMAGES[name])
+    code, out, err = infer(path)
+    assert (code, out) == (1, "")
+    assert err.startswith("medseg-infer: error: ")
+    assert err.count("\n") == 1
+    assert err.rstrip().endswith(".")
+    assert nothing_written(tmp_path)
+
+
+def test_a_missing_bundle_is_one_line(infer, image, monkeypatch, tmp_path):
+    def load(bundle, *, backend):
+        raise BundleError(f"there is no {bundle} for {backend}", "Give one.")
+
+    monkeypatch.setattr(Segmenter, "load", load)
+    assert infer(image) == (1, "", "medseg-infer: error: there is no None for auto. Give one.\n")
+    assert nothing_written(tmp_path)
+
+
+def test_a_defect_keeps_its_traceback(infer, image, monkeypatch):
+    def load(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Segmenter, "load", load)
+    with pytest.raises(ZeroDivisionError):
+        infer(image)
+
+
+def test_one_bad_image_does_not_lose_the_others(infer, image, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    Image.fromarray(PIXELS.T.copy()).save(tmp_path / "last.png")
+    code, out, err = infer("bad.png", image, "last.png", "--samples", 2)
+    assert code == 1
+    assert [line.split(":")[0] for line in out.splitlines()] == ["nodule.png", "last.png"]
+    assert err.splitlines()[0].startswith("medseg-infer: error: bad.png: the file is not an image")
+    assert err.splitlines()[1] == "medseg-infer: error: 1 of 3 images failed. The others are finished."
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["last", "nodule"]
+
+
+def test_one_existing_result_stops_all_before_anything_is_computed(infer, image, loads, tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "second.png")
+    assert infer("second.png", "--samples", 2)[0] == 0
+    assert infer(image, "second.png")[0] == 1
+    assert len(loads) == 1
+    assert not (tmp_path / "results/nodule").exists()
+
+
+def test_a_folder(infer, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("b.png", "a.tif", "b.jpg"):
+        Image.fromarray(PIXELS).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    code, out, _ = infer("in", "--samples", 2, "--out", "out", "--json")
+    assert code == 0
+    assert len([json.loads(line) for line in out.splitlines()]) == 3
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b.jpg", "b.png"]
+
+
+def test_a_folder_of_one_image_still_makes_a_folder_in_out(infer, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(PIXELS).save(tmp_path / "in" / "only.png")
+    assert infer("in", "--samples", 1, "--out", "out")[0] == 0
+    assert (tmp_path / "out/only/result.json").exists()
+
+
+def test_an_empty_folder(infer, tmp_path):
+    (tmp_path / "in").mkdir()
+    code, _, err = infer("in")
+    assert code == 1
+    assert "no image" in err
+
+
+def test_names_that_clash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = ["x/a.png", "y/a.png", "x/b.png", "x/B.tif", "z/c.png", "p/q/d.png", "r/q/d.png", "x/a.png"]
+    jobs = cli.plan([tmp_path / path for path in paths], None)
+    names = [job.out.name for job in jobs]
+    assert names == ["x-a.png", "y-a.png", "b.png", "B.tif", "c", "6-q-d.png", "7-q-d.png"]
+    assert {str(job.out.parent) for job in jobs} == {"results"}
+
+
+def test_warnings_go_to_stderr_and_into_the_result(infer, tmp_path):
+    Image.fromarray(np.dstack([PIXELS] * 3 + [PIXELS])).save(tmp_path / "a.png")
+    code, out, err = infer("a.png", "--samples", 1, "--json")
+    assert code == 0
+    assert err == "medseg-infer: warning: a.png: the image is partly transparent, and was put on black\n"
+    assert "partly transparent" in json.loads(out)["warnings"][0]
+
+
+def test_version(infer):
+    assert infer("--version") == (0, f"medseg-infer {__version__}\n", "")
+
+
+def test_help_says_what_it_is_not(infer):
+    code, out, _ = infer("--help")
+    assert code == 0
+    assert "not a medical device" in out
+
+
+def test_no_image_is_a_usage_error(infer):
+    assert infer()[0] == 2
+
+
+def test_a_folder_that_is_no_bundle_is_one_line(image, tmp_path):
+    """In a process of its own: what a person sees, with nothing patched."""
+    code = "from medseg_runtime.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(image), "--bundle", str(tmp_path / "none")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("medseg-infer: error: ")
+    assert "bundle.json" in done.stderr
+    assert done.stderr.count("\n") == 1

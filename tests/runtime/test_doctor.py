@@ -1,0 +1,124 @@
+"""medseg-doctor says what is broken, and what to type."""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from medseg_runtime import BundleError, doctor
+from medseg_runtime.bundle import Bundle
+from medseg_runtime.testing import toy_manifest
+
+
+@pytest.fixture
+def healthy(monkeypatch):
+    """One engine and an intact bundle, whatever is installed here."""
+    bundle = Bundle(
+        Path("x"), toy_manifest(), "ab" * 32, {"encoder": b"x" * 2_500_000, "denoiser": b"", "decoder": b""}
+    )
+    monkeypatch.setattr(Bundle, "load", lambda: bundle)
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime", "onnxruntime"]})
+    engine(monkeypatch, SimpleNamespace(OnnxRuntimeBackend=SimpleNamespace(version="1.2.3")))
+
+
+def engine(monkeypatch, module):
+    def import_module(name):
+        assert name == "medseg_runtime.backends.onnxrt"
+        if isinstance(module, Exception):
+            raise module
+        return module
+
+    monkeypatch.setattr(doctor, "import_module", import_module)
+
+
+def run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["medseg-doctor"])
+    with pytest.raises(SystemExit) as exit_:
+        doctor.main()
+    return exit_.value.code, capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("healthy")
+def test_healthy(monkeypatch, capsys):
+    code, out = run(monkeypatch, capsys)
+    assert code == 0
+    assert "onnxruntime 1.2.3, taken by auto" in out
+    assert "toy, 2.5 MB, intact (sha256 abababababab...)" in out
+    assert f"numpy {metadata.version('numpy')}" in out
+    assert out.endswith("Nothing is broken.\n")
+
+
+@pytest.mark.usefixtures("healthy")
+def test_both_onnxruntimes(monkeypatch, capsys):
+    both = {"onnxruntime": ["onnxruntime-gpu", "onnxruntime"]}
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: both)
+    code, out = run(monkeypatch, capsys)
+    assert code == 1
+    assert "problem: onnxruntime and onnxruntime-gpu share one folder" in out
+    assert (
+        "    pip uninstall --yes onnxruntime onnxruntime-gpu\n    pip install --force-reinstall 'medseglatdiff[cpu]'"
+        in out
+    )
+
+
+@pytest.mark.usefixtures("healthy")
+def test_no_engine(monkeypatch, capsys):
+    monkeypatch.setattr(metadata, "packages_distributions", dict)
+    engine(monkeypatch, ModuleNotFoundError("No module named 'onnxruntime'"))
+    code, out = run(monkeypatch, capsys)
+    assert code == 1
+    assert "problem: no inference engine is installed\n    pip install 'medseglatdiff[cpu]'" in out
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize("error", [AttributeError("no __version__"), ImportError("libfoo.so: cannot open")])
+def test_what_is_left_of_two_wheels(error, monkeypatch, capsys):
+    engine(monkeypatch, error)
+    code, out = run(monkeypatch, capsys)
+    assert code == 1
+    assert out.count("problem:") == 1
+    assert "--force-reinstall" in out
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_damaged_bundle(monkeypatch, capsys):
+    def load():
+        raise BundleError("encoder.onnx is not the file that bundle.json describes", "Copy it again.")
+
+    monkeypatch.setattr(Bundle, "load", load)
+    code, out = run(monkeypatch, capsys)
+    assert code == 1
+    assert "problem: encoder.onnx is not the file" in out
+    assert "--force-reinstall --no-deps" in out
+
+
+def test_the_processor(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 amx_bf16\n")
+    text = doctor.processor(cpuinfo)
+    assert text.startswith("Some CPU @ 2 GHz; ")
+    assert text.endswith("; avx2, amx_bf16")
+    assert "none of avx2" in doctor.processor(tmp_path / "absent")
+
+
+def test_requirements_come_from_our_own_metadata(monkeypatch):
+    lines = [
+        "numpy>=2",
+        "onnxruntime>=1.20; extra == 'cpu'",
+        'torch>=2.9 ; extra == "train"',
+        "medseglatdiff[train]; extra == 'export'",
+    ]
+    monkeypatch.setattr(metadata, "requires", lambda _: lines)
+    assert doctor.requirements() == {"base": ["numpy"], "cpu": ["onnxruntime"], "train": ["torch"]}
+
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", absent)
+    assert "onnxruntime" in doctor.requirements()["cpu"]
+
+
+def test_the_real_machine_is_examined_without_an_exception():
+    assert len(doctor.diagnose().lines) >= 7

@@ -1,0 +1,247 @@
+"""Every odd raster file either gives its stored pixels, or one ImageError."""
+
+import contextlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg_runtime import ImageError
+from medseg_runtime.io import images_in, read_image
+from medseg_runtime.io.source import MAX_PIXELS
+
+GREY = np.arange(7 * 11, dtype=np.uint8).reshape(7, 11) * 3
+RGB = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
+WIDE = GREY.astype(np.uint16) * 250 + 7
+
+
+def encoded(picture, kind, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(width, height, *, depth=8, colour=0, rows=b""):
+    """A PNG written by hand, for headers that Pillow would not write."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(content, name="image.png"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return read_image(path)
+
+    return write_and_read
+
+
+def with_alpha(alpha):
+    return Image.fromarray(np.dstack([RGB, alpha]))
+
+
+HALF = np.where(np.arange(11) < 5, 0, 255).astype(np.uint8) * np.ones((7, 1), np.uint8)
+PALETTE = Image.fromarray(RGB).quantize(16)
+INDEXED = Image.fromarray((GREY % 4).astype(np.uint8))
+INDEXED.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+COLOURS = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]], np.uint8)
+
+VALID = {
+    "grey png": (encoded(Image.fromarray(GREY), "PNG"), GREY),
+    "rgb png": (encoded(Image.fromarray(RGB), "PNG"), RGB),
+    "16-bit png": (encoded(Image.fromarray(WIDE), "PNG"), WIDE),
+    "1-bit png": (encoded(Image.fromarray(GREY > 100), "PNG"), np.where(GREY > 100, 255, 0)),
+    "palette png": (encoded(INDEXED, "PNG"), COLOURS[GREY % 4]),
+    "palette with a transparent entry": (
+        encoded(INDEXED, "PNG", transparency=2),
+        np.where((GREY % 4 == 2)[..., None], 0, COLOURS[GREY % 4]),
+    ),
+    "opaque rgba": (encoded(with_alpha(np.full_like(GREY, 255)), "PNG"), RGB),
+    "rgba on black": (encoded(with_alpha(HALF), "PNG"), np.where(HALF[..., None] > 0, RGB, 0)),
+    "la on black": (
+        encoded(Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(HALF)]), "PNG"),
+        np.where(HALF > 0, GREY, 0),
+    ),
+    "grey tiff": (encoded(Image.fromarray(GREY), "TIFF"), GREY),
+    "16-bit tiff": (encoded(Image.fromarray(WIDE), "TIFF", compression="tiff_lzw"), WIDE),
+    "32-bit tiff": (encoded(Image.fromarray(GREY.astype(np.int32) - 1000), "TIFF"), GREY.astype(np.int32) - 1000),
+    "float tiff": (encoded(Image.fromarray(GREY / np.float32(7)), "TIFF"), GREY / np.float32(7)),
+    "white is zero": (encoded(Image.fromarray(WIDE), "TIFF", tiffinfo={262: 0}), 65535 - WIDE),
+    "cmyk tiff": (
+        encoded(Image.fromarray(RGB).convert("CMYK"), "TIFF"),
+        np.asarray(Image.fromarray(RGB).convert("CMYK").convert("RGB")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_stored_pixels_come_back(name, read):
+    content, expected = VALID[name]
+    source = read(content)
+    np.testing.assert_array_equal(source.pixels, expected)
+    assert bool(source.warnings) == any(word in name for word in ("on black", "transparent"))
+
+
+@pytest.mark.parametrize("name", ["misleading.jpg", "misleading.dcm", "none", "Größe ✓.tif", "x" * 251 + ".png"])
+def test_the_name_does_not_matter(name, read):
+    source = read(VALID["rgb png"][0], name)
+    assert source.kind == "PNG"
+    np.testing.assert_array_equal(source.pixels, RGB)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg(mode, read):
+    smooth = np.add.outer(np.arange(32), 2 * np.arange(40)).astype(np.uint8)
+    source = read(encoded(Image.fromarray(smooth).convert(mode), "JPEG", quality=95))
+    assert source.pixels.shape == ((32, 40) if mode == "L" else (32, 40, 3))
+    grey = source.pixels if mode == "L" else source.pixels[..., 1]
+    assert np.abs(grey.astype(int) - smooth).max() < 12
+
+
+def test_colours_of_16_bits_are_read_with_8_and_say_so(read):
+    rows = b"".join(b"\0" + RGB[y].astype(">u2").__mul__(256).astype(">u2").tobytes() for y in range(7))
+    source = read(png(11, 7, depth=16, colour=2, rows=rows))
+    np.testing.assert_array_equal(source.pixels, RGB)
+    assert "16 bits" in source.warnings[0]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_leaves_the_stored_grid(kind, orientation, read):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"tiffinfo": {274: orientation}} if kind == "TIFF" else {"exif": exif}
+    upright = read(encoded(Image.fromarray(GREY), kind))
+    turned = read(encoded(Image.fromarray(GREY), kind, **options))
+    np.testing.assert_array_equal(turned.pixels, upright.pixels)
+    assert bool(turned.warnings) == (orientation != 1)
+
+
+NAN = GREY.astype(np.float32)
+NAN[3, 3] = np.nan
+PNG = VALID["rgb png"][0]
+BAD_CRC = bytearray(PNG)
+BAD_CRC[PNG.index(b"IEND") - 8] ^= 1  # the last byte of the pixels' checksum lies just before the IEND chunk's length
+ANIMATION = {"save_all": True, "append_images": [Image.fromarray(RGB), Image.fromarray(255 - RGB)]}
+NOISE = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"patient,area\n1,2\n" * 99, "not an image"),
+    "truncated header": (PNG[:20], "not an image|cut short"),
+    "truncated png": (encoded(Image.fromarray(NOISE), "PNG")[:-500], "cut short"),
+    "truncated jpeg": (encoded(Image.fromarray(NOISE), "JPEG")[:-500], "cut short"),
+    "truncated tiff": (
+        encoded(Image.fromarray(NOISE), "TIFF", compression="tiff_adobe_deflate")[:-500],
+        "cut short|damaged",
+    ),
+    "bad checksum": (bytes(BAD_CRC), "damaged"),
+    "0x10": (png(0, 10), "damaged|not an image"),
+    "1x1": (encoded(Image.fromarray(GREY[:1, :1]), "PNG"), "1x1 px is too small"),
+    "65535x1": (png(65535, 1, rows=bytes(65536)), "too small"),
+    "above our limit": (png(9460, 9460), "too large"),
+    "20000x20000": (png(20000, 20000), "too large"),
+    "NaN": (encoded(Image.fromarray(NAN), "TIFF"), "NaN"),
+    "gif": (encoded(Image.fromarray(RGB), "GIF", **ANIMATION), "not an image of a kind that we read"),
+    "animated png": (encoded(Image.fromarray(RGB), "PNG", **ANIMATION), "several pictures"),
+    "pages": (encoded(Image.fromarray(RGB), "TIFF", **ANIMATION), "several pictures"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_one_error_that_ends_with_the_remedy(name, read):
+    content, problem = BAD[name]
+    with pytest.raises(ImageError, match=problem) as caught:
+        read(content)
+    assert caught.value.remedy.endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_limit_is_between_the_two_tried_here():
+    assert 9459 * 9459 <= MAX_PIXELS < 9460 * 9460
+
+
+def test_a_dcm_without_preamble_is_told_so(read):
+    with pytest.raises(ImageError, match="not DICOM"):
+        read(b"\x08\x00\x05\x00" + bytes(500), "a.dcm")
+
+
+def test_a_damaged_tiff_prints_nothing_from_c(tmp_path):
+    path = tmp_path / "t.tif"
+    path.write_bytes(BAD["truncated tiff"][0])
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom medseg_runtime import ImageError\n"
+        "from medseg_runtime.io import read_image\n"
+        "try: read_image(Path(sys.argv[1]))\nexcept ImageError: pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_any_flipped_byte_gives_an_image_or_an_image_error(read):
+    rng = np.random.default_rng(0)
+    for content, _ in list(VALID.values()):
+        for _ in range(25):
+            broken = bytearray(content)
+            for position in rng.integers(0, len(broken), 3):
+                broken[position] ^= 1 << rng.integers(8)
+            try:
+                source = read(bytes(broken))
+            except ImageError:
+                continue
+            assert source.pixels.ndim in (2, 3)
+
+
+def test_files_that_are_none(tmp_path):
+    os.mkfifo(tmp_path / "fifo.png")
+    for path, problem in (
+        (tmp_path / "missing.png", "No such file"),
+        (tmp_path, "folder"),
+        (tmp_path / "fifo.png", "pipe"),
+        (tmp_path / ("x" * 300), "too long"),
+        (tmp_path / "null\0byte", "null"),
+    ):
+        with pytest.raises(ImageError, match=problem):
+            read_image(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG)
+    path.chmod(0)
+    with pytest.raises(ImageError, match="Permission denied"):
+        read_image(path)
+
+
+def test_pillows_settings_are_left_alone(read):
+    before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    for content in (PNG, BAD["20000x20000"][0]):
+        with contextlib.suppress(ImageError):
+            read(content)
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+
+
+def test_a_folders_images_are_those_by_suffix_and_dicom_by_content(tmp_path):
+    for name in ("b.PNG", "a.tif", "notes.txt", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "fifo.png")
+    assert [path.name for path in images_in(tmp_path)] == ["IM0001", "a.tif", "b.PNG"]
+    with pytest.raises(ImageError, match="no image"):
+        images_in(tmp_path / "folder.png")

@@ -1,0 +1,70 @@
+"""What a set of masks says together."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from medseg_runtime import uncertainty
+
+MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 5), st.just(3), st.just(4)))
+
+
+@given(MASKS)
+def test_confidence_is_exactly_the_fraction_of_samples(masks):
+    confidence = uncertainty.confidence(masks)
+    assert confidence.dtype == np.float32
+    for index in np.ndindex(3, 4):
+        assert confidence[index] == np.float32(sum(bool(mask[index]) for mask in masks) / len(masks))
+
+
+def test_confidence_counts_and_does_not_accumulate_rounding():
+    masks = np.arange(1000)[:, None] < np.arange(0, 1001)  # pixel k is in k of 1000 samples
+    assert (uncertainty.confidence(masks) == (np.arange(1001) / 1000).astype(np.float32)).all()
+
+
+def test_consensus_needs_more_than_half():
+    masks = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], bool)  # pixels in 3, 2 and 1 of 4
+    assert uncertainty.consensus(uncertainty.confidence(masks)).tolist() == [True, False, False]
+
+
+def test_entropy_is_in_bits():
+    # 1/4: -(1/4 log2 1/4 + 3/4 log2 3/4) = 1/2 + 3/4 log2 4/3 = 0.811278
+    entropy = uncertainty.entropy(np.array([0.0, 0.25, 0.5, 0.75, 1.0], np.float32))
+    assert entropy.dtype == np.float32
+    assert entropy.tolist() == pytest.approx([0.0, 0.811278, 1.0, 0.811278, 0.0], abs=1e-6)
+    assert (entropy[0], entropy[2], entropy[4]) == (0.0, 1.0, 0.0)
+
+
+def test_iou_by_hand():
+    # {0, 1, 2} and {1, 2, 3}: 2 common of 4. {0, 1, 2} and nothing: 0 of 3. Nothing and nothing: 1 by definition.
+    first = np.array([[1, 1, 1, 0], [0, 0, 0, 0]], bool)
+    second = np.array([[0, 1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 0]], bool)
+    assert uncertainty.pairwise_iou(first, second).tolist() == [[0.5, 0.0, 1.0], [0.0, 1.0, 0.0]]
+
+
+@given(MASKS, MASKS)
+def test_iou_is_that_of_sets_of_pixels(first, second):
+    def pixels(mask):
+        return {index for index in np.ndindex(mask.shape) if mask[index]}
+
+    for i, row in enumerate(uncertainty.pairwise_iou(first, second)):
+        for j, value in enumerate(row):
+            a, b = pixels(first[i]), pixels(second[j])
+            assert value == (len(a & b) / len(a | b) if a | b else 1.0)
+
+
+def test_iou_is_exact_for_large_masks():
+    # 2048 x 2048 = 2**22 pixels; a float32 that adds ones one by one, or a float16, would lose some
+    first, second = np.ones((1, 2048, 2048), bool), np.ones((1, 2048, 2048), bool)
+    second[0, 0, 0] = False
+    assert uncertainty.pairwise_iou(first, second)[0, 0] == (2**22 - 1) / 2**22
+
+
+def test_the_mean_over_pairs_leaves_the_diagonal_out():
+    # (1 + 2 + 4 + 5 + 7 + 8) / 6 = 27 / 6
+    assert uncertainty.mean_over_pairs(np.array([[9.0, 1, 2], [4, 9, 5], [7, 8, 9]])) == 4.5
+    assert math.isnan(uncertainty.mean_over_pairs(np.array([[1.0]])))
