@@ -34,9 +34,13 @@ def export(
     from medseg_runtime.errors import ExportError
     from medseg_trainer.checkpoint import RunFolder
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed; torch resets this when imported
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # it warns of torchvision, which is not needed; torch resets this when imported
     if trt:
-        raise ExportError("this version builds no TensorRT engines yet", "Leave out --trt: the bundle runs on ONNX Runtime.")
+        raise ExportError(
+            "this version builds no TensorRT engines yet", "Leave out --trt: the bundle runs on ONNX Runtime."
+        )
     with Console(stderr=True).status("exporting and checking against torch"):
         bundle, checks = write_bundle(RunFolder(ckpt), out, steps=steps, force=force)
     table = Table("parity: torch and ONNX Runtime", "largest difference", "tolerance")
@@ -56,5 +60,8 @@ def main() -> None:
         print(f"medseg-export: error: {error}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
-        print(f"medseg-export: error: {error.name} is not installed. Run `pip install 'medseglatdiff[export,cpu]'`.", file=sys.stderr)
+        print(
+            f"medseg-export: error: {error.name} is not installed. Run `pip install 'medseglatdiff[export,cpu]'`.",
+            file=sys.stderr,
+        )
         sys.exit(1)

@@ -53,7 +53,9 @@ def _training(training: dict[str, Any], data: dict[str, Any]) -> str:
     for split, count in data.get("splits", {}).items():
         lines.append(f"- {split}: {count['images']:,} images of {count['groups']:,} patients")
     lines += [f"- {key.capitalize()}: {data[key]}" for key in ("licence", "citation") if data.get(key)]
-    lines += [f"- Steps: {', '.join(f'{name} {count:,}' for name, count in training['steps'].items())}; seed {training['seed']}"]
+    lines += [
+        f"- Steps: {', '.join(f'{name} {count:,}' for name, count in training['steps'].items())}; seed {training['seed']}"
+    ]
     return "\n".join(lines)
 
 

@@ -109,7 +109,7 @@ def _with_channels(pixels: Pixels, channels: int) -> npt.NDArray[np.float64]:
     """(H, W) or (H, W, 3) => (H, W, channels): colours become luma, grey is repeated."""
     values = pixels.astype(np.float64)
     if values.ndim == 3 and channels == 1:
-        return (values @ np.array(LUMA))[:, :, None]
+        return np.asarray(values @ np.array(LUMA), np.float64)[:, :, None]
     if values.ndim == 2:
         return np.repeat(values[:, :, None], channels, axis=2)
     return values

@@ -53,7 +53,7 @@ def diversity(masks: Bool) -> float:
 
 def majority(raters: Bool) -> Bool:
     """Return the pixels that at least half of the raters marked."""
-    return 2 * np.count_nonzero(raters, axis=0) >= len(raters)
+    return np.asarray(2 * np.count_nonzero(raters, axis=0) >= len(raters), np.bool_)
 
 
 def dice(first: Bool, second: Bool) -> float:
@@ -91,8 +91,8 @@ class Calibration:
         bins = np.minimum((c * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
         return cls(
             np.bincount(bins, minlength=CALIBRATION_BINS),
-            np.bincount(bins, weights=c, minlength=CALIBRATION_BINS),
-            np.bincount(bins, weights=m, minlength=CALIBRATION_BINS),
+            np.asarray(np.bincount(bins, weights=c, minlength=CALIBRATION_BINS), np.float64),
+            np.asarray(np.bincount(bins, weights=m, minlength=CALIBRATION_BINS), np.float64),
             float(np.sum((c - m) ** 2)),
         )
 

@@ -77,7 +77,7 @@ class SamplerTable:
 
 def alphas_cumprod() -> Float64:
     """Return the signal power alpha_bar_t of the linear-beta DDPM, (1000,), decreasing in (0, 1)."""
-    return np.cumprod(1.0 - np.linspace(BETA_START, BETA_END, NUM_TRAIN_TIMESTEPS))
+    return np.cumprod(1.0 - np.linspace(BETA_START, BETA_END, NUM_TRAIN_TIMESTEPS), dtype=np.float64)
 
 
 def time_features(t: Float64, width: int) -> Float32:

@@ -294,9 +294,11 @@ def _binarise(probability: Float32, threshold: float) -> Bool:
     """(classes, H, W) probabilities => masks: above the threshold, or the likeliest of several classes."""
     if len(probability) == 1:
         return probability > threshold
-    background = 1.0 - probability.sum(axis=0)
-    best = probability.max(axis=0)
-    return np.asarray((probability == best) & (best > background), np.bool_)
+    background = 1.0 - probability.sum(axis=0, keepdims=True)
+    likeliest = np.concatenate([background, probability]).argmax(
+        axis=0
+    )  # the first of equals: classes exclude each other
+    return np.asarray(likeliest == np.arange(1, 1 + len(probability))[:, None, None], np.bool_)
 
 
 def _pairwise_agreement(masks: Bool, placement: Placement) -> float:

@@ -18,7 +18,7 @@ CHUNK = 1 << 20
 
 def confidence(masks: Bool) -> Float32:
     """Return the fraction of samples that contain each pixel: (N, ...) bool -> (...) float32 in [0, 1]."""
-    return (np.count_nonzero(masks, axis=0) / np.float64(len(masks))).astype(np.float32)
+    return np.asarray(np.count_nonzero(masks, axis=0) / np.float64(len(masks)), np.float32)
 
 
 def consensus(confidence: Float32) -> Bool:
@@ -45,7 +45,7 @@ def pairwise_iou(first: Bool, second: Bool) -> Float64:
         part = np.s_[:, start : start + CHUNK]
         intersection += a[part].astype(np.float32) @ b[part].astype(np.float32).T
     union = np.count_nonzero(a, axis=1)[:, None] + np.count_nonzero(b, axis=1)[None, :] - intersection
-    return np.divide(intersection, union, out=np.ones_like(union), where=union > 0)
+    return np.asarray(np.divide(intersection, union, out=np.ones_like(union), where=union > 0), np.float64)
 
 
 def mean_over_pairs(values: Float64) -> float:

@@ -1,7 +1,7 @@
 """The front door on a backend that needs no engine: what is drawn, in which calls, and what is said about it."""
 
 import math
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def step(feeds):
     """One row round a network that is not linear and uses all it is given."""
     p, q, a, b, c = feeds["row"]
     z = feeds["latent"]
-    denoised = p * z + q * np.tanh(z + feeds["condition"] + feeds["time_features"].mean())
+    denoised = p * z + q * np.tanh(z * (1 + feeds["condition"] + feeds["time_features"].mean()))
     return a * z + b * denoised + c * feeds["extra"], denoised
 
 
@@ -162,7 +162,7 @@ def test_dpmpp_hands_the_previous_estimate_on_and_the_others_nothing():
     segmenter(IMAGE, samples=2, steps=4, sampler="dpmpp")
     feeds = segmenter.backend.of("denoiser")
     assert (feeds[0]["extra"] == 0).all()
-    for before, after in zip(feeds, feeds[1:], strict=False):
+    for before, after in pairwise(feeds):
         assert (after["extra"] == step(before)[1]).all()
     segmenter = toy()
     segmenter(IMAGE, samples=2, steps=4, sampler="euler")
@@ -191,7 +191,7 @@ def test_the_same_seed_gives_the_same_masks_and_another_does_not():
     assert (first.masks == again.masks).all()
     assert (first.confidence == again.confidence).all()
     assert (first.masks != other.masks).any()
-    assert len({mask.tobytes() for mask in first.masks}) == 8
+    assert len({latent.tobytes() for latent in segmenter.backend.latents()}) == 16  # 8 of each seed
     assert (segmenter(IMAGE, samples=8, seed=np.int64(3)).masks == first.masks).all()
 
 
@@ -274,7 +274,6 @@ def test_classes_exclude_each_other():
         ((2, 1, 0), [False, False]),
         ((0, 1, 1), [True, False]),  # of equals the first
         ((1, 1, 0), [False, False]),
-        ((0, 0, 0), [False, False]),
         ((2, 1.9, 1.9), [False, False]),  # the likeliest, though foreground is likelier than background
     ],
 )

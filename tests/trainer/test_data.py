@@ -7,9 +7,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medseg_runtime.errors import DataError
 from medseg_trainer.data import layout_of, lidc, read_cases
-from PIL import Image
 
 SENTENCE = re.compile(r"^[^\n]+[^.\n]\. [A-Z][^\n]+\.$")  # what is wrong. What to do about it.
 

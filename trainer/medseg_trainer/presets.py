@@ -39,7 +39,7 @@ def fast() -> TrainConfig:
         ),
         condition=ConditionConfig(kind="unet", tuned=True, widths=(48, 96, 128, 160), blocks=2, channels=64),
         denoiser=DenoiserConfig(
-            optimisation=Optimisation(steps=9000, batch_size=24, learning_rate=5e-4),
+            optimisation=Optimisation(steps=5000, batch_size=24, learning_rate=5e-4),
             widths=(96, 160, 160),
             blocks=1,
             attention_from=1,

@@ -13,11 +13,25 @@ from medseg_trainer.data import Case
 from medseg_trainer.data.case import Labels
 
 PANEL, GAP, HEADING = 192, 6, 26
-RATERS: tuple[Colour, ...] = ((255, 120, 90), (90, 200, 255), (140, 230, 120), (240, 150, 240), (250, 220, 90), (180, 170, 255))
+RATERS: tuple[Colour, ...] = (
+    (255, 120, 90),
+    (90, 200, 255),
+    (140, 230, 120),
+    (240, 150, 240),
+    (250, 220, 90),
+    (180, 170, 255),
+)
 SAMPLE: Colour = (110, 190, 255)
 CONSENSUS: Colour = (255, 214, 70)
 SHOWN_SAMPLES = 4
-TITLES = ("image", "raters", "samples, consensus bold", "confidence", "raters' mean", *(f"sample {k}" for k in range(SHOWN_SAMPLES)))
+TITLES = (
+    "image",
+    "raters",
+    "samples, consensus bold",
+    "confidence",
+    "raters' mean",
+    *(f"sample {k}" for k in range(SHOWN_SAMPLES)),
+)
 
 
 def draw_sheet(results: list[tuple[Case, Segmentation]]) -> Image.Image:
@@ -45,9 +59,10 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Float32]]:
     x, y = field.centre
     view = View.fitting(Box.around(x, y, side, side).clipped(height, width), PANEL)
     photo = photograph(case.image, view)
-    masks: Bool = result.masks if result.masks.ndim == 3 else result.masks.any(axis=1)
-    consensus: Bool = result.consensus if result.consensus.ndim == 2 else result.consensus.any(axis=0)
-    confidence = result.confidence if result.confidence.ndim == 2 else result.confidence.max(axis=0)
+    several = result.masks.ndim == 4  # the classes of a sample are drawn as one
+    masks: Bool = np.asarray(result.masks.any(axis=1) if several else result.masks)
+    consensus: Bool = np.asarray(result.consensus.any(axis=0) if several else result.consensus)
+    confidence: Float32 = np.asarray(result.confidence.max(axis=0) if several else result.confidence)
     marked: Bool = case.masks > 0
     raters, samples = photo.copy(), photo.copy()
     for index, mask in enumerate(marked):

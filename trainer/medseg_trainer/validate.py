@@ -45,7 +45,16 @@ class Validator:
         summary = summarise([figures for case, result in results for figures in measure(case, result)])
         stride = max(1, len(results) // SHEET_ROWS)
         draw_sheet(results[::stride][:SHEET_ROWS]).save(self.sheets / f"{name}.png")
-        wanted = ("ged", "hm_iou", "sample_diversity", "rater_diversity", "consensus_dice", "empty_samples", "empty_raters", "ece")
+        wanted = (
+            "ged",
+            "hm_iou",
+            "sample_diversity",
+            "rater_diversity",
+            "consensus_dice",
+            "empty_samples",
+            "empty_raters",
+            "ece",
+        )
         return {key: summary[key].mean for key in wanted}
 
 
@@ -73,7 +82,15 @@ def manifest_of(config: TrainConfig) -> Manifest:
         path=config.path,
         sampling=config.sampling,
         graphs={
-            name: Graph(file=f"{name}.onnx", sha256="", opset=0, precision="float32", weights="float32", inputs=inputs, outputs=outputs)
+            name: Graph(
+                file=f"{name}.onnx",
+                sha256="",
+                opset=0,
+                precision="float32",
+                weights="float32",
+                inputs=inputs,
+                outputs=outputs,
+            )
             for name, (inputs, outputs) in shapes.items()
         },
         intended_use=INTENDED_USE,

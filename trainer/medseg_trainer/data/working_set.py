@@ -6,7 +6,7 @@ one would have seen. All processes draw the whole batch and take their part, so 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +71,19 @@ class WorkingSet:
 
 def working_size(case: Case, rule: InputRule) -> tuple[npt.NDArray[np.float32], Labels]:
     """Bring a case to the size that batches are cut from: image (C, H, W) in [0, 1], labels (R, H, W)."""
-    side = rule.context if rule.geometry == "native" else 0
-    window = InputRule(
-        channels=rule.channels,
-        height=side or rule.height,
-        width=side or rule.width,
-        geometry=rule.geometry,
-        intensity=rule.intensity,
-        context=side,
-    )
-    placement = place(case.image, window, None)
+    placement = place(case.image, rule, None)
+    window = rule
+    if rule.geometry == "native":
+        window = replace(rule, height=rule.context, width=rule.context)
+        placement = replace(placement, field=_context(placement.field, rule))
     image = to_network(case.image, window, placement)[0]
     return image, np.stack([_label_window(mask, placement.field, window) for mask in case.masks])
+
+
+def _context(field: Box, rule: InputRule) -> Box:
+    """Return the context that has the field in its middle, as `BatchSource` cuts it out again."""
+    down, right = (rule.context - rule.height) // 2, (rule.context - rule.width) // 2
+    return Box(x=field.x - right, y=field.y - down, width=rule.context, height=rule.context)
 
 
 def _label_window(labels: Labels, field: Box, window: InputRule) -> Labels:

@@ -1,0 +1,94 @@
+"""Micro runs of each kind, trained and exported once."""
+
+import os
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def two_classes(tmp_path_factory):
+    """An own folder of colour images: a bright core in a dim rim, outlined by one rater."""
+    data = tmp_path_factory.mktemp("two-classes")
+    (data / "images").mkdir()
+    (data / "masks").mkdir()
+    lines = ["image,split"]
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:40, :56]
+    for number in range(10):
+        distance = np.hypot(row - rng.uniform(15, 25), column - rng.uniform(20, 36))
+        labels = np.where(distance < 5, 1, np.where(distance < 10, 2, 0)).astype(np.uint8)
+        grey = np.choose(labels, (40, 220, 120)) + rng.normal(0, 10, labels.shape)
+        Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2).clip(0, 255).astype(np.uint8)).save(
+            data / "images" / f"{number}.png"
+        )
+        Image.fromarray(labels).save(data / "masks" / f"{number}.png")
+        lines.append(f"{number}.png,{'val' if number > 7 else 'train'}")
+    (data / "splits.csv").write_text("\n".join(lines))
+    return data
+
+
+@pytest.fixture(scope="session")
+def kinds(micro, phantom_zips, two_classes):
+    """Name -> (configuration, data): flow on the sphere; the paper's; three logits, colour, KL."""
+    from medseg_runtime.bundle import Sampling
+    from medseg_runtime.imaging import InputRule
+    from medseg_runtime.sampler import ProbabilityPath
+    from medseg_trainer.config import ConditionConfig
+
+    flow = micro()
+    vq = replace(flow.mask_autoencoder, regulariser="vq", latent_noise=0.0, codebook_size=300)
+    paper = replace(
+        flow,
+        mask_autoencoder=vq,
+        condition=ConditionConfig(
+            kind="autoencoder", tuned=False, autoencoder=replace(vq, reconstruction="mse"), channels=4
+        ),
+        denoiser=replace(flow.denoiser, raters_per_image=1, auxiliary_weight=0.0),
+        path=ProbabilityPath(objective="epsilon"),
+        sampling=Sampling(sampler="ddim", steps=5, antithetic=False),
+    )
+    classes = replace(
+        flow,
+        classes=("core", "rim"),
+        input=InputRule(channels=3, height=32, width=48, geometry="resize", intensity="unit"),
+        raters=1,
+        mask_autoencoder=replace(flow.mask_autoencoder, regulariser="kl", latent_noise=0.0),
+        denoiser=replace(flow.denoiser, raters_per_image=1),
+    )
+    return {"flow": (flow, phantom_zips), "paper": (paper, phantom_zips), "classes": (classes, two_classes)}
+
+
+@pytest.fixture(scope="session")
+def run_of(kinds, tmp_path_factory):
+    """run_of(kind) is the folder of a finished run; read only."""
+    from medseg_trainer.loop import fit
+
+    @cache
+    def run(kind):
+        config, data = kinds[kind]
+        out = tmp_path_factory.mktemp("runs") / kind
+        fit(config, data, out)
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bundle_of(run_of, tmp_path_factory):
+    """bundle_of(kind) is the folder of its bundle; read only."""
+    from medseg_export.bundle_writer import write_bundle
+    from medseg_trainer.checkpoint import RunFolder
+
+    @cache
+    def export(kind):
+        out = tmp_path_factory.mktemp("bundles") / kind
+        write_bundle(RunFolder(run_of(kind)), out, steps=None, force=False)
+        return out
+
+    return export

@@ -1,0 +1,364 @@
+"""A run becomes a bundle that does what the trained network does, or no bundle at all."""
+
+import copy
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from medseg_export import bundle_writer, cli, parity, to_onnx
+from medseg_export.bundle_writer import write_bundle
+from medseg_runtime import Segmenter
+from medseg_runtime.backends import open_backend
+from medseg_runtime.bundle import GRAPHS, MAX_BATCH, Bundle
+from medseg_runtime.errors import CheckpointError, ExportError, OutputError, ParameterError
+from medseg_trainer.checkpoint import RunFolder
+from medseg_trainer.models.graphs import TorchBackend
+
+KINDS = ("flow", "paper", "classes")
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
+QUICK = pytest.mark.usefixtures("quick")
+EVERY_GRAPH = pytest.mark.parametrize("graph", GRAPHS)
+
+
+@pytest.fixture
+def image(kinds):
+    """image(kind) is one that the run of that kind was validated on."""
+    from medseg_trainer.data import read_cases
+
+    def first(kind):
+        config, data = kinds[kind]
+        return next(read_cases(data, "val", len(config.classes))).image
+
+    return first
+
+
+def model(bundle, graph):
+    return onnx.load(bundle / f"{graph}.onnx")
+
+
+# --- what a bundle is
+
+
+@EVERY_KIND
+def test_the_runtime_loads_what_was_exported(kind, bundle_of, kinds):
+    config, _ = kinds[kind]
+    manifest = Bundle.load(bundle_of(kind)).manifest
+    assert (manifest.name, manifest.classes, manifest.input) == (config.name, config.classes, config.input)
+    assert (manifest.path, manifest.sampling, manifest.latent) == (config.path, config.sampling, config.latent)
+    assert {path.name for path in bundle_of(kind).iterdir()} == {
+        "bundle.json",
+        "README.md",
+        "encoder.onnx",
+        "denoiser.onnx",
+        "decoder.onnx",
+    }
+
+
+@EVERY_GRAPH
+@EVERY_KIND
+def test_graphs_are_of_opset_21_with_float32_edges(kind, graph, bundle_of):
+    exported = model(bundle_of(kind), graph)
+    assert [(entry.domain, entry.version) for entry in exported.opset_import if not entry.domain] == [("", 21)]
+    for value in (*exported.graph.input, *exported.graph.output):
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT, value.name
+    manifest = Bundle.load(bundle_of(kind)).manifest.graphs[graph]
+    assert manifest.opset == 21
+    assert [value.name for value in exported.graph.input] == list(manifest.inputs)
+    assert [value.name for value in exported.graph.output] == list(manifest.outputs)
+
+
+@EVERY_GRAPH
+def test_normalisation_is_one_operator_with_float32_statistics(graph, bundle_of):
+    operators = {node.op_type for node in model(bundle_of("flow"), graph).graph.node}
+    assert "GroupNormalization" in operators
+    assert "InstanceNormalization" not in operators
+
+
+def test_attention_is_plain_products(bundle_of):
+    operators = {node.op_type for node in model(bundle_of("flow"), "denoiser").graph.node}
+    assert {"MatMul", "Softmax"} <= operators
+    assert "Attention" not in operators
+
+
+@EVERY_GRAPH
+@EVERY_KIND
+def test_weights_are_stored_in_half_the_bytes(kind, graph, bundle_of):
+    sizes = {}
+    for tensor in model(bundle_of(kind), graph).graph.initializer:
+        size = int(np.prod(tensor.dims))
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            assert (tensor.data_type == TensorProto.FLOAT16) == (size >= to_onnx.LEAST_HALVED), tensor.name
+            sizes[tensor.data_type] = sizes.get(tensor.data_type, 0) + size
+    assert sizes[TensorProto.FLOAT16] > sizes.get(TensorProto.FLOAT, 0)
+    assert Bundle.load(bundle_of(kind)).manifest.graphs[graph].weights == "float16"
+
+
+@pytest.mark.parametrize("batch", [1, 3, MAX_BATCH])
+@EVERY_KIND
+def test_graphs_take_any_batch(kind, batch, bundle_of, run_of):
+    """... and give what torch gives with the same rounded weights."""
+    bundle = Bundle.load(bundle_of(kind))
+    exported = open_backend("onnxruntime", bundle)
+    networks = RunFolder(run_of(kind)).networks()
+    to_onnx.round_weights(networks)
+    trained = TorchBackend(networks)
+    generator = np.random.default_rng(batch)
+    for name in ("denoiser", "decoder"):
+        graph = bundle.manifest.graphs[name]
+        feeds = {key: parity._random(generator, shape, batch) for key, shape in graph.inputs.items()}
+        for found, expected in zip(exported.run(name, feeds), trained.run(name, feeds), strict=True):
+            assert found.shape == expected.shape
+            assert len(found) == batch
+            np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+
+
+# --- sampling from it
+
+
+@EVERY_KIND
+def test_the_bundle_samples_as_the_run_does(kind, bundle_of, run_of, image):
+    bundle = Bundle.load(bundle_of(kind))
+    served = Segmenter(bundle.manifest, open_backend("onnxruntime", bundle))(image(kind), samples=4)
+    trained = Segmenter(bundle.manifest, TorchBackend(RunFolder(run_of(kind)).networks()))(image(kind), samples=4)
+    height, width = image(kind).shape[:2]
+    axis = (len(bundle.manifest.classes),) if kind == "classes" else ()
+    assert served.masks.shape == (4, *axis, height, width)
+    assert served.sampler == {"flow": "euler", "paper": "ddim", "classes": "euler"}[kind]
+    if kind != "paper":  # whose random codes flip with the last bit
+        np.testing.assert_allclose(served.mean_probability, trained.mean_probability, atol=5e-3)  # float16 weights
+
+
+def test_classes_exclude_each_other(bundle_of, image):
+    masks = Segmenter.load(bundle_of("classes"))(image("classes"), samples=3).masks
+    assert masks.sum(axis=1).max() <= 1
+
+
+def test_samples_are_the_same_however_they_are_batched(bundle_of, image):
+    whole = Segmenter.load(bundle_of("flow"))(image("flow"), samples=16)
+    for max_batch in (1, 4, 5):
+        split = Segmenter.load(bundle_of("flow"), max_batch=max_batch)(image("flow"), samples=16)
+        np.testing.assert_array_equal(split.masks, whole.masks)
+        np.testing.assert_allclose(split.mean_probability, whole.mean_probability, atol=1e-6)
+    assert len({mask.tobytes() for mask in whole.masks}) > 1
+
+
+def test_more_samples_than_a_batch_holds_go_in_several(bundle_of, image):
+    segmenter = Segmenter.load(bundle_of("flow"))
+    many, few = segmenter(image("flow"), samples=MAX_BATCH + 6), segmenter(image("flow"), samples=3)
+    assert len(many.masks) == 70
+    np.testing.assert_array_equal(many.masks[:3], few.masks)
+
+
+# --- parity
+
+
+@EVERY_KIND
+def test_parity_is_kept_in_the_bundle(kind, bundle_of):
+    kept = json.loads((bundle_of(kind) / "bundle.json").read_text())["parity"]
+    expected = ["encoder at batch 1", *(f"{name} at batch {n}" for name in ("denoiser", "decoder") for n in (1, 4, 16))]
+    assert list(kept["errors"]) == [*expected, "mean probability of 16 samples"]
+    assert all(0 <= error <= 1e-4 for error in kept["errors"].values())
+    assert kept["reference"] == f"torch {torch.__version__}"
+    assert 0 < kept["mean probability changed by float16 weights"] < 0.2
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_that_does_something_else_is_not_published(graph, run_of, tmp_path, monkeypatch):
+    """A weight of the exported network, and of it alone, is 1 % too large."""
+
+    def tampered(name, module, manifest):
+        module = copy.deepcopy(module)
+        if name == graph:
+            with torch.no_grad():
+                max(module.parameters(), key=torch.numel).mul_(1.01)
+        return to_onnx.onnx_graph(name, module, manifest)
+
+    monkeypatch.setattr(bundle_writer, "onnx_graph", tampered)
+    with pytest.raises(ExportError, match=rf"do not agree with torch: {graph} at batch 1 differs by .*\. Export with"):
+        write_bundle(RunFolder(run_of("flow")), tmp_path / "bundle", steps=None, force=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("errors", [[0.0, float("nan")], [float("nan"), 0.0]])
+def test_nan_is_no_parity(errors):
+    assert not parity.Check("denoiser", parity._largest(errors), 1e-4).passed
+
+
+def test_a_graph_that_returns_nan_fails_wherever_it_does(bundle_of, run_of):
+    manifest = Bundle.load(bundle_of("flow")).manifest
+
+    class Broken(TorchBackend):
+        """NaN in one output, at one time, of one graph."""
+
+        calls = 0
+
+        def run(self, graph, feeds):
+            outputs = super().run(graph, feeds)
+            self.calls += graph == "denoiser"
+            if graph == "denoiser" and self.calls == 3:
+                outputs[1][0, 0, 0, 0] = np.nan
+            return outputs
+
+    networks = RunFolder(run_of("flow")).networks()
+    checks = parity.check_graphs(manifest, TorchBackend(networks), Broken(networks))
+    assert [check.name for check in checks if not check.passed] == ["denoiser at batch 1"]
+
+
+def test_what_torch_cannot_export_is_one_error(run_of):
+    from medseg_trainer.validate import manifest_of
+
+    class Stubborn(torch.nn.Module):
+        def forward(self, _latent):
+            raise NotImplementedError("no such operator")
+
+    manifest = manifest_of(RunFolder(run_of("flow")).config())
+    with pytest.raises(ExportError, match=r"the decoder cannot be exported: .*constraints.txt names\.$"):
+        to_onnx.onnx_graph("decoder", Stubborn(), manifest)
+
+
+# --- publishing
+
+
+@pytest.fixture
+def quick(monkeypatch, bundle_of):
+    """Exports take no time: the graphs of the flow bundle, unchecked."""
+    graphs = Bundle.load(bundle_of("flow")).graphs
+    monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: graphs[name])
+    monkeypatch.setattr(parity, "check_parity", lambda *_: [])
+    monkeypatch.setattr(parity, "weight_rounding", lambda *_: 0.0)
+
+
+@QUICK
+def test_an_existing_bundle_is_replaced_only_by_force(run_of, tmp_path):
+    run, out = RunFolder(run_of("flow")), tmp_path / "bundle"
+    write_bundle(run, out, steps=None, force=False)
+    with pytest.raises(OutputError, match=r"'bundle' exists already. Give another --out, or --force"):
+        write_bundle(run, out, steps=2, force=False)
+    assert Bundle.load(out).manifest.sampling.steps == 4
+    write_bundle(run, out, steps=2, force=True)
+    assert Bundle.load(out).manifest.sampling.steps == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@QUICK
+def test_force_does_not_replace_what_is_no_bundle(run_of, tmp_path):
+    run = shutil.copytree(run_of("flow"), tmp_path / "run")
+    with pytest.raises(OutputError, match=r"'run' exists and is no bundle. Give another --out"):
+        write_bundle(RunFolder(run), run, steps=None, force=True)
+    assert RunFolder(run).networks()
+
+
+@QUICK
+def test_an_older_bundle_survives_a_failed_replacement(run_of, tmp_path, monkeypatch):
+    run, out = RunFolder(run_of("flow")), tmp_path / "bundle"
+    write_bundle(run, out, steps=None, force=False)
+    rename = Path.rename
+
+    def failing(source, target):
+        if source.name.endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OutputError, match=r"cannot be written: No space left on device"):
+        write_bundle(run, out, steps=2, force=True)
+    assert Bundle.load(out).manifest.sampling.steps == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+@QUICK
+def test_impossible_default_steps_are_refused(steps, run_of, tmp_path):
+    with pytest.raises(ParameterError, match="steps is out of range"):
+        write_bundle(RunFolder(run_of("flow")), tmp_path / "bundle", steps=steps, force=False)
+    assert not list(tmp_path.iterdir())
+
+
+@QUICK
+def test_an_unfinished_run_is_not_exported(run_of, tmp_path):
+    run = shutil.copytree(run_of("flow"), tmp_path / "run")
+    state = run / "state" / "denoiser.safetensors"
+    with safe_open(state, "pt") as opened:
+        progress = json.loads(opened.metadata()["progress"])
+    save_file(load_file(state), state, {"progress": json.dumps(progress | {"step": 2})})
+    with pytest.raises(CheckpointError, match=r"the denoiser is at step 2 of 3. Run the same `medseg-train fit`"):
+        write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
+    shutil.rmtree(run / "state")  # a run whose state was thrown away is taken for finished ...
+    write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
+    (run / "denoiser.safetensors").unlink()  # ... but not one without weights
+    with pytest.raises(CheckpointError, match="denoiser has not been trained yet"):
+        write_bundle(RunFolder(run), tmp_path / "other", steps=None, force=False)
+
+
+@QUICK
+def test_the_bundle_tells_where_it_comes_from(run_of, tmp_path):
+    run = shutil.copytree(run_of("flow"), tmp_path / "run")
+    evaluation = {
+        "split": "val",
+        "images": 2,
+        "groups": 1,
+        "samples": 4,
+        "steps": 4,
+        "date": "2026-11-23",
+        "command": "c",
+    }
+    evaluation |= {"backend": "torch", "figures": {"ged": {"mean": 0.25, "low": 0.2, "high": 0.3}}}
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    bundle, _ = write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
+    manifest = bundle.manifest
+    assert manifest.metrics == evaluation
+    assert manifest.training["data"] == json.loads((run / "data.json").read_text())
+    assert manifest.training["steps"] == {"mask autoencoder": 3, "denoiser": 3}
+    assert {"torch", "onnx", "numpy", "medseglatdiff", "onnxruntime"} <= manifest.versions.keys()
+    card = (bundle.folder / "README.md").read_text()
+    assert "not a medical device" in card.lower()
+    assert "| 0.250 | 0.200 to 0.300 |" in card
+
+
+# --- command line
+
+
+@pytest.fixture
+def medseg_export(monkeypatch, capsys):
+    """medseg_export(*arguments) -> (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["medseg-export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_prints_parity_and_what_it_wrote(medseg_export, run_of, bundle_of, tmp_path, monkeypatch):
+    graphs = Bundle.load(bundle_of("flow")).graphs
+    monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: graphs[name])
+    code, out, _ = medseg_export("--ckpt", run_of("flow"), "--out", tmp_path / "bundle", "--steps", 3)
+    assert code == 0
+    assert "mean probability of 16 samples" in out
+    assert Bundle.load(tmp_path / "bundle").sha256[:12] in out
+    assert Bundle.load(tmp_path / "bundle").manifest.sampling.steps == 3
+
+
+def test_trt_says_that_it_does_not_exist_yet(medseg_export, run_of, tmp_path):
+    code, out, err = medseg_export("--ckpt", run_of("flow"), "--out", tmp_path / "bundle", "--trt")
+    assert (code, out) == (1, "")
+    assert err.startswith("medseg-export: error: this version builds no TensorRT engines yet. Leave out --trt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_a_run_is_one_line(medseg_export, tmp_path):
+    code, _, err = medseg_export("--ckpt", tmp_path, "--out", tmp_path / "bundle")
+    assert code == 1
+    assert "holds no training run. Give the folder" in err
+    assert "Traceback" not in err

@@ -1,0 +1,429 @@
+"""Training from end to end on phantoms: what it leaves, and that an interruption cannot be seen in it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from medseg_runtime.errors import CheckpointError, ParameterError
+from medseg_trainer import loop
+from medseg_trainer.checkpoint import Ema, RunFolder, save_safetensors
+from medseg_trainer.config import Optimisation
+from medseg_trainer.data.working_set import Batch, BatchSource
+from medseg_trainer.loop import Draws, fit, learning_rate, random_raters, set_latent_scale
+from medseg_trainer.models.autoencoder import MaskAutoencoder
+from medseg_trainer.validate import Validator
+
+TEXT = {".json", ".jsonl"}
+FLAT = 1e-4  # of a loss curve that only the order of additions may change
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_logged(monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+
+
+def contents(run):
+    """Everything a run folder holds, by path, comparable."""
+    found = {}
+    for path in sorted(p for p in run.rglob("*") if p.is_file()):
+        name = path.relative_to(run).as_posix()
+        if path.suffix == ".safetensors":
+            with safe_open(path, "np") as opened:  # the order of its metadata is not fixed, its tensors are
+                found[name] = opened.metadata(), {key: opened.get_tensor(key).tobytes() for key in opened.keys()}  # noqa: SIM118
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def losses(run, stage="denoiser"):
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if line["stage"] == stage and "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def config(micro):
+    return micro(steps=5)
+
+
+@pytest.fixture(scope="module")
+def reference(config, phantom_zips, tmp_path_factory):
+    """The run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("reference") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "LOG_EVERY", 1)
+        fit(config, phantom_zips, out)
+    return out
+
+
+# --- what a run leaves
+
+
+def test_a_run_folder_holds_json_weights_and_pictures_alone(reference):
+    names = {path.relative_to(reference).as_posix() for path in reference.rglob("*") if path.is_file()}
+    assert names == {
+        "config.json",
+        "data.json",
+        "metrics.jsonl",
+        "mask_autoencoder.safetensors",
+        "denoiser.safetensors",
+        "samples/000002.png",
+        "samples/000004.png",
+        "samples/000005.png",
+        "state/mask_autoencoder.safetensors",
+        "state/denoiser.safetensors",
+    }
+
+
+def test_metrics_have_a_line_per_step_and_validation(reference):
+    lines = [json.loads(line) for line in (reference / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["stage"] == "mask_autoencoder"] == [1, 2, 3, 4, 5]
+    denoiser = [(line["step"], "validation" in line) for line in lines if line["stage"] == "denoiser"]
+    assert denoiser == [(1, False), (2, False), (2, True), (3, False), (4, False), (4, True), (5, False), (5, True)]
+    assert all(np.isfinite(loss) for loss in losses(reference))
+
+
+def test_data_json_says_what_it_was_trained_on(reference):
+    data = json.loads((reference / "data.json").read_text())
+    assert data["layout"] == "LIDC-IDRI-slices"
+    assert data["splits"]["train"]["groups"] == 6
+    assert data["splits"]["val"]["groups"] == 3
+    assert "CC BY" in data["licence"]
+
+
+def test_the_networks_load_without_the_training_s_heads(reference, config):
+    networks = RunFolder(reference).networks()
+    kept = load_file(reference / "denoiser.safetensors")
+    assert not any(name.startswith("auxiliary") for name in kept)
+    torch.testing.assert_close(networks.denoiser.state_dict()["exit.weight"], kept["denoiser.exit.weight"])
+    assert networks.mask_autoencoder.class_weight[1] > 1  # comes with the weights
+    assert RunFolder(reference).config() == config
+
+
+def test_training_lowers_the_loss(micro, phantom_zips, tmp_path):
+    longer = Optimisation(steps=60, batch_size=8, learning_rate=5e-3, warmup_steps=5)
+    config = micro(validate_every=60, validation_samples=1)
+    config = replace(
+        config,
+        mask_autoencoder=replace(config.mask_autoencoder, optimisation=longer),
+        denoiser=replace(config.denoiser, optimisation=longer),
+    )
+    fit(config, phantom_zips, tmp_path / "run")
+    for stage in ("mask_autoencoder", "denoiser"):
+        curve = losses(tmp_path / "run", stage)
+        assert np.mean(curve[-10:]) < 0.6 * np.mean(curve[:5]), stage
+
+
+# --- interruptions
+
+
+MOMENTS = {
+    "before a batch": (BatchSource, "__getitem__"),
+    "after the weights moved": (torch.optim.AdamW, "step"),
+    "before the average moves": (Ema, "update"),
+    "while validating": (Validator, "__call__"),
+    "while saving": (RunFolder, "save_state"),
+    "while logging": (RunFolder, "log"),
+}
+
+
+def interrupt_at(monkeypatch, owner, name, call):
+    """Let Ctrl-C arrive in the call-th call of a method; after its work where that is done in one piece."""
+    original, count = getattr(owner, name), 0
+
+    def interrupted(*arguments, **options):
+        nonlocal count
+        count += 1
+        after = original(*arguments, **options) if owner is torch.optim.AdamW else None
+        if count == call:
+            signal.raise_signal(signal.SIGINT)
+        return after if owner is torch.optim.AdamW else original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize("call", [2, 8], ids=["early", "late"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+    moment, call, config, reference, phantom_zips, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    call = min(call, 2) if moment in ("while validating", "while saving") else call
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, *MOMENTS[moment], call)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, phantom_zips, run)
+    assert contents(run) != contents(reference)
+    fit(config, phantom_zips, run)
+    assert contents(run) == contents(reference)
+
+
+def test_every_step_may_be_the_last_before_an_interruption(config, reference, phantom_zips, tmp_path, monkeypatch):
+    run, interruptions = tmp_path / "run", 0
+    while True:
+        try:
+            with monkeypatch.context() as patch:
+                interrupt_at(patch, Ema, "update", 1)
+                fit(config, phantom_zips, run)
+            break
+        except KeyboardInterrupt:
+            interruptions += 1
+    assert interruptions == 10
+    assert contents(run) == contents(reference)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(config, reference, phantom_zips, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+
+    def twice(*_):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it went on")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ema, "update", twice)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, phantom_zips, run)
+    assert not list((run / "state").iterdir())
+    fit(config, phantom_zips, run)
+    assert contents(run) == contents(reference)
+
+
+def test_the_handler_of_ctrl_c_is_given_back(config, phantom_zips, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    fit(config, phantom_zips, tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+FIT = """
+import os, signal, sys
+from pathlib import Path
+from medseg_trainer import loop
+from medseg_trainer.checkpoint import Ema
+from medseg_trainer.config import TrainConfig
+
+config, data, out, save_every, kill_at = sys.argv[1:]
+loop.LOG_EVERY, loop.SAVE_EVERY_SECONDS = 1, float(save_every)
+original, count = Ema.update, 0
+
+def update(self, *arguments):
+    global count
+    count += 1
+    if count == int(kill_at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, *arguments)
+
+Ema.update = update
+if __name__ == "__main__":
+    loop.fit(TrainConfig.from_json(Path(config).read_text()), Path(data), Path(out))
+"""
+
+
+@pytest.fixture
+def fit_in_a_process(config, phantom_zips, tmp_path):
+    """fit_in_a_process(out, launcher=..., save_every=..., kill_at=...) -> exit code."""
+    (tmp_path / "fit.py").write_text(FIT)
+    (tmp_path / "config.json").write_text(config.to_json())
+
+    def start(out, *, launcher=(), save_every=1e9, kill_at=0):
+        script = (tmp_path / "fit.py", tmp_path / "config.json", phantom_zips, out, save_every, kill_at)
+        command = [sys.executable, *launcher, *map(str, script)]
+        done = subprocess.run(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("save_every", "kill_at", "resumes_at"),
+    [(0.0, 3, ("mask_autoencoder", 2)), (1e9, 9, ("denoiser", 2))],
+    ids=["saved at every step", "saved at validations alone"],
+)
+def test_a_killed_run_goes_on_from_its_last_saved_state(
+    save_every, kill_at, resumes_at, fit_in_a_process, config, reference, phantom_zips, tmp_path
+):
+    run = tmp_path / "run"
+    code, errors = fit_in_a_process(run, save_every=save_every, kill_at=kill_at)
+    assert code == -signal.SIGKILL, errors
+    stage, step = resumes_at
+    with safe_open(run / "state" / f"{stage}.safetensors", "np") as opened:
+        assert json.loads(opened.metadata()["progress"])["step"] == step
+    fit(config, phantom_zips, run)
+    assert contents(run) == contents(reference)
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(fit_in_a_process, reference, tmp_path):
+    run = tmp_path / "run"
+    code, errors = fit_in_a_process(
+        run, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    )
+    assert code == 0, errors
+    for stage in ("mask_autoencoder", "denoiser"):
+        np.testing.assert_allclose(losses(run, stage), losses(reference, stage), rtol=FLAT)
+    ours, theirs = (load_file(folder / "denoiser.safetensors") for folder in (run, reference))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=0)
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    lines = '{"stage": "a", "step": 1}\n{"stage": "b", "step": 2}\n{"stage": "b", "step": 3}\n{"stage": "b", "validation": {}'
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    RunFolder(tmp_path).forget_after("b", 2)
+    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines.splitlines(keepends=True)[:2])
+
+
+# --- the same command again, or another
+
+
+def test_a_finished_run_is_left_as_it_is(config, reference, phantom_zips, tmp_path, monkeypatch):
+    run = shutil.copytree(reference, tmp_path / "run")
+    monkeypatch.setattr(loop, "_step", lambda *_: pytest.fail("it trained"))
+    fit(config, phantom_zips, run)
+    assert contents(run) == contents(reference)
+
+
+def test_a_folder_of_another_configuration_is_refused(config, reference, phantom_zips, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"'run' was started with another configuration. Use another --out"):
+        fit(replace(config, seed=1), phantom_zips, run)
+    assert contents(run) == contents(reference)
+
+
+@pytest.mark.parametrize("name", ["state/denoiser.safetensors", "mask_autoencoder.safetensors"])
+def test_a_damaged_file_is_named(name, config, reference, phantom_zips, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    (run / name).write_bytes((run / name).read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=rf"{Path(name).name} is damaged"):
+        fit(config, phantom_zips, run)
+
+
+@pytest.mark.parametrize("missing", ["mask_autoencoder", "denoiser"])
+def test_a_stage_that_was_not_trained_is_named(missing, reference, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    (run / f"{missing}.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=rf"{missing} has not been trained yet. Run the same `medseg-train fit`"):
+        RunFolder(run).networks()
+
+
+def test_weights_of_another_shape_are_refused(reference, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    save_safetensors(run / "denoiser.safetensors", {"denoiser.exit.weight": torch.zeros(1)}, {})
+    with pytest.raises(CheckpointError, match=r"denoiser.safetensors does not fit config.json"):
+        RunFolder(run).networks()
+
+
+def test_an_empty_folder_is_no_run(tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no training run. Give the folder"):
+        RunFolder(tmp_path).config()
+
+
+# --- which weights are kept
+
+
+def test_the_weights_with_the_best_ged_are_kept(config, phantom_zips, tmp_path, monkeypatch):
+    geds, averages = iter([0.5, 0.3, 0.4]), []
+
+    def validate(_validator, networks, _name):
+        averages.append({k: v.clone() for k, v in networks.denoiser.state_dict().items()})
+        return {"ged": next(geds)}
+
+    monkeypatch.setattr(Validator, "__call__", validate)
+    fit(config, phantom_zips, tmp_path / "run")
+    with safe_open(tmp_path / "run" / "denoiser.safetensors", "pt") as opened:
+        assert opened.metadata() == {"step": "4", "validation": '{"ged": 0.3}'}
+    kept = RunFolder(tmp_path / "run").networks().denoiser.state_dict()
+    for name, tensor in averages[1].items():
+        torch.testing.assert_close(kept[name], tensor, atol=0, rtol=0)
+    assert not torch.equal(kept["time.0.weight"], averages[2]["time.0.weight"])
+
+
+def test_the_average_starts_short_and_grows_to_its_decay():
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(module.weight)
+    ema, expected = Ema(module, 0.5), 0.0
+    for step in range(1, 30):
+        torch.nn.init.constant_(module.weight, step)
+        ema.update(module, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+        assert ema.tensors["weight"].item() == pytest.approx(expected, rel=1e-6)
+    assert module.weight.item() - expected == pytest.approx(
+        1.0, abs=1e-3
+    )  # a ramp is followed decay / (1 - decay) behind
+
+
+def test_the_average_of_what_stays_is_what_it_is():
+    module = torch.nn.BatchNorm1d(3)
+    ema = Ema(module, 0.9)
+    for step in range(1, 4):
+        module.num_batches_tracked += 7
+        ema.update(module, step)
+    torch.testing.assert_close(ema.tensors["weight"], module.weight.detach(), atol=0, rtol=0)
+    assert ema.tensors["num_batches_tracked"] == 21  # no float: the last value
+
+
+# --- pieces of a step
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    settings = Optimisation(steps=1000, batch_size=1, learning_rate=0.2, warmup_steps=10)
+    rates = np.array([learning_rate(settings, step) for step in range(1000)])
+    assert rates[0] == pytest.approx(0.2 / 10)
+    assert rates[9] == pytest.approx(0.2, rel=1e-3)
+    assert rates[500] == pytest.approx(0.1)
+    assert rates[999] == pytest.approx(0.2 * np.sin(np.pi / 2000) ** 2)
+    assert rates.argmax() == 9
+    assert (np.diff(rates[9:]) < 0).all()
+    assert learning_rate(replace(settings, warmup_steps=0), 0) == 0.2
+
+
+def draws(batch_size=4, rank=0, world_size=1):
+    generator = torch.Generator().manual_seed(0)
+    return Draws(generator, batch_size, rank, world_size, torch.device("cpu"))
+
+
+def test_processes_share_the_random_numbers_of_a_batch():
+    whole, first, second = draws(), draws(rank=0, world_size=2), draws(rank=1, world_size=2)
+    for kind in ("normal", "uniform"):
+        numbers = [getattr(d, kind)(3, 2) for d in (whole, first, second)]
+        torch.testing.assert_close(numbers[0][0::2], numbers[1], atol=0, rtol=0)
+        torch.testing.assert_close(numbers[0][1::2], numbers[2], atol=0, rtol=0)
+
+
+def test_random_raters_are_different_ones_and_all_alike_likely():
+    labels = torch.arange(4, dtype=torch.uint8)[None, :, None, None].expand(4000, 4, 2, 2)
+    picked = random_raters(labels, draws(4000), 2)[:, :, 0, 0]
+    assert (picked[:, 0] != picked[:, 1]).all()
+    np.testing.assert_allclose(np.bincount(picked[:, 0], minlength=4) / 4000, 0.25, atol=0.03)
+    assert random_raters(labels, draws(4000), 4)[:, :, 1, 1].sort(dim=1).values.tolist() == [[0, 1, 2, 3]] * 4000
+
+
+def test_latents_are_scaled_by_the_cells_of_masks(micro):
+    autoencoder = MaskAutoencoder(replace(micro().mask_autoencoder, regulariser="kl", latent_noise=0.0), 1)
+    labels = torch.zeros(2, 2, 32, 32, dtype=torch.uint8)
+    labels[0, :, 8:12, 4:8] = 1  # one cell, (2, 1), of two of the four masks
+    set_latent_scale(autoencoder, Batch(torch.zeros(2, 1, 32, 32), labels))
+    latent = autoencoder.encode(labels.flatten(0, 1)).detach()
+    assert latent[:2, :, 2, 1].square().mean().item() == pytest.approx(1.0, rel=1e-5)
+    set_latent_scale(autoencoder, Batch(torch.zeros(2, 1, 32, 32), labels))  # again: it does not pile up
+    torch.testing.assert_close(autoencoder.encode(labels.flatten(0, 1)).detach(), latent)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(config, phantom_zips, tmp_path, monkeypatch):
+    monkeypatch.setattr(Fabric, "world_size", 3)
+    with pytest.raises(ParameterError, match=r"a batch of 4 cannot be shared equally by 3 processes. Start"):
+        fit(config, phantom_zips, tmp_path / "run")
