@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
 
-.PHONY: demo test lint types boundaries wheel
+.PHONY: demo test fuzz lint types boundaries wheel
 
 demo: $(VENV)/.demo
 	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
@@ -20,6 +20,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
+
+fuzz: $(VENV)/.dev
+	$(BIN)/pytest tests/runtime/test_fuzz.py --mutations 4000
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -42,7 +45,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable ".[cpu,train,export,dev]"
+	$(INSTALL) --editable ".[cpu,dicom,train,export,dev]"
 	touch $@ $(VENV)/.demo
 
 $(BIN)/python:

@@ -17,6 +17,15 @@ settings.load_profile("busy")  # a test must not fail because the machine is at 
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutations", type=int, default=250, help="mutated files for each reader in test_fuzz.py")
+
+
+@pytest.fixture(scope="session")
+def mutations(request) -> int:
+    return request.config.getoption("--mutations")
+
+
 def pytest_report_header() -> str:
     def installed(name: str) -> str:
         try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,11 +16,17 @@ from medseg_export.to_onnx import described, onnx_graph, round_weights
 from medseg_runtime import __version__
 from medseg_runtime.backends import open_backend
 from medseg_runtime.bundle import MANIFEST_NAME, Bundle
-from medseg_runtime.errors import OutputError
+from medseg_runtime.publish import FolderKind, check_output, published
 from medseg_runtime.sampler import sampler_table
 from medseg_trainer.checkpoint import RunFolder
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.validate import manifest_of
+
+BUNDLE = FolderKind(
+    "bundle",
+    MANIFEST_NAME,
+    frozenset({MANIFEST_NAME, "README.md", "encoder.onnx", "denoiser.onnx", "decoder.onnx", "engines"}),
+)
 
 
 def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -> tuple[Bundle, list[parity.Check]]:
@@ -35,7 +39,7 @@ def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -
         ExportError: a graph cannot be exported, or does not agree with torch.
         OutputError: the folder exists and `force` is not given, or cannot be written.
     """
-    _check_out(out, force=force)
+    check_output(out, BUNDLE, force=force)
     run.check_finished()
     config = run.config()
     networks = run.networks()
@@ -68,7 +72,9 @@ def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -
     )
     files = {f"{name}.onnx": content for name, content in graphs.items()}
     files |= {MANIFEST_NAME: manifest.to_json().encode(), "README.md": model_card(manifest).encode()}
-    _publish(out, files)
+    with published(out, BUNDLE, force=force) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
     return Bundle.load(out), checks
 
 
@@ -89,41 +95,3 @@ def training_record(run: RunFolder) -> dict[str, Any]:
 
 def _json_or_empty(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _check_out(out: Path, *, force: bool) -> None:
-    if not out.exists():
-        return
-    if not force:
-        raise OutputError(f"{out.name!r} exists already", "Give another --out, or --force to replace it.")
-    if not (out / MANIFEST_NAME).is_file():
-        raise OutputError(
-            f"{out.name!r} exists and is no bundle", "Give another --out: --force replaces bundles alone."
-        )
-
-
-def _publish(out: Path, files: dict[str, bytes]) -> None:
-    """Write into a temporary sibling, flush, rename; an older bundle goes only when the new one stands."""
-    temporary, old = out.with_name(f".{out.name}.{os.getpid()}.tmp"), out.with_name(f".{out.name}.{os.getpid()}.old")
-    try:
-        temporary.mkdir(parents=True)
-        for name, content in files.items():
-            with (temporary / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        if out.exists():
-            out.rename(old)
-        try:
-            temporary.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    except OSError as error:
-        raise OutputError(
-            f"{out.name!r} cannot be written: {error.strerror}", "Give an --out that can be written."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medseg_runtime.errors import MedsegError
+from medseg_runtime.command import run_command
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -53,15 +52,5 @@ def export(
 
 
 def main() -> None:
-    """Run the command; our own errors become one line and exit code 1."""
-    try:
-        app()
-    except MedsegError as error:
-        print(f"medseg-export: error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        print(
-            f"medseg-export: error: {error.name} is not installed. Run `pip install 'medseglatdiff[export,cpu]'`.",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+    """Run the command."""
+    run_command(app, "medseg-export", extras="export,cpu")

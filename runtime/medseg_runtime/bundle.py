@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg_runtime.errors import BundleError, MedsegError
+from medseg_runtime.errors import BundleError, ImageError, MedsegError
 from medseg_runtime.imaging import InputRule
+from medseg_runtime.io.source import read_bytes
 from medseg_runtime.sampler import ProbabilityPath, sampler_table
 from medseg_runtime.typed_json import typed
 
@@ -23,6 +24,8 @@ MANIFEST_NAME = "bundle.json"
 SHIPPED = Path(__file__).parent / "bundles" / "lidc-nodule"
 MAX_BATCH = 64
 """Largest batch that the denoiser and decoder graphs are exported for; more samples go in several calls."""
+EXTERNAL_DATA = b"\x0a\x08location"
+"""How ONNX names the file of a tensor that is kept elsewhere: the key of a StringStringEntryProto."""
 
 GraphName = Literal["encoder", "denoiser", "decoder"]
 Shape = tuple[int | Literal["N"], ...]
@@ -179,17 +182,21 @@ class Bundle:
 
 def _read(path: Path, remedy: str) -> bytes:
     try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise BundleError(f"{path.name!r} of the bundle cannot be read: {reason}", remedy) from error
+        return read_bytes(path)
+    except ImageError as error:
+        raise BundleError(f"{path.name!r} of the bundle: {error.problem}", remedy) from error
 
 
 def _read_graph(folder: Path, graph: Graph) -> bytes:
     remedy = "Copy the bundle again, or export it again with `medseg-export`."
     if Path(graph.file).name != graph.file:
         raise BundleError(f"bundle.json names a graph outside its folder: {graph.file!r}", remedy)
-    content = _read(folder / graph.file, remedy)
+    path = folder / graph.file
+    if path.is_symlink() and path.resolve().parent != folder.resolve():
+        raise BundleError(f"{graph.file} is a link out of the bundle", "Copy the bundle with its files: `cp -rL`.")
+    content = _read(path, remedy)
     if hashlib.sha256(content).hexdigest() != graph.sha256:
         raise BundleError(f"{graph.file} is not the file that bundle.json describes (SHA-256 differs)", remedy)
+    if EXTERNAL_DATA in content:
+        raise BundleError(f"{graph.file} keeps its weights in another file, which nothing vouches for", remedy)
     return content

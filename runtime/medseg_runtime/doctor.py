@@ -15,6 +15,7 @@ import typer
 from medseg_runtime import __version__
 from medseg_runtime.backends import BACKENDS
 from medseg_runtime.bundle import Bundle
+from medseg_runtime.command import run_command
 from medseg_runtime.errors import BundleError
 
 DISTRIBUTION = "medseglatdiff"
@@ -48,7 +49,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def main() -> None:
     """Run the command."""
-    app(prog_name="medseg-doctor")
+    run_command(app, "medseg-doctor", extras="cpu")
 
 
 @app.command()

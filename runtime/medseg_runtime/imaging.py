@@ -6,8 +6,9 @@ Two rules, named in bundle.json; the trainer uses these very functions:
     native   pixels are kept: a `context` x `context` window around the region's centre (default: the image's centre) fixes the
              intensity scale, and the field in its middle goes through the network; masks are put back where it lay
 
-Intensities become [0, 1]: `minmax` scales by the extremes of what is looked at (the context, or the region), `unit` divides
-by the largest value of the stored integer type.
+Intensities become [0, 1]: `minmax` scales by the extremes of what is looked at (the context, or the region), `unit` by a range
+that does not depend on what is in the picture: of a grey DICOM image its window, in modality values, or without one all that the
+stored bits can say; of colour 0 and the highest stored value; of other integers 0 and the highest of their type; of floats 0 and 1.
 """
 
 from __future__ import annotations
@@ -130,11 +131,14 @@ def _cut(values: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
 
 
 def _scaled(
-    values: npt.NDArray[np.float64], reference: npt.NDArray[np.float64], rule: InputRule, dtype: np.dtype
+    values: npt.NDArray[np.float64],
+    reference: npt.NDArray[np.float64],
+    rule: InputRule,
+    value_range: tuple[float, float],
 ) -> Float32:
     """Bring intensities to [0, 1]; a constant reference becomes 0."""
     if rule.intensity == "unit":
-        low, high = (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (0.0, 1.0)
+        low, high = value_range
     else:
         low, high = float(reference.min()), float(reference.max())
     span = high - low
@@ -143,14 +147,31 @@ def _scaled(
     return np.clip((values - low) / span, 0.0, 1.0).astype(np.float32)
 
 
-def place(pixels: Pixels, rule: InputRule, region: Box | None) -> Placement:
+def place(pixels: Pixels, rule: InputRule, region: Box | None, center: tuple[float, float] | None = None) -> Placement:
     """Return where the field lies in the image.
 
+    region: what is looked at; center: (x, y) in pixels from the image's corner, for `native` instead of a region.
+
     Raises:
-        ParameterError: the region is empty or reaches over the image's edge.
+        ParameterError: the region is empty or reaches over the image's edge, the point lies outside, both are given, or the
+            rule is `resize` and a point says nothing of the region's size.
     """
     height, width = pixels.shape[:2]
     whole = Box(x=0, y=0, width=width, height=height)
+    if center is not None:
+        if region is not None:
+            raise ParameterError("a region and a point exclude each other", "Give one of them.")
+        if rule.geometry == "resize":
+            raise ParameterError(
+                "this model looks at a whole region, and a point does not say how large",
+                "Give the region: --roi X,Y,W,H.",
+            )
+        if not (0 <= center[0] <= width and 0 <= center[1] <= height):  # true of NaN too
+            raise ParameterError(
+                f"the point {center[0]:g},{center[1]:g} is not inside the {width}x{height} image",
+                "Give X,Y in pixels from the image's upper left corner.",
+            )
+        return Placement(image_height=height, image_width=width, field=Box.around(*center, rule.width, rule.height))
     if region is not None and (region.clipped(height, width) != region or min(region.width, region.height) < 1):
         raise ParameterError(
             f"the region {region.x},{region.y},{region.width},{region.height} is not inside the {width}x{height} image",
@@ -161,8 +182,16 @@ def place(pixels: Pixels, rule: InputRule, region: Box | None) -> Placement:
     return Placement(image_height=height, image_width=width, field=field)
 
 
-def to_network(pixels: Pixels, rule: InputRule, placement: Placement) -> Float32:
-    """Image => network input: (H, W) or (H, W, 3) => (1, channels, height, width) float32 in [0, 1]."""
+def to_network(
+    pixels: Pixels, rule: InputRule, placement: Placement, value_range: tuple[float, float] | None = None
+) -> Float32:
+    """Image => network input: (H, W) or (H, W, 3) => (1, channels, height, width) float32 in [0, 1].
+
+    value_range: what `unit` takes for 0 and 1; by default the range of the pixels' type.
+    """
+    if value_range is None:
+        dtype: np.dtype = pixels.dtype
+        value_range = (0.0, float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0)
     values = _with_channels(pixels, rule.channels)
     field = _cut(values, placement.field)
     if rule.geometry == "native":
@@ -171,7 +200,7 @@ def to_network(pixels: Pixels, rule: InputRule, placement: Placement) -> Float32
         reference = _cut(values, inside)
     else:
         reference = field
-    scaled = _scaled(field, reference, rule, pixels.dtype)
+    scaled = _scaled(field, reference, rule, value_range)
     channels = [resample(np.ascontiguousarray(scaled[:, :, c]), rule.height, rule.width) for c in range(rule.channels)]
     return np.stack(channels)[None]
 

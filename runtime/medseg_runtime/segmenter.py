@@ -19,15 +19,21 @@ import numpy.typing as npt
 
 from medseg_runtime import uncertainty
 from medseg_runtime.backends import Backend, open_backend
-from medseg_runtime.bundle import MAX_BATCH, Bundle, Manifest
+from medseg_runtime.bundle import MAX_BATCH, Bundle, GraphName, Manifest
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.imaging import Box, Pixels, Placement, as_image, place, to_image, to_network
+from medseg_runtime.io.source import SourceImage
+from medseg_runtime.memory import available_bytes
 from medseg_runtime.sampler import SampleNoise, SamplerTable, sampler_table, time_features
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
 
 MAX_MASK_BYTES = 4 << 30
+WORKING_BYTES = 96
+"""Memory per pixel and class besides the masks, at the worst moment, from the image to the drawn overlay."""
+POINT_NEEDED = ("DICOM CT", "DICOM MR")
+"""Kinds of image that are whole cross-sections of a patient, and not pictures of a finding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +121,7 @@ class Segmenter:
 
     def __call__(
         self,
-        image: Pixels | str | PathLike[str],
+        image: Pixels | SourceImage | str | PathLike[str],
         samples: int = 16,
         steps: int | None = None,
         seed: int = 0,
@@ -123,16 +129,19 @@ class Segmenter:
         sampler: str | None = None,
         threshold: float = 0.5,
         region: Box | None = None,
+        center: tuple[float, float] | None = None,
     ) -> Segmentation:
         """Draw N plausible masks of one image.
 
-        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats, or the path of a PNG, JPEG, TIFF or DICOM file.
+        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats, or the path of a PNG, JPEG, TIFF or DICOM file,
+            or what `medseg_runtime.io` reads from one.
         samples: N >= 1. Sample k is the same for every N.
         steps: network calls per sample; default from the bundle.
         seed: >= 0; the same seed gives the same masks.
         sampler: a name in `medseg_runtime.sampler.SAMPLERS`; default from the bundle.
         threshold: of the decoder's probability, in (0, 1); unused with several classes, where the likeliest wins.
         region: where to look, in image pixels; see `imaging` for what the bundle's rule makes of it.
+        center: instead of it, for a model that outlines what someone points at: (x, y) in pixels from the image's corner.
 
         Raises:
             ImageError: the image cannot be read, or is not an image.
@@ -142,18 +151,21 @@ class Segmenter:
         if isinstance(image, (str, PathLike)):
             from medseg_runtime.io import read_image  # arrays need neither Pillow's readers nor pydicom
 
-            image = read_image(Path(image)).pixels
-        pixels = as_image(image)
+            image = read_image(Path(image))
+        source = image if isinstance(image, SourceImage) else None
+        pixels = as_image(image.pixels if isinstance(image, SourceImage) else image)
         height, width = pixels.shape[:2]
         table = self.check(samples, steps, seed, sampler=sampler, threshold=threshold)
         _check_memory(samples, height * width * len(self.manifest.classes))
 
         clock = _Clock()
         with clock("preprocess"):
-            placement = place(pixels, self.manifest.input, region)
-            field = to_network(pixels, self.manifest.input, placement)
+            placement = place(pixels, self.manifest.input, region, center)
+            if source is not None and region is None and center is None:
+                self._check_pointed_at(source)
+            field = to_network(pixels, self.manifest.input, placement, source.value_range if source else None)
         with clock("encode"):
-            (condition,) = self.backend.run("encoder", {"image": field})
+            (condition,) = self._run("encoder", {"image": field})
 
         masks = np.empty((samples, len(self.manifest.classes), height, width), np.bool_)
         probability_sum = np.zeros(masks.shape[1:], np.float64)
@@ -163,12 +175,7 @@ class Segmenter:
             with clock("denoise"):
                 latent = self._denoise(noise, condition, table)
             with clock("decode"):
-                (logits,) = self.backend.run("decoder", {"latent": latent})
-            if not np.isfinite(logits).all():
-                raise BackendError(
-                    f"{self.backend.name} returned NaN or infinite values",
-                    "Try another --backend, and report the bundle.",
-                )
+                (logits,) = self._run("decoder", {"latent": latent})
             with clock("aggregate"):
                 probability = foreground_probability(logits)
                 for k, sample in zip(batch, probability, strict=True):
@@ -207,6 +214,32 @@ class Segmenter:
             default.steps if steps is None else steps,
         )
 
+    def _check_pointed_at(self, source: SourceImage) -> None:
+        """Refuse a whole CT or MR slice: its middle is not where a finding is, and empty masks would look like an answer."""
+        rule, (height, width) = self.manifest.input, source.pixels.shape[:2]
+        if rule.geometry == "native" and source.kind in POINT_NEEDED and max(height, width) > 2 * rule.context:
+            what = " or ".join(self.manifest.classes)
+            raise ParameterError(
+                f"nobody points at anything in this {source.kind} image of {width}x{height} px: the model outlines a {what} "
+                f"that someone points at, in {rule.width}x{rule.height} px around the point, and does not search",
+                "Give --center X,Y or --center-mm X,Y,Z; in Python, center=(x, y).",
+            )
+
+    def _run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
+        """Run a graph, and refuse what would become a mask that nobody drew: NaN, or arrays of other shapes."""
+        batch = len(feeds["latent"]) if "latent" in feeds else 1
+        outputs = self.backend.run(graph, feeds)
+        expected = [
+            tuple(batch if side == "N" else side for side in shape)
+            for shape in self.manifest.graphs[graph].outputs.values()
+        ]
+        remedy = "Try another --backend, and report the bundle."
+        if (found := [output.shape for output in outputs]) != expected:
+            raise BackendError(f"{self.backend.name} returned {found} from the {graph}, not {expected}", remedy)
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise BackendError(f"{self.backend.name} returned NaN or infinite values", remedy)
+        return outputs
+
     def _denoise(self, noise: list[SampleNoise], condition: Float32, table: SamplerTable) -> Float32:
         """Noise => latents (N, z, h, w), all samples in one call per step."""
         shape = self.manifest.latent
@@ -223,7 +256,7 @@ class Segmenter:
                 "time_features": features[step : step + 1],
                 "row": table.rows[step].astype(np.float32),
             }
-            latent, denoised = self.backend.run("denoiser", feeds)
+            latent, denoised = self._run("denoiser", feeds)
             if table.extra == "previous":
                 extra = denoised
         return latent
@@ -276,6 +309,14 @@ def _check_memory(samples: int, mask_bytes: int) -> None:
         raise ParameterError(
             f"{samples} masks of this image need {samples * mask_bytes / 2**30:.1f} GiB",
             f"Use at most {MAX_MASK_BYTES // mask_bytes} samples.",
+        )
+    available = available_bytes()
+    if available is not None and (samples + WORKING_BYTES) * mask_bytes > available:
+        fit = available // mask_bytes - WORKING_BYTES
+        raise ParameterError(
+            f"{samples} masks of this image need {(samples + WORKING_BYTES) * mask_bytes / 2**30:.1f} GiB of memory, "
+            f"and {available / 2**30:.1f} GiB are free",
+            f"Use at most {fit} samples, or a crop of the image." if fit > 0 else "Give a crop of the image.",
         )
 
 

@@ -20,6 +20,7 @@ from medseg_runtime import Segmenter
 from medseg_runtime.backends import open_backend
 from medseg_runtime.bundle import GRAPHS, MAX_BATCH, Bundle
 from medseg_runtime.errors import CheckpointError, ExportError, OutputError, ParameterError
+from medseg_runtime.publish import PARTIAL
 from medseg_trainer.checkpoint import RunFolder
 from medseg_trainer.models.graphs import TorchBackend
 
@@ -241,7 +242,7 @@ def quick(monkeypatch, bundle_of):
 def test_an_existing_bundle_is_replaced_only_by_force(run_of, tmp_path):
     run, out = RunFolder(run_of("flow")), tmp_path / "bundle"
     write_bundle(run, out, steps=None, force=False)
-    with pytest.raises(OutputError, match=r"'bundle' exists already. Give another --out, or --force"):
+    with pytest.raises(OutputError, match=r"bundle exists already. Choose another --out, or replace it with --force"):
         write_bundle(run, out, steps=2, force=False)
     assert Bundle.load(out).manifest.sampling.steps == 4
     write_bundle(run, out, steps=2, force=True)
@@ -252,7 +253,7 @@ def test_an_existing_bundle_is_replaced_only_by_force(run_of, tmp_path):
 @QUICK
 def test_force_does_not_replace_what_is_no_bundle(run_of, tmp_path):
     run = shutil.copytree(run_of("flow"), tmp_path / "run")
-    with pytest.raises(OutputError, match=r"'run' exists and is no bundle. Give another --out"):
+    with pytest.raises(OutputError, match=r"run holds other files than a bundle, for example .* Choose another --out"):
         write_bundle(RunFolder(run), run, steps=None, force=True)
     assert RunFolder(run).networks()
 
@@ -264,7 +265,7 @@ def test_an_older_bundle_survives_a_failed_replacement(run_of, tmp_path, monkeyp
     rename = Path.rename
 
     def failing(source, target):
-        if source.name.endswith(".tmp"):
+        if source.name.startswith(PARTIAL):
             raise OSError(28, "No space left on device")
         return rename(source, target)
 

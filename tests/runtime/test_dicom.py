@@ -130,7 +130,7 @@ def multi_frame(count):
 
 def enhanced():
     dataset = changed()
-    dataset.PerFrameFunctionalGroupsSequence = [pydicom.Dataset()]
+    dataset.PerFrameFunctionalGroupsSequence = [pydicom.Dataset(), pydicom.Dataset()]
     return dataset
 
 
@@ -146,7 +146,7 @@ BAD = {
     "samples do not fit": (lambda: changed(SamplesPerPixel=3), "samples per pixel"),
     "2 frames": (lambda: multi_frame(2), "several frames"),
     "1e5 frames": (lambda: multi_frame(100_000), "several frames"),
-    "enhanced": (enhanced, "enhanced"),
+    "enhanced, groups missing": (enhanced, "groups"),
     "slope 0": (lambda: changed(RescaleSlope="0"), "slope"),
     "slope 1e308": (lambda: changed(RescaleSlope="1e308"), "slope"),
     "slope NaN": (lambda: changed(RescaleSlope="nan"), "slope|damaged"),

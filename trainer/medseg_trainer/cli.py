@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg_runtime.errors import CheckpointError, MedsegError, ParameterError
+from medseg_runtime.command import run_command
+from medseg_runtime.errors import CheckpointError, ParameterError
 
 if TYPE_CHECKING:
     from medseg_runtime.segmenter import Segmenter
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Train and measure latent-diffusion segmentation models. Research software, not a medical device.",
 )
@@ -136,15 +135,5 @@ def _segmenter(target: Path, backend: str) -> Segmenter:
 
 
 def main() -> None:
-    """Run the command; our own errors become one line and exit code 1, an interrupt 130."""
-    try:
-        app(standalone_mode=True)
-    except MedsegError as error:
-        print(f"medseg-train: error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        print(
-            f"medseg-train: error: {error.name} is not installed. Run `pip install 'medseglatdiff[train]'`.",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+    """Run the command."""
+    run_command(app, "medseg-train", extras="train")

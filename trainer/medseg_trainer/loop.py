@@ -203,7 +203,7 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
             progress["step"] += 1
             step = progress["step"]
             ema.update(stage.module, step)
-            ends, stops = step == settings.steps, interrupted()
+            ends = step == settings.steps
             if step % LOG_EVERY == 0 or ends:
                 speed = (step - first) * settings.batch_size / (time.monotonic() - started)
                 bar.update(task, completed=step, figures=f"loss {losses['loss']:.4f}  {speed:.0f} images/s")
@@ -214,6 +214,7 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
                 _validate(fabric, run, stage, ema, progress, console)
             elif ends and fabric.is_global_zero:
                 run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(step)})
+            stops = interrupted()
             if ends or stops or validates or time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 save()
                 saved = time.monotonic()

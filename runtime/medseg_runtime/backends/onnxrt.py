@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
@@ -10,7 +11,7 @@ from medseg_runtime.errors import BackendError
 
 if TYPE_CHECKING:
     from medseg_runtime.backends import Float32
-    from medseg_runtime.bundle import Bundle, GraphName
+    from medseg_runtime.bundle import Bundle, GraphName, Shape
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -36,9 +37,14 @@ class OnnxRuntimeBackend:
                     f"ONNX Runtime {self.version} cannot load {name}.onnx: {error}",
                     "Export the bundle again, or update ONNX Runtime.",
                 ) from error
+            if session.get_providers() != [PROVIDER]:
+                raise BackendError(
+                    f"ONNX Runtime {self.version} runs on {session.get_providers()}, not on {PROVIDER}",
+                    "Install it again; `medseg-doctor` says how.",
+                )
             graph = bundle.manifest.graphs[name]
-            found = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
-            if found != (set(graph.inputs), set(graph.outputs)):
+            found = _described(session.get_inputs()), _described(session.get_outputs())
+            if not (_fits(found[0], graph.inputs) and _fits(found[1], graph.outputs)):
                 raise BackendError(
                     f"{name}.onnx has inputs and outputs {found}, not those of bundle.json",
                     "Export the bundle again with `medseg-export`.",
@@ -58,3 +64,18 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Drop the sessions."""
         self._sessions.clear()
+
+
+def _described(values: Sequence[Any]) -> dict[str, list[Any]]:
+    """Name -> type and sides; a side that varies is a name or None."""
+    return {value.name: [value.type, *value.shape] for value in values}
+
+
+def _fits(found: dict[str, list[Any]], expected: dict[str, Shape]) -> bool:
+    """Tell whether a graph is as bundle.json says; where the graph leaves a side open, bundle.json may fix it."""
+    return found.keys() == expected.keys() and all(
+        kind == "tensor(float)"
+        and len(sides) == len(expected[name])
+        and all(not isinstance(side, int) or side == wanted for side, wanted in zip(sides, expected[name], strict=True))
+        for name, (kind, *sides) in found.items()
+    )

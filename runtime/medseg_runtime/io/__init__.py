@@ -5,27 +5,32 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from medseg_runtime.errors import ImageError
-from medseg_runtime.io.source import MAX_FILE_BYTES, MAX_PIXELS, SourceImage, read_bytes
+from medseg_runtime.errors import ImageError, ParameterError
+from medseg_runtime.io.source import MAX_FILE_BYTES, MAX_PIXELS, SourceImage, is_folder, read_bytes
 
-__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "SourceImage", "images_in", "read_image"]
+__all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "SourceImage", "images_in", "is_folder", "read_image"]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 DICOM_MAGIC_AT = 128
 
 
-def read_image(path: Path) -> SourceImage:
-    """Read a PNG, JPEG, TIFF or single-frame DICOM image in its stored pixel grid.
+def read_image(path: Path, frame: int | None = None) -> SourceImage:
+    """Read a PNG, JPEG, TIFF or DICOM image in its stored pixel grid.
+
+    frame: which one of a DICOM object with several, counted from 1.
 
     Raises:
         ImageError: the file is not a readable image; nothing else, whatever the file holds.
+        ParameterError: there is no such frame.
     """
     content = read_bytes(path)
     sha256 = hashlib.sha256(content).hexdigest()
     if is_dicom(content):
         from medseg_runtime.io.dicom import read_dicom  # pydicom is slow to import and PNGs do not need it
 
-        return read_dicom(content, sha256)
+        return read_dicom(content, sha256, frame)
+    if frame is not None:
+        raise ParameterError("only DICOM objects have frames to choose from", "Leave --frame out.")
     from medseg_runtime.io.raster import read_raster
 
     return read_raster(content, sha256, looked_for_dicom=path.suffix.lower() == ".dcm")

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.imaging import Pixels
+from medseg_runtime.io.plane import Plane
+
+if TYPE_CHECKING:
+    import pydicom
 
 MAX_PIXELS = 89_478_485
 """Rows x columns of the largest image that is decoded: 256 MiB of RGB, where Pillow itself begins to warn of bombs."""
 MAX_FILE_BYTES = 1 << 30
 READABLE = "Give a PNG, JPEG, TIFF or DICOM image."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DicomOrigin:
+    """What a picture from a DICOM object needs to find its way back: into a SEG, or to a point in the patient."""
+
+    header: pydicom.Dataset = field(repr=False)
+    """The data set without its pixels. It names the patient: it goes into DICOM objects and nowhere else."""
+    frame: int
+    """Counted from 1."""
+    frames: int
+    plane: Plane | None
+    """Where the picture lies in the patient; None where the header does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +46,10 @@ class SourceImage:
     """For example `PNG` or `DICOM CT`."""
     spacing_mm: tuple[float, float] | None = None
     """Distance of rows, then of columns, in the patient; None where the file does not say."""
+    value_range: tuple[float, float] | None = None
+    """What the intensity rule `unit` takes for 0 and 1: a DICOM window; None: the range of the pixels' type."""
+    dicom: DicomOrigin | None = None
+    """Of DICOM sources."""
     warnings: tuple[str, ...] = ()
     """What was done to the pixels, one sentence each; never a value that identifies a patient."""
 
@@ -52,6 +74,14 @@ def read_bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"the file cannot be read: {reason}", READABLE) from error
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder; of a name that cannot be, reading it says what is wrong."""
+    try:
+        return path.is_dir()
+    except OSError:  # too long
+        return False
 
 
 def _check_file(status: os.stat_result) -> None:

@@ -1,0 +1,114 @@
+"""From a point in a chest CT series to a DICOM SEG, and what two independent readers see in it.
+
+    python examples/chest_ct.py SERIES --box BOX.xml --out results/chest
+
+SERIES is a folder of DICOM slices. BOX.xml is a Pascal-VOC file with a finding's box, named by the SOP instance UID of its slice,
+as the TCIA collection Lung-PET-CT-Dx publishes them (CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461). The point is the centre of the
+box. Beside the result, a picture shows the consensus as highdicom and as dcmqi read it from the SEG: a picture of a patient, not
+to be published. Needs the extras `cpu`, `dicom` and `dev`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sysconfig
+import tempfile
+import warnings
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+import SimpleITK
+from PIL import Image
+
+from medseg_runtime import Box, Segmenter
+from medseg_runtime.drawing import View, draw_outline, photograph
+from medseg_runtime.io.dicom.series import read_series
+from medseg_runtime.overlay import key_figures
+from medseg_runtime.report import write_results
+
+Bool = npt.NDArray[np.bool_]
+
+
+def box_of(voc: Path) -> Box:
+    """Read the box of a Pascal-VOC file."""
+    box = ET.parse(voc).getroot().find("object/bndbox")  # noqa: S314 - the user's own file
+    if box is None:
+        raise SystemExit(f"{voc.name} holds no box. Give another annotation.")
+    x, y, right, bottom = (int(box.findtext(name, "0")) for name in ("xmin", "ymin", "xmax", "ymax"))
+    return Box(x=x, y=y, width=right - x, height=bottom - y)
+
+
+def as_highdicom_reads(seg: Path) -> Bool:
+    """Return the consensus, segment 1, (H, W)."""
+    read = highdicom.seg.segread(seg)
+    frames = read.get_pixels_by_source_instance(
+        [uids[2] for uids in read.get_source_image_uids()], segment_numbers=[1], ignore_spatial_locations=True
+    )
+    return np.asarray(frames[0, :, :, 0], np.bool_)
+
+
+def as_dcmqi_reads(seg: Path) -> Bool:
+    """Return the consensus, segment 1, (H, W)."""
+    with tempfile.TemporaryDirectory() as folder:
+        tool = Path(sysconfig.get_path("scripts")) / "segimage2itkimage"
+        arguments = ["--inputDICOM", seg, "--outputDirectory", folder, "--outputType", "nrrd", "--prefix", "s"]
+        subprocess.run([tool, *arguments], check=True, capture_output=True)  # noqa: S603
+        return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(f"{folder}/s-1.nrrd"))[0], np.bool_)
+
+
+def draw(pixels: npt.NDArray[Any], masks: list[Bool], box: Box) -> Image.Image:
+    """Draw one panel per reader: the neighbourhood, the finding's box, and the reader's mask in orange."""
+    height, width = pixels.shape
+    view = View.fitting(Box.around(*box.centre, 160, 160).clipped(height, width), 640)
+    frame = np.zeros((height, width), np.bool_)
+    frame[box.y : box.y + box.height, box.x : box.x + box.width] = True
+    panels = []
+    for mask in masks:
+        panel = photograph(pixels, view)
+        draw_outline(panel, frame, view, (90, 160, 255), width=1.0)
+        draw_outline(panel, mask, view, (255, 150, 0), width=2.0)
+        panels.append(panel)
+    return Image.fromarray(np.clip(np.concatenate(panels, axis=1), 0, 255).astype(np.uint8))
+
+
+def main() -> None:
+    """Run the example."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("series", type=Path)
+    parser.add_argument("--box", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--out", type=Path, default=Path("results/chest"))
+    arguments = parser.parse_args()
+
+    series, box = read_series(arguments.series), box_of(arguments.box)
+    index = [s.uid for s in series.slices].index(arguments.box.stem)
+    segmenter = Segmenter.load(arguments.bundle)
+    source = series.read(index)
+    result = segmenter(source, samples=arguments.samples, center=box.centre)
+
+    from medseg_runtime.dicom_seg import dicom_objects
+
+    def attach(overlay: Image.Image) -> dict[str, bytes]:
+        objects = dicom_objects([source], [result], segmenter, overlay)
+        return {f"dicom/{name}": content for name, content in objects.items()}
+
+    write_results(arguments.out, source, result, segmenter, force=True, attach=attach)
+    seg = arguments.out / "dicom" / "segmentation.dcm"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        read = [as_highdicom_reads(seg), as_dcmqi_reads(seg)]
+    picture = arguments.out.with_name(f"{arguments.out.name}-readers.png")
+    draw(source.pixels, read, box).save(picture)
+    equal = all(np.array_equal(mask, result.consensus) for mask in read)
+    print(f"slice {index} of {len(series)}: {', '.join(key_figures(result))}")  # noqa: T201
+    print(f"highdicom and dcmqi read {'the same mask' if equal else 'ANOTHER MASK'} -> {picture}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What the four commands have in common: how they end.
+
+done                                          0
+an error of ours, or a mistyped option        1, one line on stderr that ends with the remedy
+Ctrl-C                                        130
+anything else is a defect                     its traceback
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from medseg_runtime.errors import MedsegError
+
+CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
+"""The base of all usage errors, in click or in the click that typer brings with it."""
+
+
+def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
+    """Run a typer app as a program.
+
+    extras: of our package, which bring what the command imports.
+    """
+    try:
+        code = app(prog_name=program, standalone_mode=False)
+    except MedsegError as error:
+        complain(program, str(error))
+        code = 1
+    except ModuleNotFoundError as error:
+        complain(program, f"{error.name} is not installed. Run `pip install 'medseglatdiff[{extras}]'`.")
+        code = 1
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        if not isinstance(error, CLICK_EXCEPTION):
+            raise
+        problem = str(error.format_message()).rstrip(".?")  # type: ignore[attr-defined]  # click's
+        complain(program, f"{problem}. Run `{program} --help` to see how it is used.")
+        code = 1
+    sys.exit(code or 0)
+
+
+def complain(program: str, message: str) -> None:
+    """Print one line on stderr."""
+    typer.echo(f"{program}: error: {' '.join(message.split())}", err=True)
+
+
+@contextmanager
+def libraries_muted() -> Iterator[None]:
+    """Let libraries in C, such as libtiff, write their own lines to stderr in vain; for a command, whose process is its own."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,92 @@
+"""Masks and maps as NIfTI volumes, where their DICOM source lies in the patient.
+
+    consensus.nii.gz    (column, row, slice) uint8 0 and 1
+    confidence.nii.gz   (column, row, slice) float32 in [0, 1]
+    samples.nii.gz      (column, row, slice, sample) uint8 0 and 1
+
+Of several classes each has its own, `consensus-<class>.nii.gz` and so on. The axes are the source's pixels, not resampled; the
+affine leads to NIfTI's coordinates, whose x and y point the other way than DICOM's. The same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from importlib import import_module
+
+import numpy as np
+
+from medseg_runtime.errors import ParameterError
+from medseg_runtime.io.dicom.contained import EXTRA
+from medseg_runtime.io.dicom.series import steps_mm
+from medseg_runtime.io.plane import Float64, Plane
+from medseg_runtime.io.source import SourceImage
+from medseg_runtime.segmenter import Segmentation
+
+RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def nifti_files(
+    images: Sequence[SourceImage], results: Sequence[Segmentation], names: Sequence[str]
+) -> dict[str, bytes]:
+    """Return the content of the NIfTI files, by name.
+
+    images: one image, or neighbouring slices of one series in their order. results: one per image.
+    names: of the classes, fit for a file name.
+
+    Raises:
+        ParameterError: a source does not say where it lies in the patient, or nibabel is not installed.
+        ImageError: the slices are not evenly spaced.
+    """
+    affine = RAS_FROM_LPS @ _affine(images)
+    files = {}
+    for index, name in enumerate(names):
+        suffix = f"-{name}" if len(names) > 1 else ""
+        chosen = (..., index, slice(None), slice(None)) if len(names) > 1 else ...
+        for kind, maps, dtype in (
+            ("consensus", [result.consensus for result in results], np.uint8),
+            ("confidence", [result.confidence for result in results], np.float32),
+            ("samples", [result.masks for result in results], np.uint8),
+        ):
+            volume = np.stack([array[chosen] for array in maps]).astype(dtype)  # (slice, [sample,] row, column)
+            files[f"{kind}{suffix}.nii.gz"] = _encoded(np.moveaxis(volume, 0, -3).T, affine)
+    return files
+
+
+def check_sources(images: Sequence[SourceImage]) -> None:
+    """Find out before anything is computed whether NIfTI files can be written.
+
+    Raises:
+        ParameterError: a source does not say where it lies in the patient, or nibabel is not installed.
+        ImageError: the slices are not evenly spaced.
+    """
+    _affine(images)
+    try:
+        import_module("nibabel")
+    except ImportError as error:
+        raise ParameterError("a NIfTI file needs nibabel, which is not installed", EXTRA) from error
+
+
+def _affine(images: Sequence[SourceImage]) -> Float64:
+    planes: list[Plane] = []
+    for image in images:
+        if image.dicom is None or image.dicom.plane is None:
+            raise ParameterError(
+                "a NIfTI file says where it lies in the patient, and this image does not",
+                "Leave --nifti out, or give a DICOM image with a position, such as CT or MR.",
+            )
+        planes.append(image.dicom.plane)
+    step = steps_mm(planes)
+    if len(planes) == 1:
+        thickness = images[0].dicom.header.get("SliceThickness") if images[0].dicom is not None else None
+        step = step * float(thickness or 1.0)
+    return planes[0].affine(step)
+
+
+def _encoded(volume: np.ndarray, affine: Float64) -> bytes:
+    nibabel = import_module("nibabel")
+    image = nibabel.Nifti1Image(volume, affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner", strip_shears=True)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), mtime=0)

@@ -1,0 +1,124 @@
+"""What the DICOM suites share: sources of every kind, and what we write for each."""
+
+import copy
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+
+from medseg_runtime.io import SourceImage, read_image
+from medseg_runtime.overlay import draw_overlay
+from medseg_runtime.segmenter import Segmentation
+from medseg_runtime.testing import toy_segmenter
+
+SAMPLES = 4
+
+SOURCES = {
+    "CT, big endian rescale": ("CT_small.dcm", None),
+    "CT, JPEG 2000": ("J2K_pixelrep_mismatch.dcm", None),
+    "CT, tiny": ("dicomdirtests/98892001/CT2N/6293", None),
+    "MR": ("MR_small.dcm", None),
+    "MR, JPEG-LS": ("MR_small_jpeg_ls_lossless.dcm", None),
+    "MR, RLE": ("MR_small_RLE.dcm", None),
+    "MR, overlays": ("MR-SIEMENS-DICOM-WithOverlays.dcm", None),
+    "enhanced CT, frame 1": ("eCT_Supplemental.dcm", 1),
+    "enhanced CT, frame 2": ("eCT_Supplemental.dcm", 2),
+    "US, RGB": ("examples_rgb_color.dcm", None),
+    "US, palette": ("examples_palette.dcm", None),
+    "US, JPEG 2000": ("examples_jpeg2k.dcm", None),
+    "US multi-frame, frame 7": ("examples_ybr_color.dcm", 7),
+    "CR 1": ("dicomdirtests/77654033/CR1/6154", None),
+    "CR 2": ("dicomdirtests/77654033/CR2/6247", None),
+    "CR, large": ("RG3_UNCI.dcm", None),
+    "SC, RGB": ("SC_rgb.dcm", None),
+    "SC, NM": ("JPEG2000.dcm", None),
+    "SC, deflated": ("image_dfl.dcm", None),
+}
+
+
+@dataclass(frozen=True)
+class Written:
+    path: Path
+    image: SourceImage
+    result: Segmentation
+    objects: dict[str, bytes]
+
+
+def path_of(name):
+    found = get_testdata_file(name, download=False)
+    if found is None:
+        pytest.skip(f"{name} is absent: pip install pydicom-data")
+    return Path(found)
+
+
+def changed_copy(name, **values):
+    dataset = copy.deepcopy(pydicom.dcmread(path_of(name)))
+    for keyword, value in values.items():
+        if value is None:
+            dataset.pop(keyword, None)
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None):
+    from medseg_runtime.dicom_seg import dicom_objects
+
+    segmenter = segmenter or toy_segmenter()
+    image = read_image(path, frame)
+    height, width = image.pixels.shape[:2]
+    # off the middle and over the edge, so that a flip or a shift shows
+    result = segmenter(image, samples=samples, seed=seed, center=(0.6 * width, 0.3 * height))
+    objects = dicom_objects([image], [result], segmenter, draw_overlay(image.pixels, result))
+    return Written(path, image, result, objects)
+
+
+@pytest.fixture(scope="session")
+def sources():
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def changed():
+    return changed_copy
+
+
+@pytest.fixture(scope="session")
+def write():
+    pytest.importorskip("highdicom")
+    return write_objects
+
+
+@pytest.fixture(scope="session")
+def written():
+    """written(name) for a name of SOURCES, made once."""
+    pytest.importorskip("highdicom")
+    made = {}
+
+    def get(name):
+        if name not in made:
+            file, frame = SOURCES[name]
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # nothing of highdicom may leak
+                made[name] = write_objects(path_of(file), frame)
+        return made[name]
+
+    get.names = tuple(SOURCES)
+    return get
+
+
+@pytest.fixture
+def needs():
+    """needs("dciodvfy", "dicom3tools"): the program, or a loud skip."""
+
+    def find(program, package):
+        found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
+        if found is None:
+            pytest.skip(f"NOT JUDGED: {program} is absent; as root: apt-get install {package}")
+        return found
+
+    return find

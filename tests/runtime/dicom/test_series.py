@@ -1,0 +1,237 @@
+"""Series and points in the patient, NIfTI, and the real chest CT where it is at hand."""
+
+import gzip
+import io
+import json
+import sys
+import xml.etree.ElementTree as ET
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from medseg_runtime import ImageError, ParameterError, Segmenter, cli
+from medseg_runtime.io.dicom.series import read_series
+from medseg_runtime.testing import toy_segmenter
+
+STEP = 2.5
+ORIENTATION = [0.8, 0.6, 0.0, -0.48, 0.64, 0.6]  # oblique; the normal is (0.36, -0.48, 0.8)
+
+
+@pytest.fixture
+def folder(tmp_path, changed):
+    """Five oblique slices of 128x128, named against their order; the value of each is its place."""
+    series = tmp_path / "series"
+    series.mkdir()
+    normal = np.cross(ORIENTATION[:3], ORIENTATION[3:])
+    for index in range(5):
+        dataset = changed(
+            "CT_small.dcm",
+            ImageOrientationPatient=ORIENTATION,
+            ImagePositionPatient=[float(f"{v:.4f}") for v in np.array([10, -20, 30]) + index * STEP * normal],
+            PixelSpacing=[0.5, 0.25],
+            SOPInstanceUID=f"1.2.3.{index}",
+            SliceThickness=STEP,
+            PixelData=np.full((128, 128), 100 * index, np.int16).tobytes(),
+        )
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.save_as(series / f"{9 - index}.dcm", enforce_file_format=True)
+    return series
+
+
+def alter(path, **values):
+    dataset = pydicom.dcmread(path)
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def patient_mm(x, y, z):
+    """Of a point in pixels from the image's corner and a slice."""
+    row, column = np.array(ORIENTATION[:3]), np.array(ORIENTATION[3:])
+    origin = np.array([10, -20, 30]) + z * STEP * np.cross(row, column)
+    return tuple(origin + (x - 0.5) * 0.25 * row + (y - 0.5) * 0.5 * column)
+
+
+def test_slices_are_sorted_in_the_patient(folder):
+    (folder / "notes.txt").write_text("not DICOM")
+    series = read_series(folder)
+    assert [s.uid for s in series.slices] == [f"1.2.3.{index}" for index in range(5)]
+    assert [int(series.read(z).pixels[0, 0]) + 1024 for z in range(5)] == [0, 100, 200, 300, 400]
+
+
+@pytest.mark.parametrize("point", [(30.5, 99.25, 0), (100, 12, 3), (64, 64, 4)])
+def test_a_point_in_the_patient_is_found(point, folder):
+    x, y, z = read_series(folder).locate(patient_mm(*point))
+    assert z == point[2]
+    np.testing.assert_allclose((x, y), point[:2], atol=1e-2)
+
+
+def test_the_nearest_slice_counts_and_a_point_outside_is_refused(folder):
+    series = read_series(folder)
+    assert series.locate(patient_mm(64, 64, 2.4))[2] == 2
+    assert series.locate(patient_mm(64, 64, 2.6))[2] == 3
+    with pytest.raises(ParameterError, match="mm outside the slices"):
+        series.locate(patient_mm(64, 64, 9))
+
+
+@pytest.mark.parametrize(
+    ("middle", "count", "expected"), [(2, 1, [2]), (2, 3, [1, 2, 3]), (2, 2, [2, 3]), (0, 3, [0, 1])]
+)
+def test_slices_around_a_point(middle, count, expected, folder):
+    images = read_series(folder).around(middle, count)
+    assert [image.dicom.header.SOPInstanceUID for image in images] == [f"1.2.3.{index}" for index in expected]
+
+
+REFUSED = {
+    "two series": ({"SeriesInstanceUID": "1.9"}, "2 series"),
+    "a localizer": ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "localizer"),
+    "two times": ({"ImagePositionPatient": [10, -20, 30]}, "one place"),
+    "no place": ({"ImagePositionPatient": None}, "where it lies"),
+    "several frames": ({"NumberOfFrames": 2}, "several frames"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_series_is_refused(name, folder):
+    values, problem = REFUSED[name]
+    alter(folder / "6.dcm", **values)
+    with pytest.raises(ImageError, match=problem):
+        read_series(folder)
+
+
+def test_a_folder_without_dicom(tmp_path):
+    with pytest.raises(ImageError, match="no DICOM image"):
+        read_series(tmp_path)
+
+
+@pytest.fixture
+def infer(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Segmenter, "load", lambda *_args, **_kwargs: toy_segmenter())
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["medseg-infer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return exit_.value.code, out, err
+
+    return run
+
+
+def test_the_command_on_a_series(folder, infer, tmp_path):
+    pytest.importorskip("highdicom")
+    pytest.importorskip("nibabel")
+    point = ",".join(f"{v:.4f}" for v in patient_mm(40, 90, 2))
+    arguments = (folder, "--center-mm", point, "--slices", 3, "--samples", 4, "--dicom-seg", "--nifti")
+    code, _, err = infer(*arguments, "--out", "one")
+    assert code == 0, err
+    record = json.loads((tmp_path / "one" / "result.json").read_text())
+    assert (record["field"]["x"], record["field"]["y"]) == (40 - 32, 90 - 32)
+    seg = pydicom.dcmread(tmp_path / "one" / "dicom" / "segmentation.dcm")
+    assert int(seg.NumberOfFrames) == 3 * 5
+    assert {str(item.ReferencedSOPInstanceUID) for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {
+        "1.2.3.1", "1.2.3.2", "1.2.3.3",
+    }  # fmt: skip
+    volume = nifti(tmp_path / "one" / "nifti" / "samples.nii.gz")
+    assert volume.shape == (128, 128, 3, 4)
+    x, y, z = np.argwhere(np.asarray(volume.dataobj)[..., 0]).mean(axis=0)
+    at = volume.affine @ [x, y, z, 1]
+    np.testing.assert_allclose(at[:3] * [-1, -1, 1], patient_mm(40, 90, 2), atol=0.05)  # RAS => LPS
+
+    assert infer(*arguments, "--out", "two")[0] == 0
+    for name in ("dicom/segmentation.dcm", "dicom/confidence.dcm", "dicom/overlay.dcm", "nifti/samples.nii.gz"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def nifti(path):
+    nibabel = pytest.importorskip("nibabel")
+    return nibabel.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+
+
+def test_simpleitk_and_nibabel_agree_on_the_nifti_geometry(folder, infer, tmp_path):
+    itk = pytest.importorskip("SimpleITK")
+    assert infer(folder, "--center", "40,90,2", "--slices", 5, "--samples", 2, "--nifti", "--out", "one")[0] == 0
+    path = tmp_path / "one" / "nifti" / "consensus.nii.gz"
+    volume, again = itk.ReadImage(str(path)), nifti(path)
+    np.testing.assert_array_equal(itk.GetArrayFromImage(volume), np.asarray(again.dataobj).T)
+    for point in ((0, 0, 0), (10, 20, 4)):
+        expected = patient_mm(point[0] + 0.5, point[1] + 0.5, point[2])
+        np.testing.assert_allclose(volume.TransformIndexToPhysicalPoint(point), expected, atol=0.01)
+
+
+BAD_ARGUMENTS = {
+    "two points": (("--center", "5,5,1", "--center-mm", "1,2,3"), "exclude"),
+    "not numbers": (("--center", "5;5"), "Give --center"),
+    "NaN": (("--center-mm", "1,2,nan"), "Give --center-mm"),
+    "slices without a volume": (("--center", "5,5,1", "--slices", 3), "--dicom-seg or --nifti"),
+    "slices 0": (("--center", "5,5,1", "--slices", 0), "out of range"),
+    "no such slice": (("--center", "5,5,7"), "Give 0 to 4"),
+    "slices without a point": (("--slices", 3, "--nifti"), "--center X,Y,Z"),
+    "far away": (("--center-mm", "900,900,900"), "outside"),
+    "a frame of a folder": (("--center", "5,5,1", "--frame", 1), "Give the file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_bad_arguments_are_one_line(name, folder, infer, tmp_path):
+    arguments, remedy = BAD_ARGUMENTS[name]
+    code, out, err = infer(folder, *arguments)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert remedy in err
+    assert not (tmp_path / "results").exists()
+
+
+def test_one_image_is_no_series_and_a_png_no_dicom(folder, infer, tmp_path):
+    from PIL import Image
+
+    Image.new("L", (100, 100), 9).save(tmp_path / "a.png")
+    for arguments, remedy in (
+        ((folder / "9.dcm", "--center", "5,5,1"), "Give the folder"),
+        (("a.png", "--dicom-seg"), "give the DICOM file"),
+        (("a.png", "--nifti"), "Leave --nifti out"),
+        (("a.png", "--center-mm", "1,2,3"), "--center X,Y"),
+    ):
+        code, _, err = infer(*arguments)
+        assert code == 1
+        assert remedy in err
+
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "chest-ct-dicom.zip"
+
+
+def test_the_real_chest_ct_at_the_centre_of_its_tumour_box(tmp_path, infer, needs):
+    """A slice of a real series: pointed at in patient coordinates, read back by highdicom in the source's grid."""
+    highdicom = pytest.importorskip("highdicom")
+    if not REAL.exists():
+        pytest.skip(f"no real chest CT: {REAL} is absent")
+    with zipfile.ZipFile(REAL) as archive:
+        archive.extractall(tmp_path)
+    (voc, *_) = sorted(tmp_path.rglob("*.xml"))
+    box = ET.parse(voc).getroot().find("object/bndbox")  # noqa: S314
+    x, y = (0.5 * (int(box.findtext(a)) + int(box.findtext(b))) for a, b in (("xmin", "xmax"), ("ymin", "ymax")))
+    (slices,) = {path.parent for path in tmp_path.rglob("*.dcm")}
+    series = read_series(slices)
+    assert len(series) == 30
+    z = [s.uid for s in series.slices].index(voc.stem)
+    plane = series.slices[z].plane
+    at = np.array([*plane.position]) + (x - 0.5) * plane.spacing_mm[1] * np.array(plane.along_row)
+    at += (y - 0.5) * plane.spacing_mm[0] * np.array(plane.along_column)
+
+    code, out, err = infer(
+        slices, "--center-mm", ",".join(map(str, at)), "--dicom-seg", "--samples", 4, "--out", "real"
+    )
+    assert code == 0, err
+    dataset = pydicom.dcmread(series.slices[z].path, stop_before_pixels=True)
+    texts = out + err + (tmp_path / "real" / "result.json").read_text()
+    assert str(dataset.PatientID) not in texts
+    seg = highdicom.seg.segread(io.BytesIO((tmp_path / "real" / "dicom" / "segmentation.dcm").read_bytes()))
+    masks = seg.get_pixels_by_source_instance([dataset.SOPInstanceUID])[0]
+    confidence = np.load(tmp_path / "real" / "confidence.npy")
+    np.testing.assert_array_equal(masks[:, :, 1:].mean(axis=-1), confidence)
+    row, column = np.argwhere(masks[:, :, 0]).mean(axis=0) + 0.5
+    assert abs(column - x) <= 1
+    assert abs(row - y) <= 1
