@@ -4,7 +4,7 @@
 
 SERIES is a folder of DICOM slices. BOX.xml is a Pascal-VOC file with a finding's box, named by the SOP instance UID of its slice,
 as the TCIA collection Lung-PET-CT-Dx publishes them (CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461). The point is the centre of the
-box. Beside the result, a picture shows the consensus as highdicom and as dcmqi read it from the SEG: a picture of a patient, not
+box. Beside the result, a picture shows the masks as highdicom and as dcmqi read them from the SEG: a picture of a patient, not
 to be published. Needs the extras `cpu`, `dicom` and `dev`.
 """
 
@@ -44,34 +44,36 @@ def box_of(voc: Path) -> Box:
 
 
 def as_highdicom_reads(seg: Path) -> Bool:
-    """Return the consensus, segment 1, (H, W)."""
+    """Return the segments: the consensus and each sample, (1 + N, H, W)."""
     read = highdicom.seg.segread(seg)
-    frames = read.get_pixels_by_source_instance(
-        [uids[2] for uids in read.get_source_image_uids()], segment_numbers=[1], ignore_spatial_locations=True
-    )
-    return np.asarray(frames[0, :, :, 0], np.bool_)
+    frames = read.get_pixels_by_source_instance([uids[2] for uids in read.get_source_image_uids()])
+    return np.moveaxis(np.asarray(frames[0], np.bool_), -1, 0)
 
 
 def as_dcmqi_reads(seg: Path) -> Bool:
-    """Return the consensus, segment 1, (H, W)."""
+    """Return the segments: the consensus and each sample, (1 + N, H, W)."""
     with tempfile.TemporaryDirectory() as folder:
         tool = Path(sysconfig.get_path("scripts")) / "segimage2itkimage"
-        arguments = ["--inputDICOM", seg, "--outputDirectory", folder, "--outputType", "nrrd", "--prefix", "s"]
+        arguments = ["--inputDICOM", str(seg), "--outputDirectory", folder, "--outputType", "nrrd", "--prefix", "s"]
         subprocess.run([tool, *arguments], check=True, capture_output=True)  # noqa: S603
-        return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(f"{folder}/s-1.nrrd"))[0], np.bool_)
+        files = sorted(Path(folder).glob("s-*.nrrd"), key=lambda path: int(path.stem[2:]))
+        volumes = [SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))) for path in files]
+        return np.stack([volume[0] > 0 for volume in volumes])
 
 
-def draw(pixels: npt.NDArray[Any], masks: list[Bool], box: Box) -> Image.Image:
-    """Draw one panel per reader: the neighbourhood, the finding's box, and the reader's mask in orange."""
+def draw(pixels: npt.NDArray[Any], segments: list[Bool], box: Box) -> Image.Image:
+    """Draw one panel per reader: the finding's box in blue, the samples thin in orange, the consensus in white."""
     height, width = pixels.shape
     view = View.fitting(Box.around(*box.centre, 160, 160).clipped(height, width), 640)
     frame = np.zeros((height, width), np.bool_)
     frame[box.y : box.y + box.height, box.x : box.x + box.width] = True
     panels = []
-    for mask in masks:
+    for consensus, *samples in segments:
         panel = photograph(pixels, view)
         draw_outline(panel, frame, view, (90, 160, 255), width=1.0)
-        draw_outline(panel, mask, view, (255, 150, 0), width=2.0)
+        for sample in samples:
+            draw_outline(panel, sample, view, (255, 150, 0), width=1.0)
+        draw_outline(panel, consensus, view, (255, 255, 255), width=2.0)
         panels.append(panel)
     return Image.fromarray(np.clip(np.concatenate(panels, axis=1), 0, 255).astype(np.uint8))
 
@@ -105,9 +107,9 @@ def main() -> None:
         read = [as_highdicom_reads(seg), as_dcmqi_reads(seg)]
     picture = arguments.out.with_name(f"{arguments.out.name}-readers.png")
     draw(source.pixels, read, box).save(picture)
-    equal = all(np.array_equal(mask, result.consensus) for mask in read)
+    equal = all(np.array_equal(segments, [result.consensus, *result.masks]) for segments in read)
     print(f"slice {index} of {len(series)}: {', '.join(key_figures(result))}")  # noqa: T201
-    print(f"highdicom and dcmqi read {'the same mask' if equal else 'ANOTHER MASK'} -> {picture}")  # noqa: T201
+    print(f"highdicom and dcmqi read {'the same masks' if equal else 'OTHER MASKS'} -> {picture}")  # noqa: T201
 
 
 if __name__ == "__main__":

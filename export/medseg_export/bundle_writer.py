@@ -82,12 +82,12 @@ def training_record(run: RunFolder) -> dict[str, Any]:
     """Return what bundle.json says of the training: data, steps, seed, date."""
     config = run.config()
     return {
-        "command": f"medseg-train fit {run.path.name} (config.json beside the checkpoint)",
         "data": _json_or_empty(run.path / "data.json"),
         "steps": {
             "mask autoencoder": config.mask_autoencoder.optimisation.steps,
             "denoiser": config.denoiser.optimisation.steps,
         },
+        "kept": f"denoiser weights of step {run.kept_step():,}, the best GED on {config.validation_images} val images",
         "seed": config.seed,
         "exported": datetime.now(UTC).date().isoformat(),
     }

@@ -52,9 +52,9 @@ def _training(training: dict[str, Any], data: dict[str, Any]) -> str:
     lines = [f"- Data: {data.get('layout', 'not recorded')}"]
     for split, count in data.get("splits", {}).items():
         lines.append(f"- {split}: {count['images']:,} images of {count['groups']:,} patients")
-    lines += [f"- {key.capitalize()}: {data[key]}" for key in ("licence", "citation") if data.get(key)]
+    lines += [f"- {key.capitalize()}: {data[key]}" for key in ("licence", "citation", "command") if data.get(key)]
     lines += [
-        f"- Steps: {', '.join(f'{name} {count:,}' for name, count in training['steps'].items())}; seed {training['seed']}"
+        f"- Steps: {', '.join(f'{name} {count:,}' for name, count in training['steps'].items())}; seed {training['seed']}. Kept: {training['kept']}."
     ]
     return "\n".join(lines)
 

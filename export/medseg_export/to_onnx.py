@@ -68,11 +68,20 @@ def onnx_graph(name: GraphName, module: nn.Module, manifest: Manifest) -> bytes:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # torch's exporter raises many kinds
         raise ExportError(
-            f"the {name} cannot be exported: {error}", "Install the torch and onnx that constraints.txt names."
+            f"the {name} cannot be exported: {_first_cause(error)}",
+            "Install the torch and onnx that constraints.txt names.",
         ) from error
     buffer = io.BytesIO()
     onnx.save(model, buffer)
     return buffer.getvalue()
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return the first line of what went wrong first; torch wraps it in a page of advice, with colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line, _, _ = str(error).strip().partition("\n")
+    return f"{type(error).__name__}: {line}"
 
 
 def example(shape: Shape) -> Tensor:

@@ -4,8 +4,6 @@ import contextlib
 import io
 import os
 import struct
-import subprocess
-import sys
 import warnings
 import zlib
 
@@ -131,65 +129,11 @@ def test_exif_orientation_leaves_the_stored_grid(kind, orientation, read):
     assert bool(turned.warnings) == (orientation != 1)
 
 
-NAN = GREY.astype(np.float32)
-NAN[3, 3] = np.nan
 PNG = VALID["rgb png"][0]
-BAD_CRC = bytearray(PNG)
-BAD_CRC[PNG.index(b"IEND") - 8] ^= 1  # the last byte of the pixels' checksum lies just before the IEND chunk's length
-ANIMATION = {"save_all": True, "append_images": [Image.fromarray(RGB), Image.fromarray(255 - RGB)]}
-NOISE = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
-
-BAD = {
-    "empty": (b"", "empty"),
-    "text": (b"patient,area\n1,2\n" * 99, "not an image"),
-    "truncated header": (PNG[:20], "not an image|cut short"),
-    "truncated png": (encoded(Image.fromarray(NOISE), "PNG")[:-500], "cut short"),
-    "truncated jpeg": (encoded(Image.fromarray(NOISE), "JPEG")[:-500], "cut short"),
-    "truncated tiff": (
-        encoded(Image.fromarray(NOISE), "TIFF", compression="tiff_adobe_deflate")[:-500],
-        "cut short|damaged",
-    ),
-    "bad checksum": (bytes(BAD_CRC), "damaged"),
-    "0x10": (png(0, 10), "damaged|not an image"),
-    "1x1": (encoded(Image.fromarray(GREY[:1, :1]), "PNG"), "1x1 px is too small"),
-    "65535x1": (png(65535, 1, rows=bytes(65536)), "too small"),
-    "above our limit": (png(9460, 9460), "too large"),
-    "20000x20000": (png(20000, 20000), "too large"),
-    "NaN": (encoded(Image.fromarray(NAN), "TIFF"), "NaN"),
-    "gif": (encoded(Image.fromarray(RGB), "GIF", **ANIMATION), "not an image of a kind that we read"),
-    "animated png": (encoded(Image.fromarray(RGB), "PNG", **ANIMATION), "several pictures"),
-    "pages": (encoded(Image.fromarray(RGB), "TIFF", **ANIMATION), "several pictures"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_files_are_one_error_that_ends_with_the_remedy(name, read):
-    content, problem = BAD[name]
-    with pytest.raises(ImageError, match=problem) as caught:
-        read(content)
-    assert caught.value.remedy.endswith(".")
-    assert "\n" not in str(caught.value)
 
 
 def test_the_limit_is_between_the_two_tried_here():
     assert 9459 * 9459 <= MAX_PIXELS < 9460 * 9460
-
-
-def test_a_dcm_without_preamble_is_told_so(read):
-    with pytest.raises(ImageError, match="not DICOM"):
-        read(b"\x08\x00\x05\x00" + bytes(500), "a.dcm")
-
-
-def test_a_damaged_tiff_prints_nothing_from_c(tmp_path):
-    path = tmp_path / "t.tif"
-    path.write_bytes(BAD["truncated tiff"][0])
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom medseg_runtime import ImageError\n"
-        "from medseg_runtime.io import read_image\n"
-        "try: read_image(Path(sys.argv[1]))\nexcept ImageError: pass\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
 
 
 def test_any_flipped_byte_gives_an_image_or_an_image_error(read):
@@ -230,7 +174,7 @@ def test_unreadable(tmp_path):
 
 def test_pillows_settings_are_left_alone(read):
     before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-    for content in (PNG, BAD["20000x20000"][0]):
+    for content in (PNG, png(20000, 20000)):
         with contextlib.suppress(ImageError):
             read(content)
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before

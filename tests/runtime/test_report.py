@@ -1,30 +1,27 @@
 """Result folders: what is in them, and that they appear whole or not at all."""
 
+import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medseg_runtime import OutputError, report
+from medseg_runtime import OutputError, publish, report
 from medseg_runtime.imaging import Box
 from medseg_runtime.io import SourceImage
+from medseg_runtime.provenance import Run
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (90, 131)).astype(np.uint8)
 SOURCE = SourceImage(pixels=PIXELS, sha256="ab" * 32, kind="PNG", warnings=("a word",))
 
 
-def write(out, samples=3, *, force=False, manifest=None, seed=0):
+def write(out, samples=3, *, force=False, manifest=None, seed=0, run=None):
     segmenter = toy_segmenter(manifest)
     segmentation = segmenter(PIXELS, samples=samples, seed=seed, region=Box(x=60, y=20, width=40, height=40))
-    report.write_results(out, SOURCE, segmentation, segmenter, force=force)
+    report.write_results(out, SOURCE, segmentation, segmenter, force=force, run=run)
     return segmentation
 
 
@@ -69,11 +66,11 @@ def test_several_classes_have_a_folder_each(tmp_path):
     assert "consensus/cup.png" in names
     assert "confidence/optic-disc.png" in names
     assert np.load(tmp_path / "out" / "confidence.npy").shape == segmentation.confidence.shape == (2, 90, 131)
-    report.check_output(tmp_path / "out", force=True)  # and all of it may be replaced
+    publish.check_output(tmp_path / "out", report.RESULT, force=True)  # and all of it may be replaced
 
 
 def test_class_names_that_clash_as_files_are_numbered():
-    assert report._folder_names(("a/b", "a b", "?")) == ["0-a-b", "1-a-b", "2"]
+    assert report.folder_names(("a/b", "a b", "?")) == ["0-a-b", "1-a-b", "2"]
 
 
 def test_result_json(tmp_path):
@@ -91,6 +88,20 @@ def test_result_json(tmp_path):
     assert {"preprocess", "encode", "denoise", "decode", "aggregate", "draw"} <= set(record["timings_ms"])
     assert "not a medical device" in record["notice"]
     assert str(tmp_path) not in text
+
+
+def test_result_json_says_which_run_it_was_and_what_it_wrote(tmp_path):
+    run = Run()
+    write(tmp_path / "out", run=run)
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["run"] == {"id": run.id, "time_utc": run.time_utc}
+    assert datetime.fromisoformat(run.time_utc).utcoffset() == timedelta(0)
+    files = {name for name in tree(tmp_path / "out") if (tmp_path / "out" / name).is_file()}
+    assert record["outputs"].keys() == files - {"result.json"}
+    assert run.outputs.keys() == files
+    for name, sha256 in run.outputs.items():
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == sha256
+        assert record["outputs"].get(name, sha256) == sha256
 
 
 def test_one_sample_has_no_agreement_and_the_json_is_still_json(tmp_path):
@@ -146,8 +157,8 @@ def test_where_nothing_can_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ZeroDivisionError()])
-@pytest.mark.parametrize("at", ["_save", "_sync", "_swap"])
-def test_a_failure_midway_leaves_nothing_new_and_the_old_result(tmp_path, monkeypatch, error, at):
+@pytest.mark.parametrize(("module", "at"), [(report, "_save"), (publish, "_sync"), (publish, "_swap")])
+def test_a_failure_midway_leaves_nothing_new_and_the_old_result(tmp_path, monkeypatch, error, module, at):
     write(tmp_path / "old", samples=5)
     before = tree(tmp_path)
     calls = []
@@ -158,30 +169,14 @@ def test_a_failure_midway_leaves_nothing_new_and_the_old_result(tmp_path, monkey
             raise error
         return original(*args, **options)
 
-    original = getattr(report, at)
-    monkeypatch.setattr(report, at, fail_later)
+    original = getattr(module, at)
+    monkeypatch.setattr(module, at, fail_later)
     expected = OutputError if isinstance(error, OSError) else type(error)
     for out in ("old", "new/deep/er"):
         calls.clear()
         with pytest.raises(expected):
             write(tmp_path / out, force=True)
         assert tree(tmp_path) == before
-
-
-def test_a_failed_swap_brings_the_old_result_back(tmp_path, monkeypatch):
-    write(tmp_path / "out", samples=5)
-    before = tree(tmp_path)
-    original = Path.rename
-
-    def rename(self, target):
-        if self.name.startswith(report.PARTIAL):
-            raise OSError(5, "Input/output error")
-        return original(self, target)
-
-    monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(OutputError, match="Input/output error"):
-        write(tmp_path / "out", samples=2, force=True)
-    assert tree(tmp_path) == before
 
 
 def test_a_result_that_another_run_finished_first_is_not_overwritten(tmp_path, monkeypatch):
@@ -199,39 +194,6 @@ def test_a_result_that_another_run_finished_first_is_not_overwritten(tmp_path, m
     assert tree(tmp_path)[0] == "out"
 
 
-def test_killed_runs_leave_no_half_result_and_are_swept_later(tmp_path):
-    code = (
-        "import sys; sys.path[:0] = sys.argv[1].split(':')\n"
-        "import numpy as np; from pathlib import Path\n"
-        "from medseg_runtime import report; from medseg_runtime.io import SourceImage\n"
-        "from medseg_runtime.testing import toy_segmenter\n"
-        "p = np.zeros((128, 128), np.uint8); s = toy_segmenter(); r = s(p, 40)\n"
-        "i = SourceImage(pixels=p, sha256='', kind='PNG')\n"
-        "while True:\n"
-        "    report.write_results(Path(sys.argv[2]) / 'out', i, r, s, force=True)\n"
-        "    print('written', flush=True)\n"
-    )
-    for attempt in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, ":".join(sys.path), str(tmp_path)], stdout=subprocess.PIPE, text=True
-        )
-        with process:
-            assert process.stdout.readline() == "written\n"
-            time.sleep(0.05 + 0.07 * attempt)
-            process.send_signal(signal.SIGKILL)
-        # Killed between the two renames, the older result still is under its other name.
-        found = [tmp_path / "out"] if (tmp_path / "out").exists() else list(tmp_path.glob(f"{report.REPLACED}*"))
-        assert len(tree(found[0] / "masks")) == 40
-        json.loads((found[0] / "result.json").read_text())
-    stale, fresh = tmp_path / f"{report.PARTIAL}old", tmp_path / f"{report.PARTIAL}new"
-    for folder in (stale, fresh):
-        folder.mkdir()
-    os.utime(stale, (0, 0))
-    write(tmp_path / "other")
-    assert not stale.exists()
-    assert fresh.exists()
-
-
 def test_shown_is_one_printable_line():
-    assert report.shown("a\nb\udcff") == "a\\nb\\udcff"
-    assert report.shown("Größe ✓.png") == "Größe ✓.png"
+    assert publish.shown("a\nb\udcff") == "a\\nb\\udcff"
+    assert publish.shown("Größe ✓.png") == "Größe ✓.png"

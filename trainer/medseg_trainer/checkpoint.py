@@ -91,10 +91,11 @@ class RunFolder:
                 "Use another --out, or the preset and options it was started with.",
             )
 
-    def describe_data(self, layout: Layout, splits: dict[str, tuple[int, int]]) -> None:
+    def describe_data(self, layout: Layout, splits: dict[str, tuple[int, int]], command: str) -> None:
         """Write data.json; splits: name -> (images, patients)."""
         content = {
             "layout": layout.name,
+            "command": command,
             "splits": {name: {"images": images, "groups": groups} for name, (images, groups) in splits.items()},
             "licence": layout.licence,
             "citation": layout.citation,
@@ -175,6 +176,11 @@ class RunFolder:
             raise CheckpointError(
                 f"{stage}.safetensors does not fit config.json", "Train this stage again in another folder."
             ) from error
+
+    def kept_step(self) -> int:
+        """Return the step of the denoiser whose weights had the best GED on val and were kept."""
+        with safe_open(self.path / "denoiser.safetensors", "pt") as opened:
+            return int(opened.metadata()["step"])
 
     def networks(self) -> Networks:
         """Load the trained networks.

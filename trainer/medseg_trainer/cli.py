@@ -40,6 +40,8 @@ def fit(
     from medseg_trainer.loop import fit as run_fit
 
     config = _preset(preset)
+    given = {"--classes": classes, "--raters": raters, "--seed": seed}
+    options = "".join(f" {name} {value}" for name, value in given.items() if value is not None)
     names = config.classes if classes is None else tuple(name.strip() for name in classes.split(","))
     raters = config.raters if raters is None else raters
     config = replace(
@@ -49,7 +51,7 @@ def fit(
         seed=config.seed if seed is None else seed,
         denoiser=replace(config.denoiser, raters_per_image=min(config.denoiser.raters_per_image, raters)),
     )
-    run_fit(config, data, out)
+    run_fit(config, data, out, command=f"medseg-train fit {preset} --data DATA --out RUN{options}")
 
 
 @app.command()

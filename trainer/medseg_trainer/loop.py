@@ -75,8 +75,10 @@ class Stage:
     validate_every: int = 0
 
 
-def fit(config: TrainConfig, data: Path, out: Path) -> None:
+def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> None:
     """Train all stages, from the start or from where the folder's run was interrupted.
+
+    command: what a person types to train this, for the record; without paths.
 
     Raises:
         DataError: the data are missing, or do not pair.
@@ -141,6 +143,7 @@ def fit(config: TrainConfig, data: Path, out: Path) -> None:
         run.describe_data(
             layout_of(data),
             {"train": (len(train), train.num_groups), "val": (validator.available, validator.num_groups)},
+            command,
         )
     stage = denoiser_stage(config, mask_autoencoder.to(fabric.device), condition, validator)
     run_stage(fabric, run, stage, source(config.denoiser.optimisation, 3), console)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import socket
 import subprocess
 import sysconfig
@@ -14,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-
-KINDS = {"DICOM CT", "DICOM MR", "DICOM US", "DICOM CR", "DICOM OT", "DICOM NM"}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +71,7 @@ def test_highdicom_reads_equal_masks(source, written):
     expected = [made.result.consensus, *made.result.masks]
     assert seg.number_of_segments == len(expected)
     for number, mask in enumerate(expected, start=1):
-        np.testing.assert_array_equal(frames[number - 1], mask, err_msg=seg.segment_numbers and f"segment {number}")
+        np.testing.assert_array_equal(frames[number - 1], mask, err_msg=f"segment {number}")
         assert seg.get_segment_description(number).algorithm_type.value == "SEMIAUTOMATIC"
     confidence = highdicom.seg.segread(io.BytesIO(made.objects["confidence.dcm"]))
     shares = confidence.get_stored_frames()[0] / confidence.MaximumFractionalValue
@@ -119,8 +118,6 @@ def has_geometry(volume, plane):
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory):
     """An Orthanc of our own on the loopback, and its two addresses: (URL, DICOM port)."""
-    import shutil
-
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if program is None:
         pytest.skip("NOT JUDGED: Orthanc is absent; as root: apt-get install orthanc orthanc-dicomweb")
@@ -192,8 +189,8 @@ def test_orthanc_takes_them_over_the_network_too(orthanc, write, sources):
     finally:
         association.release()
     for dataset in objects:
-        request = urllib.request.Request(
+        request = urllib.request.Request(  # noqa: S310
             f"{url}/tools/lookup", data=str(dataset.SOPInstanceUID).encode(), method="POST"
-        )  # noqa: S310
+        )
         (found,) = json.loads(get(request))
         assert pydicom.dcmread(io.BytesIO(get(f"{url}/instances/{found['ID']}/file"))) == dataset

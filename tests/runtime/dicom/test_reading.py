@@ -24,7 +24,7 @@ def read(tmp_path):
 
 def test_a_frame_of_many(sources):
     path = sources("examples_ybr_color.dcm")
-    with pytest.raises(ImageError, match="several frames .30.* --frame K, from 1 to 30"):
+    with pytest.raises(ImageError, match=r"several frames .30.* --frame K, from 1 to 30"):
         read_image(path)
     frames = pydicom.dcmread(path).pixel_array
     for number in (1, 7, 30):
@@ -81,7 +81,7 @@ def test_every_lossless_coding_gives_the_same_pixels(coded, sources):
 
 
 def test_jpeg_lossless_names_the_decoder_that_is_the_users_choice(sources):
-    with pytest.raises(ImageError, match="pylibjpeg-libjpeg.*GPL-3"):
+    with pytest.raises(ImageError, match=r"pylibjpeg-libjpeg.*GPL-3"):
         read_image(sources("SC_rgb_jpeg_gdcm.dcm"))
 
 

@@ -33,12 +33,12 @@ def test_shares_round_trip_exactly(samples, write, sources):
 def test_bytes_depend_on_the_input_alone(write, sources, monkeypatch):
     path = sources("CT_small.dcm")
     first = write(path).objects
-    import datetime
+    import datetime as dt
 
-    class Later(datetime.datetime):
+    class Later(dt.datetime):
         @classmethod
         def now(cls, tz=None):
-            return super().now(tz) + datetime.timedelta(days=40)
+            return super().now(tz) + dt.timedelta(days=40)
 
     monkeypatch.setattr("highdicom.base.datetime.datetime", Later)
     assert write(path).objects == first

@@ -203,7 +203,7 @@ def test_one_image_is_no_series_and_a_png_no_dicom(folder, infer, tmp_path):
 REAL = Path(__file__).parents[4] / "shared" / "data" / "chest-ct-dicom.zip"
 
 
-def test_the_real_chest_ct_at_the_centre_of_its_tumour_box(tmp_path, infer, needs):
+def test_the_real_chest_ct_at_the_centre_of_its_tumour_box(tmp_path, infer):
     """A slice of a real series: pointed at in patient coordinates, read back by highdicom in the source's grid."""
     highdicom = pytest.importorskip("highdicom")
     if not REAL.exists():

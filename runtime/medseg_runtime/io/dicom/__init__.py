@@ -1,10 +1,7 @@
-"""DICOM: images in, and segmentations out.
+"""DICOM images in; `medseg_runtime.dicom_seg` writes.
 
-contained.py     whatever pydicom and highdicom raise, warn or log becomes one of our errors, without their text
-reading.py       one picture: a file, or a frame of it
-series.py        a folder of slices, sorted in the patient
-segmentation.py  SEG and Secondary Capture objects, deterministic, read back before they leave
-codes.py         the coded terms in them
+`contained` keeps the errors and warnings of pydicom and highdicom in, `reading` gives one picture of a file or a frame of it, and
+`series` sorts the slices of a folder in the patient.
 """
 
 from medseg_runtime.io.dicom.reading import read_dicom
