@@ -59,7 +59,7 @@ def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -
             for name, content in graphs.items()
         },
         training=training_record(run),
-        metrics=_json_or_empty(run.path / "evaluation.json"),
+        metrics=metrics_record(run),
         versions={name: version(name) for name in ("torch", "onnx", "onnxscript", "numpy")}
         | {"medseglatdiff": __version__},
     )
@@ -91,6 +91,14 @@ def training_record(run: RunFolder) -> dict[str, Any]:
         "seed": config.seed,
         "exported": datetime.now(UTC).date().isoformat(),
     }
+
+
+def metrics_record(run: RunFolder) -> dict[str, Any]:
+    """Return what bundle.json says of the figures: evaluation.json, without the hash of what was measured.
+
+    That may have been an earlier bundle of the same run, exported to be measured; the hash of this one follows from this text.
+    """
+    return {key: value for key, value in _json_or_empty(run.path / "evaluation.json").items() if key != "bundle_sha256"}
 
 
 def _json_or_empty(path: Path) -> dict[str, Any]:

@@ -154,17 +154,19 @@ def test_our_errors_are_one_line_and_exit_code_1(arguments, message, medseg_trai
 
 def test_fit_takes_classes_raters_and_seed(medseg_train, monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr("medseg_trainer.loop.fit", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr("medseg_trainer.loop.fit", lambda *arguments, **named: seen.append((*arguments, named)))
     options = ("--classes", "core, rim", "--raters", "2", "--seed", "5")
     assert medseg_train("fit", "fast", "--data", tmp_path, "--out", tmp_path / "run", *options)[0] == 0
-    ((config, data, out),) = seen
+    ((config, data, out, named),) = seen
     assert (config.classes, config.raters, config.seed, config.num_logits) == (("core", "rim"), 2, 5, 3)
     assert config.denoiser.raters_per_image == 2  # no more than there are
     assert (data, out) == (tmp_path, tmp_path / "run")
+    assert str(tmp_path) not in named["command"]  # the record is published with the weights
+    assert all(option in named["command"] for option in ("fit fast", "--classes", "--raters 2", "--seed 5"))
 
 
 def test_an_interrupt_exits_with_130(medseg_train, monkeypatch, tmp_path):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("medseg_trainer.loop.fit", interrupted)
