@@ -82,6 +82,8 @@ class Placement:
     image_height: int
     image_width: int
     field: Box
+    pointed_at: bool = False
+    """Whether somebody said where to look; otherwise it is the image's middle."""
 
 
 def as_image(pixels: Pixels) -> Pixels:
@@ -171,7 +173,8 @@ def place(pixels: Pixels, rule: InputRule, region: Box | None, center: tuple[flo
                 f"the point {center[0]:g},{center[1]:g} is not inside the {width}x{height} image",
                 "Give X,Y in pixels from the image's upper left corner.",
             )
-        return Placement(image_height=height, image_width=width, field=Box.around(*center, rule.width, rule.height))
+        field = Box.around(*center, rule.width, rule.height)
+        return Placement(image_height=height, image_width=width, field=field, pointed_at=True)
     if region is not None and (region.clipped(height, width) != region or min(region.width, region.height) < 1):
         raise ParameterError(
             f"the region {region.x},{region.y},{region.width},{region.height} is not inside the {width}x{height} image",
@@ -179,7 +182,7 @@ def place(pixels: Pixels, rule: InputRule, region: Box | None, center: tuple[flo
         )
     seen = region or whole
     field = Box.around(*seen.centre, rule.width, rule.height) if rule.geometry == "native" else seen
-    return Placement(image_height=height, image_width=width, field=field)
+    return Placement(image_height=height, image_width=width, field=field, pointed_at=region is not None)
 
 
 def to_network(

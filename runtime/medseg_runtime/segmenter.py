@@ -295,10 +295,11 @@ class Segmenter:
 
     def _warnings(self, masks: Bool, placement: Placement) -> Iterator[str]:
         rule, field = self.manifest.input, placement.field
-        if rule.geometry == "native" and max(placement.image_height, placement.image_width) > 2 * rule.context:
+        whole = max(placement.image_height, placement.image_width)
+        if rule.geometry == "native" and not placement.pointed_at and whole > 2 * rule.context:
             yield (
                 f"the network saw only {field.width}x{field.height} px of this {placement.image_width}x{placement.image_height} image, "
-                f"around ({field.centre[0]:g}, {field.centre[1]:g}): it outlines what someone points at, so point with a region"
+                "in its middle: the model outlines what someone points at, so give a region or a point"
             )
         if not masks.any():
             yield f"all {len(masks)} samples are empty: the model sees no {' or '.join(self.manifest.classes)} here"

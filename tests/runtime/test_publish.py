@@ -69,6 +69,15 @@ def publish_(out, text="new", *, force=False):
         fill(folder, text)
 
 
+@pytest.fixture
+def exchanged(tmp_path):
+    one, other = _filled(tmp_path / "one"), tmp_path / "other"
+    other.mkdir()
+    if not publish._exchange(one, other):
+        pytest.skip("this file system has no RENAME_EXCHANGE: a kill between two renames leaves the older one hidden")
+    return one, other
+
+
 # --- kills -------------------------------------------------------------------------------------------------------------
 
 KILL = """
@@ -105,6 +114,60 @@ def test_thirty_kills_leave_whole_results_alone(tmp_path):
     for out in results:
         assert_whole(out)
     assert not list(tmp_path.glob(f"{REPLACED}*"))
+
+
+CRASH = """
+import itertools, os, shutil, sys
+from pathlib import Path
+from medseg_runtime.publish import FolderKind, published
+
+KIND = FolderKind("thing", "mark", frozenset({"mark", "data"}))
+out = Path("out")
+
+def publish(text):
+    with published(out, KIND, force=True) as folder:
+        (folder / "mark").write_text(text)
+        (folder / "data").write_text(text)
+
+def dies_at(line):
+    "Publish in a process of its own that ends without a word at its line-th line of Python, in whatever library that is."
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    left = line
+    def trace(frame, event, argument):
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            os._exit(9)
+        return trace
+    sys.settrace(trace)
+    try:
+        publish("new")
+    finally:
+        os._exit(0)
+
+for line in itertools.count(1):
+    shutil.rmtree(out, ignore_errors=True)
+    publish("old")
+    died = dies_at(line)
+    print((out / "mark").read_text(), (out / "data").read_text())
+    for rest in Path().glob(".medseg-*"):
+        shutil.rmtree(rest)
+    if not died:
+        break
+"""
+
+
+@pytest.mark.usefixtures("exchanged")
+def test_an_end_at_any_line_leaves_the_older_folder_or_the_new_one(tmp_path):
+    """Thirty kills at random may all miss a gap of a microsecond; this one tries every gap between two lines."""
+    done = subprocess.run([sys.executable, "-c", CRASH], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    states = done.stdout.splitlines()
+    assert set(states) == {"old old", "new new"}
+    assert states == sorted(states, reverse=True)  # once the new one stands, it stays
+    assert len(states) > 100
 
 
 def test_what_kills_leave_is_swept_when_it_is_old(tmp_path):
@@ -214,11 +277,8 @@ def test_the_older_folder_comes_back_when_the_second_rename_fails(tmp_path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_this_system_can_exchange_names(tmp_path):
-    one, other = _filled(tmp_path / "one"), tmp_path / "other"
-    other.mkdir()
-    if not publish._exchange(one, other):
-        pytest.skip("this file system has no RENAME_EXCHANGE: a kill between two renames leaves the older one hidden")
+def test_two_folders_exchange_their_names(exchanged):
+    one, other = exchanged
     assert (other / "mark").exists()
     assert not (one / "mark").exists()
 

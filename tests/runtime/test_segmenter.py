@@ -341,9 +341,17 @@ def test_empty_masks_come_with_a_warning():
     assert toy()(IMAGE, samples=4).warnings == ()
 
 
-@pytest.mark.parametrize(("side", "warned"), [(256, False), (257, True)])
-def test_an_image_much_larger_than_what_the_network_saw_comes_with_a_warning(side, warned):
-    warnings = toy()(np.zeros((100, side), np.uint8), samples=1).warnings
+@pytest.mark.parametrize(
+    ("side", "pointed", "warned"),
+    [
+        (256, {}, False),
+        (257, {}, True),
+        (257, {"center": (200, 50)}, False),
+        (257, {"region": Box(x=0, y=0, width=9, height=9)}, False),
+    ],
+)
+def test_a_much_larger_image_that_nobody_points_into_comes_with_a_warning(side, pointed, warned):
+    warnings = toy()(np.zeros((100, side), np.uint8), samples=1, **pointed).warnings
     assert any("saw only 64x64 px" in warning for warning in warnings) == warned
 
 
