@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 	$(BIN)/medseg-infer "$(CT_SMALL)" --samples 16 --out results/ct-small --force
 	@echo
 	@echo "A synthetic nodule:  results/phantom/overlay.png"
-	@echo "A real CT crop:      results/ct-small/overlay.png"
+	@echo "A real CT crop:      results/ct-small/overlay.png (no nodule in its middle: see how the outlines disagree)"
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
