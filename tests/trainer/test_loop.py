@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from medseg_runtime.errors import CheckpointError, ParameterError
+from medseg_runtime.errors import CheckpointError, DataError, OutputError, ParameterError
 from medseg_trainer import loop
 from medseg_trainer.checkpoint import Ema, RunFolder, save_safetensors
 from medseg_trainer.config import Optimisation
@@ -301,6 +301,25 @@ def test_a_folder_of_another_configuration_is_refused(config, reference, phantom
     with pytest.raises(CheckpointError, match=r"'run' was started with another configuration. Use another --out"):
         fit(replace(config, seed=1), phantom_zips, run)
     assert contents(run) == contents(reference)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_what_is_wrong_with_the_data_is_said_before_anything_is_written(
+    split, config, phantom_zips, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "_step", lambda *_: pytest.fail("it trained"))
+    data = shutil.copytree(phantom_zips, tmp_path / "data")
+    for archive in data.glob(f"lidc-{split}-*.zip"):
+        archive.unlink()
+    with pytest.raises(DataError, match=f"no LIDC slices of the split '{split}'"):
+        fit(config, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_is_a_file_is_refused(config, phantom_zips, tmp_path):
+    (tmp_path / "run").write_text("something else")
+    with pytest.raises(OutputError, match=r"'run' cannot be made a run folder: .*\. Choose another --out\."):
+        fit(config, phantom_zips, tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["state/denoiser.safetensors", "mask_autoencoder.safetensors"])

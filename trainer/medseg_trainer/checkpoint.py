@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from medseg_runtime.errors import CheckpointError
+from medseg_runtime.errors import CheckpointError, OutputError
 from medseg_trainer.config import TrainConfig
 from medseg_trainer.data import Layout
 from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder
@@ -76,16 +76,28 @@ class RunFolder:
         return TrainConfig.from_json(text)
 
     def start(self, config: TrainConfig) -> None:
-        """Make the folder, or check that it is the same run's.
+        """Make the folder, unless it is there from an earlier start.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        try:
+            (self.path / "state").mkdir(parents=True, exist_ok=True)
+            (self.path / "samples").mkdir(exist_ok=True)
+            if not (self.path / CONFIG_NAME).exists():
+                write_atomically(self.path / CONFIG_NAME, config.to_json())
+        except OSError as error:
+            raise OutputError(
+                f"{self.path.name!r} cannot be made a run folder: {error.strerror}", "Choose another --out."
+            ) from error
+
+    def check_same(self, config: TrainConfig) -> None:
+        """Check that the folder is no other run's.
 
         Raises:
             CheckpointError: it was started with another configuration.
         """
-        (self.path / "state").mkdir(parents=True, exist_ok=True)
-        (self.path / "samples").mkdir(exist_ok=True)
-        if not (self.path / CONFIG_NAME).exists():
-            write_atomically(self.path / CONFIG_NAME, config.to_json())
-        elif self.config() != config:
+        if (self.path / CONFIG_NAME).exists() and self.config() != config:
             raise CheckpointError(
                 f"{self.path.name!r} was started with another configuration",
                 "Use another --out, or the preset and options it was started with.",

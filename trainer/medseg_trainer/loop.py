@@ -83,16 +83,22 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
     Raises:
         DataError: the data are missing, or do not pair.
         CheckpointError: the folder belongs to a run with another configuration.
+        OutputError: the folder cannot be written.
         ParameterError: a batch cannot be shared equally by the processes.
     """
     fabric = start_fabric(config)
     console = Console(stderr=True, quiet=not fabric.is_global_zero)
     run = RunFolder(out)
-    if fabric.is_global_zero:
-        run.start(config)
-    fabric.barrier()
+    run.check_same(config)
     num_classes = len(config.classes)
     train = WorkingSet.read(data, "train", config.input, config.raters, num_classes, quiet=not fabric.is_global_zero)
+    # val is read now, and the folder made after that: what is wrong with the data is said before anything is written or trained
+    validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
+    if validator is not None:
+        run.start(config)
+        splits = {"train": (len(train), train.num_groups), "val": (validator.available, validator.num_groups)}
+        run.describe_data(layout_of(data), splits, command)
+    fabric.barrier()
     frequency = train.class_frequency(config.input, num_classes)
     weights = class_weights(frequency).float()
     console.print(
@@ -138,13 +144,6 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
         run.load_weights("image_autoencoder", image_autoencoder)
         condition = AutoencoderCondition(image_autoencoder)
 
-    validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
-    if validator is not None:
-        run.describe_data(
-            layout_of(data),
-            {"train": (len(train), train.num_groups), "val": (validator.available, validator.num_groups)},
-            command,
-        )
     stage = denoiser_stage(config, mask_autoencoder.to(fabric.device), condition, validator)
     run_stage(fabric, run, stage, source(config.denoiser.optimisation, 3), console)
 
