@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 
 from medseg_runtime.errors import CheckpointError, DataError, OutputError, ParameterError
 from medseg_trainer import loop
-from medseg_trainer.checkpoint import Ema, RunFolder, save_safetensors
+from medseg_trainer.checkpoint import Ema, RunFolder
 from medseg_trainer.config import Optimisation
 from medseg_trainer.data.working_set import Batch, BatchSource
 from medseg_trainer.loop import Draws, fit, learning_rate, random_raters, set_latent_scale
@@ -50,21 +49,6 @@ def contents(run):
 def losses(run, stage="denoiser"):
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [line["loss"] for line in lines if line["stage"] == stage and "loss" in line]
-
-
-@pytest.fixture(scope="module")
-def config(micro):
-    return micro(steps=5)
-
-
-@pytest.fixture(scope="module")
-def reference(config, phantom_zips, tmp_path_factory):
-    """The run that nothing interrupts."""
-    out = tmp_path_factory.mktemp("reference") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "LOG_EVERY", 1)
-        fit(config, phantom_zips, out)
-    return out
 
 
 # --- what a run leaves
@@ -279,13 +263,6 @@ def test_two_processes_do_what_one_does(fit_in_a_process, reference, tmp_path):
         torch.testing.assert_close(ours[name], tensor, atol=1e-3, rtol=0)
 
 
-def test_a_torn_last_line_is_dropped(tmp_path):
-    lines = '{"stage": "a", "step": 1}\n{"stage": "b", "step": 2}\n{"stage": "b", "step": 3}\n{"stage": "b", "validation": {}'
-    (tmp_path / "metrics.jsonl").write_text(lines)
-    RunFolder(tmp_path).forget_after("b", 2)
-    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines.splitlines(keepends=True)[:2])
-
-
 # --- the same command again, or another
 
 
@@ -322,34 +299,6 @@ def test_a_run_folder_that_is_a_file_is_refused(config, phantom_zips, tmp_path):
         fit(config, phantom_zips, tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["state/denoiser.safetensors", "mask_autoencoder.safetensors"])
-def test_a_damaged_file_is_named(name, config, reference, phantom_zips, tmp_path):
-    run = shutil.copytree(reference, tmp_path / "run")
-    (run / name).write_bytes((run / name).read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=rf"{Path(name).name} is damaged"):
-        fit(config, phantom_zips, run)
-
-
-@pytest.mark.parametrize("missing", ["mask_autoencoder", "denoiser"])
-def test_a_stage_that_was_not_trained_is_named(missing, reference, tmp_path):
-    run = shutil.copytree(reference, tmp_path / "run")
-    (run / f"{missing}.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=rf"{missing} has not been trained yet. Run the same `medseg-train fit`"):
-        RunFolder(run).networks()
-
-
-def test_weights_of_another_shape_are_refused(reference, tmp_path):
-    run = shutil.copytree(reference, tmp_path / "run")
-    save_safetensors(run / "denoiser.safetensors", {"denoiser.exit.weight": torch.zeros(1)}, {})
-    with pytest.raises(CheckpointError, match=r"denoiser.safetensors does not fit config.json"):
-        RunFolder(run).networks()
-
-
-def test_an_empty_folder_is_no_run(tmp_path):
-    with pytest.raises(CheckpointError, match=r"holds no training run. Give the folder"):
-        RunFolder(tmp_path).config()
-
-
 # --- which weights are kept
 
 
@@ -368,31 +317,6 @@ def test_the_weights_with_the_best_ged_are_kept(config, phantom_zips, tmp_path, 
     for name, tensor in averages[1].items():
         torch.testing.assert_close(kept[name], tensor, atol=0, rtol=0)
     assert not torch.equal(kept["time.0.weight"], averages[2]["time.0.weight"])
-
-
-def test_the_average_starts_short_and_grows_to_its_decay():
-    module = torch.nn.Linear(1, 1, bias=False)
-    torch.nn.init.zeros_(module.weight)
-    ema, expected = Ema(module, 0.5), 0.0
-    for step in range(1, 30):
-        torch.nn.init.constant_(module.weight, step)
-        ema.update(module, step)
-        decay = min(0.5, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * step
-        assert ema.tensors["weight"].item() == pytest.approx(expected, rel=1e-6)
-    assert module.weight.item() - expected == pytest.approx(
-        1.0, abs=1e-3
-    )  # a ramp is followed decay / (1 - decay) behind
-
-
-def test_the_average_of_what_stays_is_what_it_is():
-    module = torch.nn.BatchNorm1d(3)
-    ema = Ema(module, 0.9)
-    for step in range(1, 4):
-        module.num_batches_tracked += 7
-        ema.update(module, step)
-    torch.testing.assert_close(ema.tensors["weight"], module.weight.detach(), atol=0, rtol=0)
-    assert ema.tensors["num_batches_tracked"] == 21  # no float: the last value
 
 
 # --- pieces of a step
