@@ -37,7 +37,7 @@ def model_card(manifest: Manifest) -> str:
         f"## Sampling\n\nObjective `{manifest.path.objective}`; default sampler `{sampling.sampler}` with {sampling.steps} steps"
         + (", sample 2j + 1 starting from the negated noise of sample 2j." if sampling.antithetic else "."),
         "## Training\n\n" + _training(manifest.training, data),
-        "## Figures\n\n" + _figures(manifest.metrics),
+        "## Figures\n\n" + _figures(manifest.metrics, data),
         "## Limits\n\n" + _limits(manifest),
     ]
     return "\n\n".join(sections) + "\n"
@@ -51,7 +51,7 @@ def _fields(manifest: Manifest) -> dict[str, int]:
 def _training(training: dict[str, Any], data: dict[str, Any]) -> str:
     lines = [f"- Data: {data.get('layout', 'not recorded')}"]
     for split, count in data.get("splits", {}).items():
-        lines.append(f"- {split}: {count['images']:,} images of {count['groups']:,} patients")
+        lines.append(f"- {split}: {count['images']:,} images of {count['groups']:,} {_groups(data)}")
     lines += [f"- {key.capitalize()}: {data[key]}" for key in ("licence", "citation", "command") if data.get(key)]
     lines += [
         f"- Steps: {', '.join(f'{name} {count:,}' for name, count in training['steps'].items())}; seed {training['seed']}. Kept: {training['kept']}."
@@ -59,7 +59,11 @@ def _training(training: dict[str, Any], data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _figures(metrics: dict[str, Any]) -> str:
+def _groups(data: dict[str, Any]) -> str:
+    return str(data.get("grouped_by", "groups"))
+
+
+def _figures(metrics: dict[str, Any], data: dict[str, Any]) -> str:
     if not metrics:
         return "Not measured. Run `medseg-train evaluate` on this bundle and its data."
     rows = [
@@ -68,9 +72,10 @@ def _figures(metrics: dict[str, Any]) -> str:
         if (f := metrics["figures"].get(key)) and f["mean"] is not None
     ]
     return (
-        f"Split `{metrics['split']}`, {metrics['images']:,} images of {metrics['groups']:,} patients, {metrics['samples']} samples, "
+        f"Split `{metrics['split']}`, {metrics['images']:,} images of {metrics['groups']:,} {_groups(data)}, {metrics['samples']} samples, "
         f"{metrics['steps']} steps, measured on {metrics['date']} with `{metrics['command']}` ({metrics['backend']}). "
-        "Intervals: 95 %, bootstrap over patients.\n\n| figure | mean | interval |\n|---|---|---|\n" + "\n".join(rows)
+        f"Intervals: 95 %, bootstrap over {_groups(data)}.\n\n| figure | mean | interval |\n|---|---|---|\n"
+        + "\n".join(rows)
     )
 
 

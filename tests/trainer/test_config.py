@@ -162,7 +162,7 @@ def test_fit_takes_classes_raters_and_seed(medseg_train, monkeypatch, tmp_path):
     assert config.denoiser.raters_per_image == 2  # no more than there are
     assert (data, out) == (tmp_path, tmp_path / "run")
     assert str(tmp_path) not in named["command"]  # the record is published with the weights
-    assert all(option in named["command"] for option in ("fit fast", "--classes", "--raters 2", "--seed 5"))
+    assert all(option in named["command"] for option in ("fit fast", "--classes 'core, rim'", "--raters 2", "--seed 5"))
 
 
 def test_an_interrupt_exits_with_130(medseg_train, monkeypatch, tmp_path):

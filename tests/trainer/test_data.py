@@ -194,6 +194,12 @@ def test_an_own_folder_is_read_case_by_case(raters, value, own_folder):
     assert set(np.unique(train.masks)) == {0, 1}
 
 
+@pytest.mark.parametrize("value", [2, 127])
+def test_a_mask_that_would_silently_be_empty_is_refused(value, own_folder):
+    with pytest.raises(DataError, match=rf"neither 0 / 255 nor 0 / 1: its highest value is {value}. Write 255"):
+        cases(own_folder(value=value))
+
+
 def test_colour_images_keep_their_channels(own_folder):
     data = own_folder(colour=True)
     (case,) = cases(data)

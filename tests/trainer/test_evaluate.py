@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from medseg_runtime import metrics
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.metrics import Calibration
 from medseg_runtime.testing import toy_manifest, toy_segmenter
+from medseg_trainer import cli
 from medseg_trainer.checkpoint import RunFolder
 from medseg_trainer.data import Case, read_cases
 from medseg_trainer.evaluate import CaseFigures, draw, evaluate, measure, split_named, summarise
@@ -200,3 +202,16 @@ def test_a_split_has_one_of_three_names():
     assert split_named("val") == "val"
     with pytest.raises(ParameterError, match=r"no split 'valid'. Use train, val or test"):
         split_named("valid")
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
+    micro_run, phantom_zips, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("medseg_trainer.evaluate.evaluate", lambda *_, **__: pytest.fail("it measured"))
+    out = tmp_path / "absent" / "figures.json"
+    command = ["medseg-train", "evaluate", micro_run, "--data", phantom_zips, "--out", out]
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.endswith("Give --out a file in a folder that exists.\n")

@@ -186,7 +186,9 @@ def test_cell_weights_multiply_the_squares(stage):
     module, _ = stage(EPSILON, mask_cell_weight=4.0)
     image, labels, noise, time = inputs()
     error = torch.zeros(6, 4, 8, 8)
-    error[0, :, 2, 2] = error[3, :, 7, 0] = 1.0  # on image 0's mask; in image 1 far from its
+    error[1, :, 2, 2] = error[2, :, 2, 2] = (
+        1.0  # rater 1 of image 0, which is marked there; rater 0 of image 1, which is not
+    )
     module.denoiser = Oracle(noise + error)
     assert module(image, labels, noise, time)[0].item() == pytest.approx((4.0 + 1.0) / 64 / 6, rel=1e-5)
 

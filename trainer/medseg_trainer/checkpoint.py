@@ -111,6 +111,7 @@ class RunFolder:
             "splits": {name: {"images": images, "groups": groups} for name, (images, groups) in splits.items()},
             "licence": layout.licence,
             "citation": layout.citation,
+            "grouped_by": layout.grouped_by,
         }
         write_atomically(self.path / "data.json", json.dumps(content, indent=2) + "\n")
 
@@ -228,6 +229,7 @@ def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str,
     """Write to a temporary name, then rename: a killed process leaves the old file whole."""
     temporary = path.with_name(f".{path.name}.tmp")
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    temporary.chmod(0o644)  # safetensors leaves 0600, which colleagues on a shared disk cannot read
     temporary.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg_runtime.command import run_command
-from medseg_runtime.errors import CheckpointError, ParameterError
+from medseg_runtime.errors import CheckpointError, OutputError, ParameterError
 
 if TYPE_CHECKING:
     from medseg_runtime.segmenter import Segmenter
@@ -41,7 +42,7 @@ def fit(
 
     config = _preset(preset)
     given = {"--classes": classes, "--raters": raters, "--seed": seed}
-    options = "".join(f" {name} {value}" for name, value in given.items() if value is not None)
+    options = "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
     names = config.classes if classes is None else tuple(name.strip() for name in classes.split(","))
     raters = config.raters if raters is None else raters
     config = replace(
@@ -79,6 +80,10 @@ def evaluate(
     from medseg_trainer.evaluate import split_named
 
     segmenter = _segmenter(target, backend)
+    if out is None and (target / CONFIG_NAME).exists():
+        out = target / "evaluation.json"
+    if out is not None and not (out.parent.is_dir() and not out.is_dir()):
+        raise OutputError(f"{out.name!r} cannot be written there", "Give --out a file in a folder that exists.")
     report = measure(segmenter, data, split_named(split), samples=samples, steps=steps, seed=seed, images=images)
     table = Table("figure", "mean", "95 % interval, by patient")
     for name, figure in report.figures.items():
@@ -90,8 +95,6 @@ def evaluate(
         f"{report.seconds:.0f} s",
         highlight=False,
     )
-    if out is None and (target / CONFIG_NAME).exists():
-        out = target / "evaluation.json"
     if out is not None:
         write_atomically(out, report.to_json())
 

@@ -18,13 +18,15 @@ class Layout:
     name: str
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Split, int], Iterator[Case]]
+    grouped_by: str
+    """What must not be torn apart by a split: `patients`, or `groups` where the user decides."""
     licence: str
     citation: str
 
 
 LAYOUTS = (
-    Layout("LIDC-IDRI-slices", lidc.recognises, lidc.read, lidc.LICENCE, lidc.CITATION),
-    Layout("own folder", folder.recognises, folder.read, "", ""),
+    Layout("LIDC-IDRI-slices", lidc.recognises, lidc.read, "patients", lidc.LICENCE, lidc.CITATION),
+    Layout("own folder", folder.recognises, folder.read, "groups", "", ""),
 )
 
 __all__ = ["LAYOUTS", "Case", "Layout", "Split", "layout_of", "read_cases"]

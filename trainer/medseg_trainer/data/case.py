@@ -87,7 +87,13 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{name} is not a mask that can be read", "Replace it by a whole PNG or TIFF file.") from error
     if num_classes == 1:
-        return (mask > (127 if mask.max(initial=0) > 1 else 0)).astype(np.uint8)
+        brightest = int(mask.max(initial=0))
+        if 1 < brightest <= 127:
+            raise DataError(
+                f"{name} is neither 0 / 255 nor 0 / 1: its highest value is {brightest}",
+                "Write 255 where the structure is; for several classes give --classes.",
+            )
+        return (mask > (127 if brightest > 1 else 0)).astype(np.uint8)
     if mask.max(initial=0) > num_classes:
         raise DataError(
             f"{name} holds the value {int(mask.max())}, but there are {num_classes} classes",
