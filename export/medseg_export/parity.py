@@ -37,13 +37,20 @@ class Check:
         return self.error <= self.tolerance
 
 
-def check_parity(manifest: Manifest, trained: TorchBackend, exported: Backend) -> list[Check]:
+def check_parity(manifest: Manifest, trained: TorchBackend, exported: Backend, draws: int = 1) -> list[Check]:
     """Compare every graph and the whole sampling.
+
+    draws: of each comparison the best of so many counts. One, but for a model with a codebook: a latent in the middle between
+        two codes may go to one of them in torch and to the other in ONNX Runtime. A wrong graph fails every draw.
 
     Raises:
         ExportError: a comparison is beyond its tolerance.
     """
-    checks = [*check_graphs(manifest, trained, exported), *check_sampling(manifest, trained, exported)]
+    repeated = [
+        [*check_graphs(manifest, trained, exported, seed), *check_sampling(manifest, trained, exported, seed)]
+        for seed in range(draws)
+    ]
+    checks = [_best(list(same)) for same in zip(*repeated, strict=True)]
     missed = [check for check in checks if not check.passed]
     if missed:
         raise ExportError(
@@ -56,9 +63,14 @@ def check_parity(manifest: Manifest, trained: TorchBackend, exported: Backend) -
     return checks
 
 
-def check_graphs(manifest: Manifest, trained: TorchBackend, exported: Backend) -> list[Check]:
+def _best(same: list[Check]) -> Check:
+    """Return the draw of one comparison that differs least; one that is NaN spoils them all."""
+    return next((check for check in same if np.isnan(check.error)), min(same, key=lambda check: check.error))
+
+
+def check_graphs(manifest: Manifest, trained: TorchBackend, exported: Backend, seed: int = 0) -> list[Check]:
     """Feed both the same random numbers, at several batch sizes and times."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     rows = sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps).rows
     checks = []
     for name, graph in manifest.graphs.items():
@@ -76,11 +88,11 @@ def check_graphs(manifest: Manifest, trained: TorchBackend, exported: Backend) -
     return checks
 
 
-def check_sampling(manifest: Manifest, trained: Backend, exported: Backend) -> list[Check]:
+def check_sampling(manifest: Manifest, trained: Backend, exported: Backend, seed: int = 0) -> list[Check]:
     """Segment a synthetic image with both, from the same noise."""
     samples = 16
     image = synthetic_image(manifest)
-    results = [Segmenter(manifest, backend)(image, samples=samples) for backend in (trained, exported)]
+    results = [Segmenter(manifest, backend)(image, samples=samples, seed=seed) for backend in (trained, exported)]
     error = float(np.abs(results[0].mean_probability - results[1].mean_probability).max())
     return [Check(f"mean probability of {samples} samples", error, PROBABILITY_TOLERANCE)]
 

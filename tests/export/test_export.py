@@ -203,6 +203,21 @@ def test_nan_is_no_parity(errors):
     assert not parity.Check("denoiser", parity._largest(errors), 1e-4).passed
 
 
+@pytest.mark.parametrize(
+    ("errors", "passed"), [([1.0, 1e-6, 1.0], True), ([1.0, 1.0, 1.0], False), ([1e-6, float("nan"), 1e-6], False)]
+)
+def test_of_a_codebook_model_the_best_draw_counts_unless_one_is_nan(errors, passed, monkeypatch):
+    monkeypatch.setattr(
+        parity, "check_graphs", lambda *arguments: [parity.Check("decoder", errors[arguments[3]], 1e-4)]
+    )
+    monkeypatch.setattr(parity, "check_sampling", lambda *_: [])
+    if passed:
+        assert [check.error for check in parity.check_parity(None, None, None, 3)] == [1e-6]
+    else:
+        with pytest.raises(ExportError, match="do not agree with torch: decoder differs"):
+            parity.check_parity(None, None, None, 3)
+
+
 def test_a_graph_that_returns_nan_fails_wherever_it_does(bundle_of, run_of):
     manifest = Bundle.load(bundle_of("flow")).manifest
 
