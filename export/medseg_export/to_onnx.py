@@ -65,6 +65,7 @@ def onnx_graph(name: GraphName, module: nn.Module, manifest: Manifest) -> bytes:
         assert program is not None
         model = program.model_proto
         halve_weights(model)
+        strip_origin(model)
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # torch's exporter raises many kinds
         raise ExportError(
@@ -88,6 +89,14 @@ def example(shape: Shape) -> Tensor:
     """Return standard normal numbers of a graph input's shape, at a batch of 2."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn([EXAMPLE_BATCH if size == "N" else size for size in shape], generator=generator)
+
+
+def strip_origin(model: onnx.ModelProto) -> None:
+    """Take out where each node came from: torch writes stack traces, with the paths of the machine that exported."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def halve_weights(model: onnx.ModelProto) -> None:

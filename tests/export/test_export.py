@@ -161,6 +161,14 @@ def test_more_samples_than_a_batch_holds_go_in_several(bundle_of, image):
     np.testing.assert_array_equal(many.masks[:3], few.masks)
 
 
+@EVERY_KIND
+def test_no_file_of_a_bundle_says_where_it_was_made(kind, bundle_of):
+    here = (str(Path(to_onnx.__file__).parents[2]).encode(), str(Path(torch.__file__).parent).encode(), b"stack_trace")
+    for file in bundle_of(kind).iterdir():
+        content = file.read_bytes()
+        assert not [trace for trace in here if trace in content], file.name
+
+
 # --- parity
 
 
