@@ -22,7 +22,7 @@ test: $(VENV)/.dev
 	$(BIN)/pytest
 
 fuzz: $(VENV)/.dev
-	$(BIN)/pytest tests/runtime/test_fuzz.py --mutations 4000
+	$(BIN)/pytest tests/runtime/test_fuzz.py --mutations 40000
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "am
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mutations", type=int, default=250, help="mutated files for each reader in test_fuzz.py")
+    parser.addoption("--mutations", type=int, default=2000, help="mutated files for each reader in test_fuzz.py")
 
 
 @pytest.fixture(scope="session")
