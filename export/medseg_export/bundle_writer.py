@@ -15,6 +15,7 @@ from medseg_export.model_card import model_card
 from medseg_export.to_onnx import described, onnx_graph, round_weights
 from medseg_runtime import __version__
 from medseg_runtime.backends import open_backend
+from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.bundle import MANIFEST_NAME, Bundle
 from medseg_runtime.publish import FolderKind, check_output, published
 from medseg_runtime.sampler import sampler_table
@@ -65,6 +66,7 @@ def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -
     )
     exported = open_backend("onnxruntime", Bundle(out, manifest, "", graphs))
     draws = 3 if config.mask_autoencoder.regulariser == "vq" else 1
+    assert isinstance(exported, HostLoop)
     checks = parity.check_parity(manifest, trained, exported, draws)
     manifest = replace(
         manifest,

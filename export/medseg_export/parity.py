@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 
 from medseg_runtime.backends import Backend, Float32
+from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.bundle import GraphName, Manifest, Shape
 from medseg_runtime.errors import ExportError
 from medseg_runtime.sampler import sampler_table, time_features
 from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.models.graphs import TorchBackend
 
 BATCHES = (1, 4, 16)
 TIMES = (1.0, 50.0, 250.0, 500.0, 750.0, 999.0)
@@ -37,7 +37,7 @@ class Check:
         return self.error <= self.tolerance
 
 
-def check_parity(manifest: Manifest, trained: TorchBackend, exported: Backend, draws: int = 1) -> list[Check]:
+def check_parity(manifest: Manifest, trained: HostLoop, exported: HostLoop, draws: int = 1) -> list[Check]:
     """Compare every graph and the whole sampling.
 
     draws: of each comparison the best of so many counts. One, but for a model with a codebook: a latent in the middle between
@@ -68,7 +68,7 @@ def _best(same: list[Check]) -> Check:
     return next((check for check in same if np.isnan(check.error)), min(same, key=lambda check: check.error))
 
 
-def check_graphs(manifest: Manifest, trained: TorchBackend, exported: Backend, seed: int = 0) -> list[Check]:
+def check_graphs(manifest: Manifest, trained: HostLoop, exported: HostLoop, seed: int = 0) -> list[Check]:
     """Feed both the same random numbers, at several batch sizes and times."""
     generator = np.random.default_rng(seed)
     rows = sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps).rows
@@ -117,7 +117,7 @@ def _random(generator: np.random.Generator, shape: Shape, batch: int) -> Float32
     return generator.standard_normal([batch if size == "N" else size for size in shape]).astype(np.float32)
 
 
-def _relative_error(name: GraphName, feeds: dict[str, Float32], trained: Backend, exported: Backend) -> float:
+def _relative_error(name: GraphName, feeds: dict[str, Float32], trained: HostLoop, exported: HostLoop) -> float:
     pairs = zip(trained.run(name, feeds), exported.run(name, feeds), strict=True)
     return _largest([float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-6)) for a, b in pairs])
 

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime import uncertainty
 from medseg_runtime.backends import Backend, open_backend
-from medseg_runtime.bundle import MAX_BATCH, Bundle, GraphName, Manifest
+from medseg_runtime.bundle import MAX_BATCH, Bundle, Manifest
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.imaging import Box, Pixels, Placement, as_image, place, to_image, to_network
 from medseg_runtime.io.source import SourceImage
@@ -165,7 +166,7 @@ class Segmenter:
                 self._check_pointed_at(source)
             field = to_network(pixels, self.manifest.input, placement, source.value_range if source else None)
         with clock("encode"):
-            (condition,) = self._run("encoder", {"image": field})
+            condition = self.backend.encode(field)
 
         masks = np.empty((samples, len(self.manifest.classes), height, width), np.bool_)
         probability_sum = np.zeros(masks.shape[1:], np.float64)
@@ -173,9 +174,10 @@ class Segmenter:
             batch = range(start, min(start + self.max_batch, samples))
             noise = [SampleNoise(seed, k, antithetic=self.manifest.sampling.antithetic) for k in batch]
             with clock("denoise"):
-                latent = self._denoise(noise, condition, table)
+                latents = self._denoise(noise, condition, table)
             with clock("decode"):
-                (logits,) = self._run("decoder", {"latent": latent})
+                logits = self.backend.decode(latents)
+            self._check_logits(logits, len(batch))
             with clock("aggregate"):
                 probability = foreground_probability(logits)
                 for k, sample in zip(batch, probability, strict=True):
@@ -225,41 +227,24 @@ class Segmenter:
                 "Give --center X,Y or --center-mm X,Y,Z; in Python, center=(x, y).",
             )
 
-    def _run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
-        """Run a graph, and refuse what would become a mask that nobody drew: NaN, or arrays of other shapes."""
-        batch = len(feeds["latent"]) if "latent" in feeds else 1
-        outputs = self.backend.run(graph, feeds)
-        expected = [
-            tuple(batch if side == "N" else side for side in shape)
-            for shape in self.manifest.graphs[graph].outputs.values()
-        ]
-        remedy = "Try another --backend, and report the bundle."
-        if (found := [output.shape for output in outputs]) != expected:
-            raise BackendError(f"{self.backend.name} returned {found} from the {graph}, not {expected}", remedy)
-        if not all(np.isfinite(output).all() for output in outputs):
-            raise BackendError(f"{self.backend.name} returned NaN or infinite values", remedy)
-        return outputs
+    def _denoise(self, noise: list[SampleNoise], condition: Any, table: SamplerTable) -> Any:
+        """Noise => latents, all samples in one call per step."""
 
-    def _denoise(self, noise: list[SampleNoise], condition: Float32, table: SamplerTable) -> Float32:
-        """Noise => latents (N, z, h, w), all samples in one call per step."""
-        shape = self.manifest.latent
+        def draw() -> Float32:
+            return np.stack([n.draw(self.manifest.latent) for n in noise])
+
         features = time_features(table.t, self.manifest.time_features)
-        latent = np.stack([n.draw(shape) for n in noise])
-        extra = np.zeros_like(latent)
-        for step in range(len(table)):
-            if table.extra == "noise":
-                extra = np.stack([n.draw(shape) for n in noise])
-            feeds = {
-                "latent": latent,
-                "extra": extra,
-                "condition": condition,
-                "time_features": features[step : step + 1],
-                "row": table.rows[step].astype(np.float32),
-            }
-            latent, denoised = self._run("denoiser", feeds)
-            if table.extra == "previous":
-                extra = denoised
-        return latent
+        return self.backend.denoise(condition, draw(), table, features, draw)
+
+    def _check_logits(self, logits: Float32, batch: int) -> None:
+        """Refuse what would become masks of another shape."""
+        (sides,) = self.manifest.graphs["decoder"].outputs.values()
+        expected = tuple(batch if side == "N" else side for side in sides)
+        if logits.shape != expected:
+            raise BackendError(
+                f"{self.backend.name} returned {logits.shape} from the decoder, not {expected}",
+                "Try another --backend, and report the bundle.",
+            )
 
     def _summary(
         self,

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from medseg_runtime.backends import Float32
+from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.bundle import Graph, GraphName, Manifest, Sampling, Shape
 from medseg_runtime.errors import BackendError
 from medseg_runtime.imaging import InputRule
@@ -27,7 +28,7 @@ RADIUS = 0.2
 """Of the mean disc, as a part of the field's shorter side."""
 
 
-class FakeBackend:
+class FakeBackend(HostLoop):
     """Runs nothing: a few lines of numpy with the inputs and outputs that a manifest asks for.
 
     The denoiser executes the sampler's row round a network that halves its input. The decoder draws one disc per sample, larger
@@ -36,6 +37,7 @@ class FakeBackend:
 
     name = "fake"
     version = "0"
+    precision = "float32"
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -58,6 +60,10 @@ class FakeBackend:
         denoised: Float32 = p * latent + q * (0.5 * latent)
         next_latent: Float32 = a * latent + b * denoised + c * feeds["extra"]
         return next_latent, denoised
+
+    def clone(self) -> FakeBackend:
+        """Return one that counts for itself."""
+        return type(self)(self.manifest)
 
     def close(self) -> None:
         """Remember that it was closed."""

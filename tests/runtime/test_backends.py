@@ -11,6 +11,7 @@ import pytest
 
 from medseg_runtime import Segmenter
 from medseg_runtime.backends import BACKENDS, open_backend
+from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.bundle import MANIFEST_NAME, Bundle, Graph, Manifest, Sampling
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.imaging import InputRule
@@ -49,10 +50,10 @@ GRAPHS = {
 }
 
 
-class Numpy:
+class Numpy(HostLoop):
     """The same three functions."""
 
-    name, version = "numpy", np.__version__
+    name, version, precision = "numpy", np.__version__, "float32"
 
     def run(self, graph, feeds):
         if graph == "encoder":

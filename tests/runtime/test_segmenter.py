@@ -406,5 +406,5 @@ def test_a_batch_beyond_what_the_graphs_allow_is_refused(max_batch):
 def test_numbers_that_are_none_are_an_error_and_no_mask(value):
     logits = np.zeros((1, 64, 64))
     logits[0, 5, 7] = value
-    with pytest.raises(BackendError, match=r"fake returned NaN or infinite values\. Try another"):
+    with pytest.raises(BackendError, match=r"fake returned NaN or infinite values from the decoder\. Try another"):
         decoding(logits)(IMAGE)

@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.bundle import Bundle, GraphName
+from medseg_runtime.bundle import Bundle
 from medseg_runtime.errors import BackendError, ParameterError
+from medseg_runtime.sampler import SamplerTable
 
 Float32 = npt.NDArray[np.float32]
 
 
 class Backend(Protocol):
-    """Runs the three graphs of one bundle."""
+    """Runs the three networks of one bundle, one call at a time; threads that want to run side by side take a `clone` each.
+
+    A condition or latents may stay where the engine works: hand them back to the backend that made them, and look only at logits.
+    """
 
     name: str
     version: str
+    precision: str
+    """What the networks multiply in: float32, bfloat16 or float16."""
 
-    def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
-        """Run a graph on float32 arrays, named and shaped as in bundle.json, and return its outputs in that order.
+    def encode(self, image: Float32) -> Any:
+        """Image (1, C, H, W) in [0, 1] => the condition of all its samples.
 
         Raises:
-            BackendError: the engine failed.
+            BackendError: the engine failed, or returned NaN; likewise of the two below.
         """
         ...
 
+    def denoise(
+        self,
+        condition: Any,
+        noise: Float32,
+        table: SamplerTable,
+        features: Float32,
+        fresh: Callable[[], Float32],
+    ) -> Any:
+        """Noise (N, Z, h, w) => N clean latents, by the S rows of a sampler's table.
+
+        features: (S, T) of the network times, from `sampler.time_features`.
+        fresh: returns the next noise (N, Z, h, w) where the table's `extra` is noise; called once per row, in order.
+        """
+        ...
+
+    def decode(self, latents: Any) -> Float32:
+        """Latents => mask logits (N, K, H, W)."""
+        ...
+
+    def clone(self) -> Backend:
+        """Return another one on the same weights, with buffers of its own, for another thread."""
+        ...
+
     def close(self) -> None:
-        """Give back what the engine holds; the backend cannot be used afterwards."""
+        """Give back what the engine holds; neither the backend nor its clones can be used afterwards."""
         ...
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
+from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.errors import BackendError
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 PROVIDER = "CPUExecutionProvider"
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(HostLoop):
     """One session per graph; threads as ONNX Runtime chooses them, and nothing global is set."""
 
     name = "onnxruntime"
     version: str = ort.__version__
+    precision = "float32"
 
     def __init__(self, bundle: Bundle) -> None:
         options = ort.SessionOptions()
@@ -52,7 +54,7 @@ class OnnxRuntimeBackend:
             self._sessions[name] = session
 
     def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
-        """Run a graph; see `Backend.run`."""
+        """Run a graph; see `HostLoop.run`."""
         try:
             return tuple(self._sessions[graph].run(self._outputs[graph], feeds))
         except Exception as error:
@@ -60,6 +62,10 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime {self.version} failed in {graph}: {error}",
                 "Try fewer samples at once, or export the bundle again.",
             ) from error
+
+    def clone(self) -> OnnxRuntimeBackend:
+        """Return this one: its sessions may run in several threads at once."""
+        return self
 
     def close(self) -> None:
         """Drop the sessions."""

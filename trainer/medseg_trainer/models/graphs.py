@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg_runtime.backends import Float32
+from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.bundle import GraphName
 from medseg_trainer.models.autoencoder import MaskAutoencoder
 from medseg_trainer.models.denoiser import Denoiser
@@ -72,24 +73,29 @@ class Networks:
         }
 
 
-class TorchBackend:
+class TorchBackend(HostLoop):
     """Torch behind the runtime's `Backend`: the same segmenter validates a training, checks an export, and serves."""
 
     name = "torch"
     version: str = torch.__version__
+    precision = "float32"
 
     def __init__(self, networks: Networks) -> None:
         self._graphs = networks.graphs()
         self._device = next(networks.denoiser.parameters()).device
 
     def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
-        """Run a graph in float32; see `medseg_runtime.backends.Backend`."""
+        """Run a graph in float32; see `HostLoop.run`."""
         with torch.inference_mode():
             out = self._graphs[graph](
                 **{name: torch.from_numpy(value).to(self._device) for name, value in feeds.items()}
             )
         tensors = out if isinstance(out, tuple) else (out,)
         return tuple(np.asarray(tensor.float().cpu()) for tensor in tensors)
+
+    def clone(self) -> TorchBackend:
+        """Return this one: torch modules in evaluation mode may run in several threads at once."""
+        return self
 
     def close(self) -> None:
         """Drop the networks."""
