@@ -1,6 +1,7 @@
 """Fixtures that several suites share, and what a bug report needs in the header."""
 
 import importlib.util
+import os
 import sys
 import zipfile
 from dataclasses import replace
@@ -21,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=2000, help="mutated files for each reader in test_fuzz.py")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory) -> None:
+    """Leave the user's cache folder alone, in the commands that tests start too."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def mutations(request) -> int:
     return request.config.getoption("--mutations")
@@ -35,7 +42,7 @@ def pytest_report_header() -> str:
 
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    packages = ", ".join(installed(name) for name in ("numpy", "onnxruntime", "torch", "onnx", "pydicom"))
+    packages = ", ".join(installed(name) for name in ("numpy", "onnxruntime", "openvino", "torch", "onnx", "pydicom"))
     return f"medseglatdiff: {packages}; CPU: {' '.join(f for f in CPU_FEATURES if f in flags) or 'baseline'}"
 
 
@@ -73,7 +80,7 @@ def phantom_zips(phantom, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def micro():
-    """The smallest training of every stage: micro(field=value, ...) is a `TrainConfig`; three steps a stage unless told otherwise."""
+    """The smallest training of every stage: micro(field=value, ...) is a `TrainConfig`; three steps a stage unless told otherwise, and no tuning."""
     pytest.importorskip("torch")
     from medseg_runtime.imaging import InputRule
     from medseg_trainer.config import Optimisation
@@ -95,6 +102,7 @@ def micro():
             validate_every=2,
             validation_images=2,
             validation_samples=3,
+            energy=None,
         )
         return replace(small, **changes)
 

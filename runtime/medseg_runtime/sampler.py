@@ -209,23 +209,3 @@ def sampler_table(path: ProbabilityPath, sampler: str, steps: int) -> SamplerTab
     if not 1 <= steps <= NUM_TRAIN_TIMESTEPS:
         raise ParameterError(f"{steps} steps is out of range", f"Use 1 to {NUM_TRAIN_TIMESTEPS} steps.")
     return SAMPLERS[sampler][0](path, steps)
-
-
-class SampleNoise:
-    """The random numbers of one sample, from (seed, index) alone.
-
-    Sample k is therefore the same for every number of samples, batch split and backend. The stream is one that NumPy
-    promises never to change: MT19937, seeded through SeedSequence, read by `RandomState`.
-
-    With `antithetic`, sample 2j + 1 is sample 2j with every number negated.
-    """
-
-    def __init__(self, seed: int, index: int, *, antithetic: bool) -> None:
-        stream, self._negated = divmod(index, 2) if antithetic else (index, 0)
-        sequence = np.random.SeedSequence(entropy=seed, spawn_key=(stream,))
-        self._state = np.random.RandomState(np.random.MT19937(sequence))
-
-    def draw(self, shape: tuple[int, ...]) -> Float32:
-        """Return the next standard normal array of this sample, float32."""
-        values = self._state.standard_normal(shape).astype(np.float32)
-        return -values if self._negated else values

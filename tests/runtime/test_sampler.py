@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from medseg_runtime import sampler
 from medseg_runtime.errors import ParameterError
-from medseg_runtime.sampler import ProbabilityPath, SampleNoise, sampler_table, shifted, time_features
+from medseg_runtime.sampler import ProbabilityPath, sampler_table, shifted, time_features
 
 STEPS = (1, 4, 10, 50)
 SHIFTS = (1.0, 3.0)
@@ -291,54 +291,3 @@ def test_what_cannot_be_sampled_is_refused_with_a_remedy(path, name, steps, mess
 def test_a_path_that_does_not_exist_is_refused(fields):
     with pytest.raises(ParameterError, match="Use"):
         ProbabilityPath(**fields)
-
-
-# --- noise -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("seed", "index", "antithetic", "golden"),
-    [
-        (0, 0, True, [0.48020342, -0.52447486, -0.91842191, -0.33953395]),
-        (0, 0, False, [0.48020342, -0.52447486, -0.91842191, -0.33953395]),
-        (7, 3, True, [-0.02361451, 0.75763792, 1.16065931, 0.16676320]),
-        (7, 3, False, [0.11409990, 0.60270703, 0.01436578, 0.03757177]),
-    ],
-)
-def test_the_stream_never_changes(seed, index, antithetic, golden):
-    draw = SampleNoise(seed, index, antithetic=antithetic).draw((2, 2))
-    assert draw.dtype == np.float32
-    np.testing.assert_allclose(draw.ravel(), golden, rtol=1e-6)
-
-
-@given(st.integers(0, 2**64), st.integers(0, 1000))
-def test_antithetic_neighbours_are_exact_negatives_in_every_draw(seed, pair):
-    even, odd = (SampleNoise(seed, 2 * pair + k, antithetic=True) for k in (0, 1))
-    for _ in range(3):
-        assert (even.draw((5,)) == -odd.draw((5,))).all()
-
-
-@pytest.mark.parametrize("antithetic", [False, True])
-def test_samples_seeds_and_draws_differ(antithetic):
-    draws = [
-        noise.draw((2, 3)).tobytes()
-        for seed in range(3)
-        for noise in (SampleNoise(seed, k, antithetic=antithetic) for k in range(6))
-        for _ in range(2)
-    ]
-    assert len(set(draws)) == 3 * 6 * 2
-
-
-def test_a_stream_does_not_depend_on_how_it_is_cut():
-    pieces, whole = (SampleNoise(5, 2, antithetic=False) for _ in range(2))
-    drawn = [pieces.draw(shape).ravel() for shape in ((3,), (2, 2), (1,))]
-    assert np.concatenate(drawn).tolist() == whole.draw((8,)).tolist()
-
-
-def test_noise_is_standard_normal_and_independent_between_samples():
-    draws = np.stack([SampleNoise(0, k, antithetic=False).draw((20_000,)) for k in range(8)])
-    assert draws.mean() == pytest.approx(0.0, abs=0.01)  # deviation 1 / sqrt(160,000) = 0.0025
-    assert draws.var() == pytest.approx(1.0, abs=0.015)
-    assert np.mean(np.abs(draws) > 1.96) == pytest.approx(0.05, abs=0.003)
-    off_diagonal = np.corrcoef(draws)[~np.eye(8, dtype=bool)]
-    assert np.abs(off_diagonal).max() < 0.035  # deviation 0.007

@@ -20,8 +20,9 @@ from medseg_trainer import loop
 from medseg_trainer.checkpoint import Ema, RunFolder
 from medseg_trainer.config import Optimisation
 from medseg_trainer.data.working_set import Batch, BatchSource
-from medseg_trainer.loop import Draws, fit, learning_rate, random_raters, set_latent_scale
+from medseg_trainer.loop import fit, learning_rate
 from medseg_trainer.models.autoencoder import MaskAutoencoder
+from medseg_trainer.stages import Draws, random_raters, set_latent_scale
 from medseg_trainer.validate import Validator
 
 TEXT = {".json", ".jsonl"}

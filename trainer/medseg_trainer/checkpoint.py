@@ -1,9 +1,10 @@
 """The run folder: what a training leaves, and what it needs to go on. Safetensors and JSON, no pickle.
 
 config.json                   the resolved configuration
-mask_autoencoder.safetensors  EMA weights of a finished stage; of the denoiser, those with the best GED on val
+mask_autoencoder.safetensors  EMA weights of a finished stage; of the last two stages, those with the best GED on val
 image_autoencoder.safetensors (if the condition is one)
 denoiser.safetensors          condition.* and denoiser.*
+energy.safetensors            the same, tuned to draw in one step (if the configuration has that stage)
 data.json                     what it was trained on
 metrics.jsonl                 one line per logged step and per validation
 samples/*.png                 one sheet of pictures per validation
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medseg_runtime.errors import CheckpointError, OutputError
-from medseg_trainer.config import TrainConfig
+from medseg_trainer.config import Optimisation, TrainConfig
 from medseg_trainer.data import Layout
 from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder
 from medseg_trainer.models.condition import AutoencoderCondition, UNetCondition
@@ -166,11 +167,17 @@ class RunFolder:
         Raises:
             CheckpointError: it has not.
         """
-        path, steps = self.path / "state" / "denoiser.safetensors", self.config().denoiser.optimisation.steps
-        if path.exists() and (step := _progress(path)["step"]) < steps:
-            raise CheckpointError(
-                f"the denoiser is at step {step} of {steps}", "Run the same `medseg-train fit` to its end."
-            )
+        config = self.config()
+        stages: dict[str, Optimisation] = {"denoiser": config.denoiser.optimisation}
+        if config.energy is not None:
+            stages["energy"] = config.energy.optimisation
+        for stage, optimisation in stages.items():
+            path = self.path / "state" / f"{stage}.safetensors"
+            if path.exists() and (step := _progress(path)["step"]) < optimisation.steps:
+                raise CheckpointError(
+                    f"the {stage} is at step {step} of {optimisation.steps}",
+                    "Run the same `medseg-train fit` to its end.",
+                )
 
     def save_weights(self, stage: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write the weights of a stage that are worth keeping."""
@@ -191,12 +198,12 @@ class RunFolder:
             ) from error
 
     def kept_step(self) -> int:
-        """Return the step of the denoiser whose weights had the best GED on val and were kept."""
-        with safe_open(self.path / "denoiser.safetensors", "pt") as opened:
+        """Return the step of the last stage whose weights had the best GED on val and were kept."""
+        with safe_open(self.path / f"{self.config().last_stage}.safetensors", "pt") as opened:
             return int(opened.metadata()["step"])
 
-    def networks(self) -> Networks:
-        """Load the trained networks.
+    def networks(self, stage: Literal["denoiser", "energy"] | None = None) -> Networks:
+        """Load the trained networks, by default as the last stage left them.
 
         Raises:
             CheckpointError: a stage is missing.
@@ -204,7 +211,10 @@ class RunFolder:
         config = self.config()
         networks = build_networks(config)
         self.load_weights("mask_autoencoder", networks.mask_autoencoder)
-        self.load_weights("denoiser", nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser}))
+        self.load_weights(
+            stage or config.last_stage,
+            nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser}),
+        )
         return networks
 
 

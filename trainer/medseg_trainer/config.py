@@ -6,12 +6,13 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from medseg_runtime.bundle import Sampling
 from medseg_runtime.errors import CheckpointError, ParameterError
 from medseg_runtime.imaging import InputRule
+from medseg_runtime.noise import NoiseLaw
 from medseg_runtime.sampler import ProbabilityPath
 
 Regulariser = Literal["vq", "kl", "sphere"]
@@ -123,6 +124,24 @@ class DenoiserConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EnergyConfig:
+    """Tuning the finished denoiser to draw in one step; see `energy`."""
+
+    optimisation: Optimisation
+    samples: int = 8
+    """Masks per image and step, of the 16 that are drawn jointly."""
+    noise: NoiseLaw
+
+    def __post_init__(self) -> None:
+        _require(2 <= self.samples <= 16, f"{self.samples} samples per image is out of range", "Use 2 to 16.")
+        _require(
+            not self.noise.antithetic,
+            "tuning by the energy score knows no antithetic noise",
+            "Use stratified or independent noise.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
     """What may happen to an image and its masks before a step."""
 
@@ -149,7 +168,10 @@ class TrainConfig:
     denoiser: DenoiserConfig
     path: ProbabilityPath
     sampling: Sampling
+    """Of the denoiser before any tuning."""
     augment: AugmentConfig
+    energy: EnergyConfig | None = None
+    """The last stage, if there is one."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """`auto`: bf16 where the device multiplies in it, otherwise float32."""
     seed: int = 0
@@ -195,6 +217,18 @@ class TrainConfig:
         """Channels, rows and columns of the mask latent."""
         factor = self.mask_autoencoder.factor
         return self.mask_autoencoder.latent_channels, self.input.height // factor, self.input.width // factor
+
+    @property
+    def last_stage(self) -> Literal["denoiser", "energy"]:
+        """The stage whose weights are the result."""
+        return "denoiser" if self.energy is None else "energy"
+
+    @property
+    def tuned_sampling(self) -> Sampling:
+        """How the result draws."""
+        if self.energy is None:
+            return self.sampling
+        return replace(self.sampling, steps=1, noise=self.energy.noise, tuned=True)
 
     def to_json(self) -> str:
         """Return the text of config.json."""

@@ -1,4 +1,4 @@
-"""The training loop: one for all stages, and the stages."""
+"""The training loop: one for all stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,61 +17,28 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 
 from medseg_runtime.errors import ParameterError
-from medseg_trainer.checkpoint import Ema, RunFolder, build_condition, build_networks
-from medseg_trainer.config import AutoencoderConfig, Optimisation, TrainConfig
+from medseg_trainer.checkpoint import Ema, RunFolder, build_condition
+from medseg_trainer.config import Optimisation, TrainConfig
 from medseg_trainer.data import layout_of
 from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
 from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder, class_weights
 from medseg_trainer.models.condition import AutoencoderCondition
-from medseg_trainer.models.graphs import Networks
-from medseg_trainer.objective import DenoiserStage
+from medseg_trainer.stages import (
+    Draws,
+    Stage,
+    denoiser_stage,
+    energy_stage,
+    image_stage,
+    mask_stage,
+    set_latent_scale,
+)
 from medseg_trainer.validate import Validator
 
 LOG_EVERY = 10
 SAVE_EVERY_SECONDS = 60.0
-Losses = tuple[Tensor, dict[str, Tensor]]
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """The random numbers of one step. Every process draws those of the whole batch and takes its part."""
-
-    generator: torch.Generator
-    batch_size: int
-    rank: int
-    world_size: int
-    device: torch.device
-
-    def normal(self, *shape: int) -> Tensor:
-        """Return standard normal numbers, (B, *shape)."""
-        return torch.randn((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(
-            self.device
-        )
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Return uniform numbers in [0, 1), (B, *shape)."""
-        return torch.rand((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(
-            self.device
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """What differs between the stages."""
-
-    name: str
-    module: nn.Module
-    optimisation: Optimisation
-    losses: Callable[[nn.Module, Batch, Draws], Losses]
-    """(module as Fabric wraps it, batch, random numbers) -> loss and its parts."""
-    keep: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
-    """Which of the EMA weights are worth keeping."""
-    validate: Callable[[dict[str, Tensor], int], dict[str, float]] | None = None
-    """(EMA weights, step) -> figures, of which `ged` decides which weights are kept; None: the last ones."""
-    validate_every: int = 0
 
 
 def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> None:
@@ -91,13 +57,21 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
     run = RunFolder(out)
     run.check_same(config)
     num_classes = len(config.classes)
-    train = WorkingSet.read(data, "train", config.input, config.raters, num_classes, quiet=not fabric.is_global_zero)
+    train = WorkingSet.read(
+        data,
+        "train",
+        config.input,
+        config.raters,
+        num_classes,
+        structure=config.classes[0],
+        quiet=not fabric.is_global_zero,
+    )
     # val is read now, and the folder made after that: what is wrong with the data is said before anything is written or trained
     validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
     if validator is not None:
         run.start(config)
         splits = {"train": (len(train), train.num_groups), "val": (validator.available, validator.num_groups)}
-        run.describe_data(layout_of(data), splits, command)
+        run.describe_data(layout_of(data, config.classes[0]), splits, command)
     fabric.barrier()
     frequency = train.class_frequency(config.input, num_classes)
     weights = class_weights(frequency).float()
@@ -146,6 +120,10 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
 
     stage = denoiser_stage(config, mask_autoencoder.to(fabric.device), condition, validator)
     run_stage(fabric, run, stage, source(config.denoiser.optimisation, 3), console)
+    if config.energy is not None:
+        fabric.barrier()
+        stage = energy_stage(config, config.energy, run.networks("denoiser").to(fabric.device), validator)
+        run_stage(fabric, run, stage, source(config.energy.optimisation, 4), console)
 
 
 def start_fabric(config: TrainConfig) -> Fabric:
@@ -304,83 +282,6 @@ def _validate(
                 stage.name, stage.keep(ema.tensors), {"step": str(step), "validation": json.dumps(figures)}
             )
     fabric.barrier()
-
-
-def mask_stage(config: TrainConfig, module: MaskAutoencoder) -> Stage:
-    """The mask autoencoder, on the mask of one random rater per image."""
-    noise_level = config.mask_autoencoder.latent_noise
-
-    def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
-        labels = random_raters(batch.labels, draws, 1)[:, 0]
-        out: Losses = module(labels, draws.normal(*config.latent), noise_level * draws.uniform())
-        return out
-
-    return Stage(
-        name="mask_autoencoder", module=module, optimisation=config.mask_autoencoder.optimisation, losses=losses
-    )
-
-
-def image_stage(settings: AutoencoderConfig, config: TrainConfig, module: ImageAutoencoder) -> Stage:
-    """The image autoencoder."""
-    _, height, width = config.latent
-
-    def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
-        out: Losses = module(batch.image, draws.normal(settings.latent_channels, height, width))
-        return out
-
-    return Stage(name="image_autoencoder", module=module, optimisation=settings.optimisation, losses=losses)
-
-
-def denoiser_stage(
-    config: TrainConfig, autoencoder: MaskAutoencoder, condition: nn.Module, validator: Validator | None
-) -> Stage:
-    """The denoiser, and the condition if it is tuned."""
-    module = DenoiserStage(config, autoencoder, condition)
-    raters = config.denoiser.raters_per_image
-
-    def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
-        labels = random_raters(batch.labels, draws, raters)
-        noise = draws.normal(raters, *config.latent).flatten(0, 1)
-        out: Losses = module(batch.image, labels, noise, draws.normal(raters).flatten())
-        return out
-
-    def keep(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in tensors.items() if not name.startswith("auxiliary")}
-
-    def validate(tensors: dict[str, Tensor], step: int) -> dict[str, float]:
-        assert validator is not None
-        networks = build_networks(config)
-        nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser}).load_state_dict(keep(tensors))
-        device = next(autoencoder.parameters()).device
-        trained = Networks(networks.condition.to(device), networks.denoiser.to(device), autoencoder)
-        return validator(trained, f"{step:06d}")
-
-    return Stage(
-        name="denoiser",
-        module=module,
-        optimisation=config.denoiser.optimisation,
-        losses=losses,
-        keep=keep,
-        validate=validate,
-        validate_every=config.validate_every,
-    )
-
-
-def random_raters(labels_BRHW: Tensor, draws: Draws, count: int) -> Tensor:
-    """Pick that many different raters of each image: (B, R, H, W) => (B, count, H, W)."""
-    order = draws.uniform(labels_BRHW.shape[1]).argsort(dim=1)[:, :count]
-    return torch.gather(labels_BRHW, 1, order[:, :, None, None].expand(-1, -1, *labels_BRHW.shape[2:]))
-
-
-@torch.no_grad()
-def set_latent_scale(autoencoder: MaskAutoencoder, batch: Batch) -> None:
-    """Scale latents so that the cells of masks, which are the signal, have unit mean square."""
-    labels = batch.labels.flatten(0, 1).to(autoencoder.latent_scale.device)
-    autoencoder.latent_scale.fill_(1.0)
-    latent = autoencoder.encode(labels)
-    marked = nn.functional.max_pool2d((labels > 0).float()[:, None], autoencoder.config.factor)
-    mean_square = (latent.square() * marked).sum() / (marked.sum() * latent.shape[1]).clamp_min(1.0)
-    autoencoder.latent_scale.copy_(mean_square.clamp_min(1e-8).rsqrt())
 
 
 def _listed(values: Tensor) -> str:

@@ -41,6 +41,25 @@ def corrupt(
     return noisy, NUM_TRAIN_TIMESTEPS * u.double(), latent, u.clamp_min(LEAST_TIME) ** -2
 
 
+class AuxiliaryHead(nn.Module):
+    """Makes the condition predict the raters' mean by itself: cross-entropy, so that its features are about the mask from the start."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.num_logits, factor = config.num_logits, config.mask_autoencoder.factor
+        self.exit = nn.Sequential(
+            conv3x3(config.condition.channels, config.num_logits * factor**2), nn.PixelShuffle(factor)
+        )
+
+    def forward(self, condition_BFhw: Tensor, labels_BRHW: Tensor) -> Tensor:
+        """Return the loss of one batch."""
+        logits = self.exit(condition_BFhw).float()
+        if self.num_logits == 1:
+            return F.binary_cross_entropy_with_logits(logits, (labels_BRHW > 0).float().mean(dim=1, keepdim=True))
+        share = F.one_hot(labels_BRHW.long(), self.num_logits).float().mean(dim=1).permute(0, 3, 1, 2)
+        return F.cross_entropy(logits, share)
+
+
 class DenoiserStage(nn.Module):
     """Condition and denoiser as they are trained together, on latents of a frozen mask autoencoder."""
 
@@ -49,12 +68,7 @@ class DenoiserStage(nn.Module):
         self.config = config
         self.condition = condition.requires_grad_(config.condition.tuned)
         self.denoiser = Denoiser(config.denoiser, config.latent[0], config.condition.channels)
-        self.auxiliary: nn.Module | None = None
-        if config.denoiser.auxiliary_weight:
-            factor = config.mask_autoencoder.factor
-            self.auxiliary = nn.Sequential(
-                conv3x3(config.condition.channels, config.num_logits * factor**2), nn.PixelShuffle(factor)
-            )
+        self.auxiliary = AuxiliaryHead(config) if config.denoiser.auxiliary_weight else None
         self._mask_autoencoder = [
             mask_autoencoder.requires_grad_(False)
         ]  # in a list: it is no part of this stage's weights
@@ -80,7 +94,7 @@ class DenoiserStage(nn.Module):
         denoising = (error.mean(dim=(1, 2, 3)) * weight).mean()
         losses = {"denoising": denoising}
         if self.auxiliary is not None:
-            losses["auxiliary"] = self._auxiliary_loss(condition, labels_BRHW)
+            losses["auxiliary"] = self.auxiliary(condition, labels_BRHW)
         return denoising + config.auxiliary_weight * losses.get("auxiliary", denoising.new_zeros(())), losses
 
     def _cell_weight(self, labels_BRHW: Tensor) -> Tensor:
@@ -89,12 +103,3 @@ class DenoiserStage(nn.Module):
         marked = (labels_BRHW > 0).any(dim=1, keepdim=True).float()
         near = F.max_pool2d(F.max_pool2d(marked, factor), 3, stride=1, padding=1)
         return 1.0 + (self.config.denoiser.mask_cell_weight - 1.0) * near
-
-    def _auxiliary_loss(self, condition: Tensor, labels_BRHW: Tensor) -> Tensor:
-        """Cross-entropy between the condition's own guess and the raters' mean."""
-        assert self.auxiliary is not None
-        logits = self.auxiliary(condition).float()
-        if self.config.num_logits == 1:
-            return F.binary_cross_entropy_with_logits(logits, (labels_BRHW > 0).float().mean(dim=1, keepdim=True))
-        share = F.one_hot(labels_BRHW.long(), self.config.num_logits).float().mean(dim=1).permute(0, 3, 1, 2)
-        return F.cross_entropy(logits, share)

@@ -1,0 +1,177 @@
+"""The one-step stage: its score is proper, its noise is the runtime's, and what it leaves draws in one step."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from medseg_runtime.errors import CheckpointError, ParameterError
+from medseg_runtime.metrics import generalized_energy_distance
+from medseg_runtime.noise import NoiseLaw, SampleNoise
+from medseg_trainer.checkpoint import Ema, RunFolder
+from medseg_trainer.config import EnergyConfig, Optimisation, TrainConfig
+from medseg_trainer.energy import EnergyStage, energy_score, ruzicka_distance, starting_noise
+from medseg_trainer.loop import fit
+from medseg_trainer.validate import manifest_of
+
+LAW = NoiseLaw(stratified=0.5)
+
+
+def masks(*shape, share=0.4, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < share
+
+
+@pytest.fixture(scope="session")
+def tuned_config(micro):
+    steps = Optimisation(steps=5, batch_size=4, learning_rate=1e-3, warmup_steps=2, ema_decay=0.9)
+    return micro(energy=EnergyConfig(optimisation=steps, samples=4, noise=LAW))
+
+
+@pytest.fixture(scope="session")
+def tuned(tuned_config, phantom_zips, tmp_path_factory):
+    """The folder of a finished run with all stages; read only."""
+    out = tmp_path_factory.mktemp("tuned") / "run"
+    fit(tuned_config, phantom_zips, out)
+    return out
+
+
+# --- the score
+
+
+def test_the_distance_is_one_minus_iou_but_for_a_pixel():
+    a, b = masks(900, seed=1).float(), masks(900, seed=2).float()
+    union, intersection = (a + b > 0).sum(), (a * b).sum()
+    assert ruzicka_distance(a, b).item() == pytest.approx(1 - (intersection + 1) / (union + 1))
+    assert ruzicka_distance(a, a).item() == 0.0
+    assert ruzicka_distance(torch.zeros(9), torch.zeros(9)).item() == 0.0
+
+
+def test_the_score_of_large_masks_is_the_generalised_energy_distance_without_the_raters_term():
+    drawn, raters = masks(1, 6, 1, 4000, seed=1), masks(1, 4, 1, 4000, seed=2)
+    ged = generalized_energy_distance(drawn[0].numpy(), raters[0].numpy())
+    # GED counts pairs i = j, the score does not; among raters it counts them too
+    spread = [
+        np.mean([1 - (a & b).sum() / (a | b).sum() for a in s for b in s])
+        for s in (drawn[0].numpy(), raters[0].numpy())
+    ]
+    expected = ged + spread[0] + spread[1] - spread[0] * 6 / 5
+    assert energy_score(drawn.float(), raters.float()).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_right_law_scores_best():
+    # raters mark a disc or nothing, half each; what draws one of both always, or a grey mean, scores worse
+    disc, empty = torch.ones(1, 50), torch.zeros(1, 50)
+    raters = torch.stack([disc, empty, disc, empty])[None]
+    score = {
+        "as the raters": energy_score(torch.stack([disc, empty] * 50)[None], raters),
+        "always": energy_score(torch.stack([disc] * 4)[None], raters),
+        "never": energy_score(torch.stack([empty] * 4)[None], raters),
+        "grey": energy_score(torch.full((1, 4, 1, 50), 0.5), raters),
+        "too rarely": energy_score(torch.stack([disc, *[empty] * 3] * 25)[None], raters),
+    }
+    assert min(score, key=score.get) == "as the raters"
+
+
+# --- the noise
+
+
+def test_sixteen_of_sixteen_are_one_in_each_sixteenth_as_in_the_runtime():
+    draws = torch.rand(3, 16)
+    noise = starting_noise(NoiseLaw(stratified=0.999999), torch.randn(3, 16, 4, 32, 32), torch.rand(3, 4), draws)
+    strata = np.sort((norm.cdf(noise.mean(dim=(3, 4)).numpy()) * 16).astype(int), axis=1)
+    assert (
+        np.mean(strata == np.arange(16)[None, :, None]) > 0.97
+    )  # the last millionth of the variance may cross a border
+
+
+def test_noise_has_the_variances_of_the_runtimes():
+    ours = starting_noise(LAW, torch.randn(400, 2, 4, 8, 8), torch.rand(400, 4), torch.rand(400, 16)).numpy()
+    theirs = np.stack([SampleNoise(seed, 1, LAW).start((4, 8, 8)) for seed in range(800)])
+    for found in (ours, theirs):
+        assert found.var() == pytest.approx(1.0, abs=0.06)
+        assert found.mean(axis=(-2, -1)).var() == pytest.approx(0.5 + 0.5 / 64, abs=0.06)
+
+
+def test_independent_noise_stays_as_it_is():
+    normal = torch.randn(2, 3, 4, 8, 8)
+    assert starting_noise(NoiseLaw(), normal, torch.rand(2, 4), torch.rand(2, 16)) is normal
+
+
+# --- the stage
+
+
+@pytest.mark.parametrize("classes", [("nodule",), ("core", "rim")])
+def test_the_loss_moves_condition_and_denoiser_through_the_frozen_decoder(tuned_config, classes):
+    from medseg_trainer.checkpoint import build_networks
+
+    config = replace(tuned_config, classes=classes)
+    networks = build_networks(config)
+    torch.nn.init.normal_(networks.denoiser.exit.weight, std=0.1)
+    stage = EnergyStage(config, networks)
+    labels = (masks(2, 4, 32, 32) * len(classes)).byte()
+    loss, parts = stage(torch.rand(2, 1, 32, 32), labels, torch.randn(2, 4, *config.latent))
+    assert loss.item() == pytest.approx(parts["energy"].item() + 2.0 * parts["auxiliary"].item(), rel=1e-5)
+    parts["energy"].backward()
+    assert all(p.grad is None for p in networks.mask_autoencoder.parameters())
+    assert networks.condition.stem.weight.grad.abs().sum() > 0
+    assert networks.denoiser.latent_in.weight.grad.abs().sum() > 0
+
+
+def test_tuning_lowers_the_score(tuned_config, phantom_zips, tmp_path):
+    longer = Optimisation(steps=60, batch_size=8, learning_rate=3e-3, warmup_steps=5)
+    config = replace(tuned_config, energy=replace(tuned_config.energy, optimisation=longer), validate_every=60)
+    fit(config, phantom_zips, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    curve = [line["energy"] for line in lines if line["stage"] == "energy" and "energy" in line]
+    assert curve[-1] < curve[0]
+
+
+# --- the run
+
+
+def test_the_result_is_the_tuned_weights_and_says_how_they_draw(tuned):
+    run = RunFolder(tuned)
+    assert (tuned / "energy.safetensors").exists()
+    assert (tuned / "samples" / "energy-000005.png").exists()
+    first, last = run.networks("denoiser"), run.networks()
+    assert not torch.equal(first.denoiser.exit.weight, last.denoiser.exit.weight)
+    assert torch.equal(first.mask_autoencoder.decoder.entry.weight, last.mask_autoencoder.decoder.entry.weight)
+    sampling = manifest_of(run.config()).sampling
+    assert (sampling.steps, sampling.noise, sampling.tuned) == (1, LAW, True)
+    assert run.kept_step() <= 5
+
+
+def test_a_configuration_survives_its_file(tuned_config):
+    assert TrainConfig.from_json(tuned_config.to_json()) == tuned_config
+
+
+def test_an_interrupted_tuning_goes_on_as_if_nothing_had_happened(
+    tuned, tuned_config, phantom_zips, tmp_path, monkeypatch
+):
+    run, original, count = tmp_path / "run", Ema.update, 0
+
+    def interrupted(*arguments):
+        nonlocal count
+        count += 1
+        if count == 9:  # three steps of each stage before, then the third of this one
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ema, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tuned_config, phantom_zips, run)
+    with pytest.raises(CheckpointError, match="the energy is at step 2 of 5"):
+        RunFolder(run).check_finished()
+    fit(tuned_config, phantom_zips, run)
+    ours, theirs = (RunFolder(folder).networks().denoiser.state_dict() for folder in (run, tuned))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("fields", [{"samples": 1}, {"samples": 17}, {"noise": NoiseLaw(antithetic=True)}])
+def test_a_tuning_that_cannot_be_is_refused(tuned_config, fields):
+    with pytest.raises(ParameterError, match="Use"):
+        replace(tuned_config.energy, **fields)

@@ -1,0 +1,100 @@
+"""One step is enough: the denoiser tuned as a generator of whole masks, by a proper score of what it draws.
+
+A denoiser trained by regression knows at pure noise only the mean of all plausible masks, so that one step draws a blur. Here it is
+asked for masks, and for as many different ones as the raters give: the energy score (Gneiting & Raftery 2007, section 4.3; for
+denoisers De Bortoli et al. 2025, arXiv 2502.02483)
+
+    2 E d(S, Y) - E d(S, S')        over i != j
+
+is least where the samples S of an image have the law of the raters' masks Y. With d = 1 - IoU it is the generalised energy distance
+itself; d here is the same between soft masks (Ruzicka), which has a gradient. The sampler's table then has one row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg_runtime.noise import BITS, NoiseLaw, sobol_bits
+from medseg_runtime.sampler import sampler_table, time_features
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.models.graphs import Networks
+from medseg_trainer.objective import AuxiliaryHead
+
+BLOCK = 16
+"""Samples of one image that are drawn jointly: the usual N. A step sees some of them."""
+
+
+def ruzicka_distance(a_P: Tensor, b_P: Tensor) -> Tensor:
+    """1 - (sum min + 1) / (sum max + 1) of soft masks in [0, 1], over the last axis; of binary ones 1 - IoU but for the pixel added.
+
+    The pixel makes two empty masks equal, and lets an almost empty one come near to an empty one.
+    """
+    return 1.0 - (torch.minimum(a_P, b_P).sum(dim=-1) + 1.0) / (torch.maximum(a_P, b_P).sum(dim=-1) + 1.0)
+
+
+def energy_score(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
+    """2 E d(S, Y) - E d(S, S') over i != j, the mean over images and classes; M >= 2."""
+    first, second = torch.triu_indices(drawn_BMCP.shape[1], drawn_BMCP.shape[1], offset=1)
+    to_raters = ruzicka_distance(drawn_BMCP[:, :, None], raters_BRCP[:, None]).mean()
+    return 2.0 * to_raters - ruzicka_distance(drawn_BMCP[:, first], drawn_BMCP[:, second]).mean()
+
+
+def starting_noise(law: NoiseLaw, normal_BMZhw: Tensor, shift_BZ: Tensor, order_BK: Tensor) -> Tensor:
+    """Noise of M of the 16 samples of each image, as the runtime draws it for some seed.
+
+    normal: standard normal. shift: uniform in [0, 1), the image's "seed". order: (B, 16) uniform, the M least choose the samples.
+    """
+    if not law.stratified:
+        return normal_BMZhw
+    samples, channels = normal_BMZhw.shape[1:3]
+    points = np.stack([sobol_bits(k, channels) for k in range(BLOCK)]).astype(np.int64)
+    chosen_BMZ = torch.from_numpy(points).to(shift_BZ.device)[order_BK.argsort(dim=1)[:, :samples]]
+    shift = (shift_BZ.double() * 2.0**BITS).long()[:, None]
+    uniform = ((chosen_BMZ ^ shift).double() + 0.5) / 2.0**BITS
+    common = math.sqrt(2.0) * torch.erfinv(2.0 * uniform - 1.0)
+    own, shared = math.sqrt(1.0 - law.stratified), math.sqrt(law.stratified)
+    return own * normal_BMZhw + shared * common.float()[..., None, None]
+
+
+class EnergyStage(nn.Module):
+    """Condition and denoiser, tuned through the frozen decoder of the masks."""
+
+    def __init__(self, config: TrainConfig, networks: Networks) -> None:
+        super().__init__()
+        self.config = config
+        self.condition = networks.condition.requires_grad_(config.condition.tuned)
+        self.denoiser = networks.denoiser
+        self.auxiliary = AuxiliaryHead(config) if config.denoiser.auxiliary_weight else None
+        # in a list: it is no part of this stage's weights
+        self._mask_autoencoder = [networks.mask_autoencoder.requires_grad_(False)]
+
+    def forward(self, image_BCHW: Tensor, labels_BRHW: Tensor, noise_BMZhw: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of one batch, and its parts."""
+        condition = self.condition(image_BCHW)
+        drawn = self._draw(condition, noise_BMZhw)
+        losses = {"energy": energy_score(drawn, self._raters(labels_BRHW))}
+        if self.auxiliary is not None:
+            losses["auxiliary"] = self.auxiliary(condition, labels_BRHW)
+        weight = self.config.denoiser.auxiliary_weight
+        return losses["energy"] + weight * losses.get("auxiliary", drawn.new_zeros(())), losses
+
+    def _draw(self, condition: Tensor, noise_BMZhw: Tensor) -> Tensor:
+        """Noise => soft masks (B, M, classes, P), by the one row of the sampler's table."""
+        table = sampler_table(self.config.path, self.config.sampling.sampler, 1)
+        p, q, a, b, _ = (float(x) for x in table.rows[0])
+        noise = noise_BMZhw.flatten(0, 1)
+        features = torch.from_numpy(time_features(table.t, self.config.denoiser.time_features)).to(noise)
+        denoised = p * noise + q * self.denoiser(noise, condition, features).float()
+        logits = self._mask_autoencoder[0].decode(a * noise + b * denoised).float()
+        soft = logits.sigmoid() if self.config.num_logits == 1 else logits.softmax(dim=1)[:, 1:]
+        out: Tensor = soft.reshape(*noise_BMZhw.shape[:2], soft.shape[1], -1)
+        return out
+
+    def _raters(self, labels_BRHW: Tensor) -> Tensor:
+        """Labels => binary masks (B, R, classes, P)."""
+        classes = torch.arange(1, len(self.config.classes) + 1, device=labels_BRHW.device)
+        return (labels_BRHW[:, :, None] == classes[:, None, None]).float().flatten(3)
