@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
 
-.PHONY: demo test fuzz lint types boundaries wheel
+.PHONY: demo test fuzz bench bench-full lint types boundaries wheel
 
 demo: $(VENV)/.demo
 	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
@@ -23,6 +23,13 @@ test: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	$(BIN)/pytest tests/runtime/test_fuzz.py --mutations 40000
+
+# About 10 minutes, and about 45, on two quiet cores; with `BENCH="--even-if-busy"` also on others, and the page says so.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.latency --plan quick $(BENCH)
+
+bench-full: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.latency --plan full $(BENCH)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -45,7 +52,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable ".[cpu,dicom,train,export,dev]"
+	$(INSTALL) --editable ".[cpu,openvino,dicom,train,export,dev,bench]"
 	touch $@ $(VENV)/.demo
 
 $(BIN)/python:

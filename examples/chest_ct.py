@@ -26,7 +26,7 @@ import SimpleITK
 from PIL import Image
 
 from medseg_runtime import Box, Segmenter
-from medseg_runtime.drawing import View, draw_outline, photograph
+from medseg_runtime.drawing import View, draw_outline, outline_on_screen, photograph
 from medseg_runtime.io.dicom.series import read_series
 from medseg_runtime.overlay import key_figures
 from medseg_runtime.report import write_results
@@ -70,10 +70,10 @@ def draw(pixels: npt.NDArray[Any], segments: list[Bool], box: Box) -> Image.Imag
     panels = []
     for consensus, *samples in segments:
         panel = photograph(pixels, view)
-        draw_outline(panel, frame, view, (90, 160, 255), width=1.0)
+        draw_outline(panel, outline_on_screen(frame, view), (90, 160, 255), width=1.0)
         for sample in samples:
-            draw_outline(panel, sample, view, (255, 150, 0), width=1.0)
-        draw_outline(panel, consensus, view, (255, 255, 255), width=2.0)
+            draw_outline(panel, outline_on_screen(sample, view), (255, 150, 0), width=1.0)
+        draw_outline(panel, outline_on_screen(consensus, view), (255, 255, 255), width=2.0)
         panels.append(panel)
     return Image.fromarray(np.clip(np.concatenate(panels, axis=1), 0, 255).astype(np.uint8))
 

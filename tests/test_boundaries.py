@@ -1,11 +1,14 @@
 """What import-linter cannot see: imports made by name, and what an import does to the host process."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 ENGINES = {
     "medseg_runtime.backends.onnxrt": "onnxruntime",
     "medseg_runtime.backends.openvino": "openvino",
@@ -80,5 +83,50 @@ def test_importing_the_runtime_changes_nothing_in_the_host_process():
 
 def test_importing_the_runtime_is_light():
     *_, modules = run_python(SNAPSHOT)
-    heavy = {"typer", "click", "rich", "pydicom", "scipy", "torch", *ENGINES.values()}
+    heavy = {
+        "typer",
+        "click",
+        "rich",
+        "pydicom",
+        "platformdirs",
+        "importlib.metadata",
+        "scipy",
+        "torch",
+        *ENGINES.values(),
+    }
     assert heavy.isdisjoint(modules)
+
+
+INFER = """
+import json, sys
+from medseg_runtime import cli
+
+sys.argv = ["medseg-infer", "examples/nodule-phantom.png", "--samples", "2", "--backend", sys.argv[1], "--out", sys.argv[2]]
+try:
+    cli.main()
+except SystemExit as done:
+    assert done.code == 0
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(("engine", "other"), [("onnxruntime", "openvino"), ("openvino", "onnxruntime")])
+def test_a_command_imports_what_it_uses_and_no_engine_reports_to_its_maker(tmp_path, engine, other):
+    """Both engines do, into files under the home folder and over the network, where they are simply imported."""
+    pytest.importorskip(engine)
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = os.environ | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", INFER, engine, str(tmp_path / "out")],
+        capture_output=True, text=True, check=False, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    assert engine in modules
+    assert {other, "pydicom", "highdicom", "nibabel", "rich", "scipy", "torch", "openvino_telemetry"}.isdisjoint(
+        modules
+    )
+    assert {path.relative_to(home).parts[:2] for path in home.rglob("*") if path.is_file()} <= {
+        ("cache", "medseglatdiff")
+    }

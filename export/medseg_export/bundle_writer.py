@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from medseg_export import parity
+from medseg_export import gate, parity
+from medseg_export.gate import Images
+from medseg_export.half import DTYPES
 from medseg_export.model_card import model_card
 from medseg_export.to_onnx import described, onnx_graph, round_weights
 from medseg_runtime import __version__
 from medseg_runtime.backends import open_backend
 from medseg_runtime.backends.host import HostLoop
-from medseg_runtime.bundle import MANIFEST_NAME, Bundle
+from medseg_runtime.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest, Sampling
 from medseg_runtime.publish import FolderKind, check_output, published
 from medseg_runtime.sampler import sampler_table
 from medseg_trainer.checkpoint import RunFolder
@@ -26,17 +27,27 @@ from medseg_trainer.validate import manifest_of
 BUNDLE = FolderKind(
     "bundle",
     MANIFEST_NAME,
-    frozenset({MANIFEST_NAME, "README.md", "encoder.onnx", "denoiser.onnx", "decoder.onnx", "engines"}),
+    frozenset({MANIFEST_NAME, "README.md", "engines"})
+    | {
+        f"{name}{kind}.onnx"
+        for name in get_args(GraphName)
+        for kind in ("", *(f".{precision}" for precision in DTYPES))
+    },
 )
 
 
-def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -> tuple[Bundle, list[parity.Check]]:
+def write_bundle(
+    run: RunFolder, out: Path, *, steps: int | None, force: bool, half: bool = False, data: Path | None = None
+) -> tuple[Bundle, list[parity.Check]]:
     """Export a run, check it against torch, and publish the folder only if it agrees.
 
     steps: default number of steps of the bundle; None keeps the configuration's.
+    half: also write float16 graphs, or bfloat16 ones if those do not draw the same masks.
+    data: the data set on whose val images that is judged; None: on one synthetic image.
 
     Raises:
         CheckpointError: the run is unfinished or damaged.
+        DataError: the data are missing, or do not pair.
         ExportError: a graph cannot be exported, or does not agree with torch.
         OutputError: the folder exists and `force` is not given, or cannot be written.
     """
@@ -46,8 +57,9 @@ def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -
     networks = run.networks()
     manifest = manifest_of(config)
     if steps is not None:
-        manifest = replace(manifest, sampling=replace(manifest.sampling, steps=steps))
+        manifest = replace(manifest, sampling=_with_steps(manifest.sampling, steps))
     sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps)  # refuses impossible defaults
+    images = Images.of_val(data, manifest) if data else Images.synthetic(manifest)  # before minutes of work
     full = TorchBackend(run.networks())
     round_weights(networks)
     trained = TorchBackend(networks)
@@ -55,10 +67,7 @@ def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -
     graphs = {name: onnx_graph(name, module, manifest) for name, module in networks.graphs().items()}
     manifest = replace(
         manifest,
-        graphs={
-            name: described(name, content, manifest.graphs[name], hashlib.sha256(content).hexdigest())
-            for name, content in graphs.items()
-        },
+        graphs={name: described(name, content, manifest.graphs[name]) for name, content in graphs.items()},
         training=training_record(run),
         metrics=metrics_record(run),
         versions={name: version(name) for name in ("torch", "onnx", "onnxscript", "numpy")}
@@ -73,12 +82,35 @@ def write_bundle(run: RunFolder, out: Path, *, steps: int | None, force: bool) -
         parity=parity.describe(checks, parity.weight_rounding(manifest, full, trained)),
         versions=manifest.versions | {exported.name: exported.version},
     )
-    files = {f"{name}.onnx": content for name, content in graphs.items()}
+    files = {manifest.graphs[name].file: content for name, content in graphs.items()}
+    if half:
+        verdict = gate.judge(networks, manifest, images)
+        manifest = _with_half(manifest, verdict)
+        files |= {manifest.half[name].file: content for name, content in verdict.taken.graphs.items()}
+        checks += [replace(check, name=f"{verdict.taken.precision}: {check.name}") for check in verdict.taken.checks]
     files |= {MANIFEST_NAME: manifest.to_json().encode(), "README.md": model_card(manifest).encode()}
     with published(out, BUNDLE, force=force) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
     return Bundle.load(out), checks
+
+
+def _with_half(manifest: Manifest, verdict: gate.Verdict) -> Manifest:
+    """Name the low-precision graphs, and keep what they were judged by."""
+    taken = verdict.taken
+    return replace(
+        manifest,
+        half={
+            name: described(name, content, manifest.graphs[name], taken.precision)
+            for name, content in taken.graphs.items()
+        },
+        parity=manifest.parity | {"half": verdict.describe()},
+    )
+
+
+def _with_steps(sampling: Sampling, steps: int) -> Sampling:
+    """Draw in so many steps; a model tuned for others is then tuned no more."""
+    return replace(sampling, steps=steps, tuned=sampling.tuned and steps == sampling.steps)
 
 
 def training_record(run: RunFolder) -> dict[str, Any]:
@@ -89,8 +121,9 @@ def training_record(run: RunFolder) -> dict[str, Any]:
         "steps": {
             "mask autoencoder": config.mask_autoencoder.optimisation.steps,
             "denoiser": config.denoiser.optimisation.steps,
-        },
-        "kept": f"denoiser weights of step {run.kept_step():,}, the best GED on {config.validation_images} val images",
+        }
+        | ({} if config.energy is None else {"energy": config.energy.optimisation.steps}),
+        "kept": f"{config.last_stage} weights of step {run.kept_step():,}, the best GED on {config.validation_images} val images",
         "seed": config.seed,
         "exported": datetime.now(UTC).date().isoformat(),
     }

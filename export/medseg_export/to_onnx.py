@@ -6,6 +6,7 @@ plain matrix products, which every engine takes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from medseg_runtime.bundle import MAX_BATCH, Graph, GraphName, Manifest, Shape
+from medseg_runtime.bundle import MAX_BATCH, Graph, GraphName, Manifest, Precision, Shape
 from medseg_runtime.errors import ExportError
 from medseg_trainer.models.graphs import Networks
 
@@ -38,7 +39,7 @@ def round_weights(networks: Networks) -> None:
                     tensor.copy_(tensor.half().float())
 
 
-def onnx_graph(name: GraphName, module: nn.Module, manifest: Manifest) -> bytes:
+def onnx_graph(name: GraphName, module: nn.Module, manifest: Manifest, *, opset: int = OPSET) -> bytes:
     """Export one graph, with the shapes that the manifest gives it and a batch of 1 to 64.
 
     Raises:
@@ -57,7 +58,7 @@ def onnx_graph(name: GraphName, module: nn.Module, manifest: Manifest) -> bytes:
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 dynamic_shapes=dynamic,
-                opset_version=OPSET,
+                opset_version=opset,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -115,17 +116,17 @@ def _halved(initialisers: list[TensorProto]) -> Iterator[onnx.NodeProto]:
             yield helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.cast", to=TensorProto.FLOAT)
 
 
-def described(name: GraphName, content: bytes, shapes: Graph, sha256: str) -> Graph:
+def described(name: GraphName, content: bytes, shapes: Graph, precision: Precision = "float32") -> Graph:
     """Return the manifest's entry of an exported graph."""
     opset = next(
         entry.version for entry in onnx.load_from_string(content).opset_import if entry.domain in ("", "ai.onnx")
     )
     return Graph(
-        file=f"{name}.onnx",
-        sha256=sha256,
+        file=f"{name}.onnx" if precision == "float32" else f"{name}.{precision}.onnx",
+        sha256=hashlib.sha256(content).hexdigest(),
         opset=opset,
-        precision="float32",
-        weights="float16",
+        precision=precision,
+        weights="float16" if precision == "float32" else precision,
         inputs=shapes.inputs,
         outputs=shapes.outputs,
     )

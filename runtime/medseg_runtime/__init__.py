@@ -18,7 +18,9 @@ from medseg_runtime.errors import (
     ParameterError,
 )
 from medseg_runtime.imaging import Box
-from medseg_runtime.segmenter import Segmentation, Segmenter
+from medseg_runtime.pipeline import Outcome
+from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.segmenter import Segmenter
 
 __all__ = [
     "BackendError",
@@ -26,6 +28,7 @@ __all__ = [
     "BundleError",
     "ImageError",
     "MedsegError",
+    "Outcome",
     "OutputError",
     "ParameterError",
     "Segmentation",

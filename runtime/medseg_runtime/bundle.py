@@ -16,6 +16,7 @@ from typing import Any, Literal
 from medseg_runtime.errors import BundleError, ImageError, MedsegError
 from medseg_runtime.imaging import InputRule
 from medseg_runtime.io.source import read_bytes
+from medseg_runtime.noise import NoiseLaw
 from medseg_runtime.sampler import ProbabilityPath, sampler_table
 from medseg_runtime.typed_json import typed
 
@@ -28,6 +29,7 @@ EXTERNAL_DATA = b"\x0a\x08location"
 """How ONNX names the file of a tensor that is kept elsewhere: the key of a StringStringEntryProto."""
 
 GraphName = Literal["encoder", "denoiser", "decoder"]
+Precision = Literal["float32", "float16", "bfloat16"]
 Shape = tuple[int | Literal["N"], ...]
 
 
@@ -38,10 +40,10 @@ class Graph:
     file: str
     sha256: str
     opset: int
-    precision: Literal["float32"]
-    """Type of inputs, outputs and arithmetic."""
-    weights: Literal["float32", "float16"]
-    """Type in which weights are stored; float16 is cast to float32 at load."""
+    precision: Precision
+    """Type of the arithmetic: of convolutions and products. Inputs and outputs are float32 in any case."""
+    weights: Precision
+    """Type in which weights are stored; one that is not the type of the arithmetic is cast to it at load."""
     inputs: dict[str, Shape]
     """Name -> shape; `N` is the batch, 1 to 64."""
     outputs: dict[str, Shape]
@@ -53,8 +55,10 @@ class Sampling:
 
     sampler: str
     steps: int
-    antithetic: bool
-    """Sample 2j + 1 starts from the negated noise of sample 2j."""
+    noise: NoiseLaw
+    """How the samples of one image share theirs."""
+    tuned: bool = False
+    """The denoiser was tuned for just these steps and this noise; with others it draws what nobody has measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +77,9 @@ class Manifest:
     path: ProbabilityPath
     sampling: Sampling
     graphs: dict[GraphName, Graph]
+    """In float32: what the CPU engines run, and what everything else is measured against."""
+    half: dict[GraphName, Graph] = field(default_factory=dict)
+    """The same three in float16, or all in bfloat16, for engines of GPUs; empty unless exported with `--half`."""
     intended_use: str
     training: dict[str, Any] = field(default_factory=dict)
     """Data, split, licence, command, steps, seed."""
@@ -147,6 +154,22 @@ class Manifest:
                 raise ValueError(f"{name} has {found}, expected {inputs} => {outputs}")
             if any(side != "N" and side < 1 for shape in (*inputs.values(), *outputs.values()) for side in shape):
                 raise ValueError(f"{name} has a side of no length: {graph.inputs} => {graph.outputs}")
+            if graph.precision != "float32":
+                raise ValueError(f"{name} computes in {graph.precision}, expected float32")
+        self._check_half()
+
+    def _check_half(self) -> None:
+        """Hold the low-precision graphs against the float32 ones: all three or none, one precision, the same edges."""
+        if not self.half:
+            return
+        precisions = {graph.precision for graph in self.half.values()}
+        if self.half.keys() != self.graphs.keys() or len(precisions) != 1 or "float32" in precisions:
+            found = ", ".join(f"{name} in {graph.precision}" for name, graph in self.half.items())
+            raise ValueError(f"half holds {found}, expected three graphs in float16 or three in bfloat16")
+        for name, graph in self.half.items():
+            full = self.graphs[name]
+            if graph.inputs != full.inputs or list(graph.outputs.items()) != list(full.outputs.items()):
+                raise ValueError(f"half.{name} has {graph.inputs} => {graph.outputs}, not what graphs.{name} has")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +181,8 @@ class Bundle:
     sha256: str
     """Of bundle.json, and so of everything: it holds the hash of each graph."""
     graphs: dict[GraphName, bytes]
+    half: dict[GraphName, bytes] = field(default_factory=dict)
+    """The graphs of `manifest.half`; empty where there are none."""
 
     @classmethod
     def load(cls, folder: Path | str | None = None) -> Bundle:
@@ -177,6 +202,7 @@ class Bundle:
             manifest=manifest,
             sha256=hashlib.sha256(text).hexdigest(),
             graphs={name: _read_graph(folder, graph) for name, graph in manifest.graphs.items()},
+            half={name: _read_graph(folder, graph) for name, graph in manifest.half.items()},
         )
 
 

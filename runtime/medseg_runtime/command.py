@@ -8,6 +8,7 @@ anything else is a defect                     its traceback
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -53,12 +54,23 @@ def complain(program: str, message: str) -> None:
 
 @contextmanager
 def libraries_muted() -> Iterator[None]:
-    """Let libraries in C, such as libtiff, write their own lines to stderr in vain; for a command, whose process is its own."""
+    """Let libraries in C, such as libtiff, write their own lines to stderr in vain; for a command, whose process is its own.
+
+    What Python writes to sys.stderr still arrives, from any thread.
+    """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    python = sys.stderr
     try:
+        if isinstance(python, io.TextIOWrapper) and python is sys.__stderr__:  # and not something in memory
+            python.flush()
+            sys.stderr = os.fdopen(
+                kept, "w", buffering=1, encoding=python.encoding, errors=python.errors, closefd=False
+            )
         os.dup2(nowhere, 2)
         yield
     finally:
+        sys.stderr.flush()
         os.dup2(kept, 2)
+        sys.stderr = python
         os.close(kept)
         os.close(nowhere)

@@ -30,7 +30,8 @@ from medseg_runtime.errors import MedsegError, OutputError, ParameterError
 from medseg_runtime.io.dicom.contained import EXTRA, import_highdicom, quiet
 from medseg_runtime.io.dicom.reading import FUNCTIONAL_GROUPS, is_enhanced
 from medseg_runtime.io.source import SourceImage
-from medseg_runtime.segmenter import Segmentation, Segmenter
+from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.segmenter import Segmenter
 
 Stored = npt.NDArray[np.uint8]
 

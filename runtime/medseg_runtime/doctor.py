@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
-from pathlib import Path
 
 import typer
 
-from medseg_runtime import __version__
-from medseg_runtime.backends import BACKENDS
+from medseg_runtime import __version__, cache
+from medseg_runtime.backends import BACKENDS, BackendClass, Engine
+from medseg_runtime.backends.choose import UNFINISHED, foreseen
 from medseg_runtime.bundle import Bundle
 from medseg_runtime.command import run_command
 from medseg_runtime.errors import BundleError
+from medseg_runtime.processor import processor
 
 DISTRIBUTION = "medseglatdiff"
-CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 WITHOUT_METADATA = {
-    "base": ["numpy", "pillow", "pydicom", "typer"],
+    "base": ["numpy", "pillow", "platformdirs", "pydicom", "typer"],
     "cpu": ["onnxruntime"],
     "gpu": ["onnxruntime-gpu"],
+    "openvino": ["openvino"],
 }
 """What to look for where the package runs from a source tree without being installed."""
 REPAIR = (
@@ -68,27 +69,19 @@ def doctor() -> None:
 
 
 def diagnose() -> Diagnosis:
-    """Look at the machine, the packages, the engines and the shipped model."""
+    """Look at the machine, the packages, the engines, the shipped model and what is kept of it."""
     diagnosis = Diagnosis()
     diagnosis.add(DISTRIBUTION, __version__)
     diagnosis.add("python", f"{platform.python_version()} ({platform.python_implementation()})")
     diagnosis.add("system", f"{platform.system()} {platform.release()} {platform.machine()}")
-    diagnosis.add("processor", processor())
+    diagnosis.add("processor", str(processor()))
     _packages(diagnosis)
-    _engines(diagnosis)
-    _shipped_bundle(diagnosis)
+    usable = _engines(diagnosis)
+    bundle = _shipped_bundle(diagnosis)
+    if bundle is not None and any(BACKENDS[name].device == "cpu" for name in usable):
+        _auto(diagnosis, bundle)
+    _cache(diagnosis)
     return diagnosis
-
-
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the processor's name, the cores that we may use, and the instruction sets that matter to the engines."""
-    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^flags\s*:\s*(.+)$", text, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
-    features = [feature for feature in CPU_FEATURES if feature in known] or ["none of " + ", ".join(CPU_FEATURES)]
-    cores = len(os.sched_getaffinity(0))
-    return f"{name[1] if name else platform.processor() or 'unknown'}; {cores} cores; {', '.join(features)}"
 
 
 def _packages(diagnosis: Diagnosis) -> None:
@@ -117,41 +110,79 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _engines(diagnosis: Diagnosis) -> None:
+def _engines(diagnosis: Diagnosis) -> list[str]:
+    """Note each engine, and return the names of those that can be imported."""
     both = sorted(set(metadata.packages_distributions().get("onnxruntime", ())))
     if len(both) > 1:
         diagnosis.problems.append((f"{' and '.join(both)} share one folder, and one has overwritten the other", REPAIR))
     usable = []
-    for name, (module, cls, extra) in BACKENDS.items():
+    for name, engine in BACKENDS.items():
         try:
-            backend = getattr(import_module(module), cls)
+            backend: BackendClass = getattr(import_module(engine.module), engine.cls)
+            diagnosis.add("engine", f"{name} {backend.version}: {', '.join(backend.precisions())}")
         except ImportError as error:
-            diagnosis.add("engine", f"{name}: not installed (pip install '{DISTRIBUTION}[{extra}]')")
-            if both and name == "onnxruntime":
-                diagnosis.problems.append((f"{name} is installed and cannot be imported: {error}", REPAIR))
+            diagnosis.add("engine", f"{name}: not installed (pip install '{DISTRIBUTION}[{engine.extra}]')")
+            if _is_there(name, engine, both):
+                diagnosis.problems.append((f"{name} is installed and cannot be imported: {error}", _repair(engine)))
         except AttributeError:  # what is left of onnxruntime after one of two was removed is an empty package
             diagnosis.add("engine", f"{name}: damaged")
-            diagnosis.problems.append((f"{name} is only partly there", REPAIR))
+            diagnosis.problems.append((f"{name} is only partly there", _repair(engine)))
         else:
             usable.append(name)
-            diagnosis.add("engine", f"{name} {backend.version}{', taken by auto' if usable == [name] else ''}")
     if not usable and not diagnosis.problems:
         diagnosis.problems.append(("no inference engine is installed", tuple(_installs())))
+    return usable
+
+
+def _is_there(name: str, engine: Engine, onnxruntimes: list[str]) -> bool:
+    """Tell whether an engine of the CPU that cannot be imported was installed; one of a GPU may lack its driver."""
+    return engine.device == "cpu" and bool(onnxruntimes if name == "onnxruntime" else _installed(name))
+
+
+def _repair(engine: Engine) -> tuple[str, ...]:
+    return (
+        REPAIR
+        if engine.extra in ("cpu", "gpu")
+        else (f"pip install --force-reinstall '{DISTRIBUTION}[{engine.extra}]'",)
+    )
 
 
 def _installs() -> Iterator[str]:
-    for extra in dict.fromkeys(extra for _, _, extra in BACKENDS.values()):
+    for extra in dict.fromkeys(engine.extra for engine in BACKENDS.values() if engine.device == "cpu"):
         yield f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
-def _shipped_bundle(diagnosis: Diagnosis) -> None:
+def _shipped_bundle(diagnosis: Diagnosis) -> Bundle | None:
     try:
         bundle = Bundle.load()
     except BundleError as error:
         diagnosis.add("shipped model", "missing or damaged")
         diagnosis.problems.append((error.problem, (f"pip install --force-reinstall --no-deps {DISTRIBUTION}",)))
-        return
+        return None
     size = sum(len(graph) for graph in bundle.graphs.values())
     diagnosis.add(
         "shipped model", f"{bundle.manifest.name}, {size / 1e6:.1f} MB, intact (sha256 {bundle.sha256[:12]}...)"
     )
+    return bundle
+
+
+def _auto(diagnosis: Diagnosis, bundle: Bundle) -> None:
+    """Say what `--backend auto` takes for the shipped model, without measuring anything."""
+    choice = foreseen(bundle)
+    if choice is None:
+        diagnosis.add("auto", "compares the engines when it is first used, in some seconds")
+        return
+    diagnosis.add("auto", f"{choice.backend} in {choice.precision}: {choice.why}")
+    if choice.why == UNFINISHED:
+        folder = shlex.quote(f"{cache.cache_folder()}/choice")
+        diagnosis.problems.append(
+            ("a comparison of the engines ended its process, or still runs", (f"rm -r {folder}",))
+        )
+
+
+def _cache(diagnosis: Diagnosis) -> None:
+    files = cache.stored()
+    if files or cache.writable():
+        diagnosis.add("cache", f"{cache.cache_folder()}, {sum(files.values()) / 1e6:.1f} MB in {len(files)} files")
+    else:
+        diagnosis.add("cache", "no folder can be written: each start compiles anew, and auto takes the first engine")

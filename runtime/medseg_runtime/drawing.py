@@ -33,6 +33,9 @@ INFERNO_FROM = 0.12
 """Where a value of 0 begins in it: the black end could not be told from a dark image."""
 SUPERSAMPLING = 3
 CURVE_POINTS = 5
+_T = np.linspace(0.0, 1.0, CURVE_POINTS)[:, None]
+_BEZIER = (1 - _T) ** 2, _T**2
+"""Weights of the ends of a quadratic Bezier curve; that of the control point is not needed, for it is the origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +92,36 @@ def blend(canvas: Float32, colour: Colour | Float32, opacity: Float32 | float) -
     canvas += weight * (np.asarray(colour, np.float32) - canvas)
 
 
-def draw_outline(
-    canvas: Float32, mask: Bool, view: View, colour: Colour, *, width: float, opacity: float = 1.0
-) -> None:
-    """Draw the outline of a mask (H, W) on the canvas (h, w, 3), in place; width: in screen pixels."""
+def outline_on_screen(mask: Bool, view: View) -> Float64:
+    """Return the outline of a mask (H, W) in screen pixels; see `outline_curves`."""
     if view.scale < 1:  # at a reduced size the screen's own pixels are outlined
-        curves = outline_curves(np.asarray(view.nearest(mask), np.bool_))
-    else:
-        curves = (outline_curves(mask) - (view.box.x, view.box.y)) * view.scale
-    curves *= SUPERSAMPLING
-    if not len(curves):
+        return outline_curves(np.asarray(view.nearest(mask), np.bool_))
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return outline_curves(mask[:0])
+    top, left = int(rows[0]), int(columns[0])
+    part = outline_curves(mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1])
+    shift = np.array([left - view.box.x, top - view.box.y])
+    return np.asarray((part + shift) * view.scale, np.float64)
+
+
+def draw_outline(canvas: Float32, outline: Float64, colour: Colour, *, width: float, opacity: float = 1.0) -> None:
+    """Draw an outline on the canvas (h, w, 3), in place.
+
+    outline: from `outline_on_screen`. width: in screen pixels.
+    """
+    if not len(outline):
         return
+    curves = outline * SUPERSAMPLING
     reach = SUPERSAMPLING * (int(width) + 2)
     left, top = (np.floor(curves.min(axis=(0, 1)) - reach) // SUPERSAMPLING).astype(int).clip(min=0)
     right, bottom = (np.ceil(curves.max(axis=(0, 1)) + reach) // SUPERSAMPLING).astype(int)
     part = canvas[top:bottom, left:right]
     ink = Image.new("L", (part.shape[1] * SUPERSAMPLING, part.shape[0] * SUPERSAMPLING))
     pen = ImageDraw.Draw(ink)
-    for curve in curves - (left * SUPERSAMPLING, top * SUPERSAMPLING):
-        pen.line([(x, y) for x, y in curve], fill=255, width=round(width * SUPERSAMPLING), joint="curve")
+    points = (curves - (left * SUPERSAMPLING, top * SUPERSAMPLING)).reshape(len(curves), -1).tolist()
+    for curve in points:
+        pen.line(curve, fill=255, width=round(width * SUPERSAMPLING), joint="curve")
     blend(part, colour, opacity / 255 * np.asarray(ink.reduce(SUPERSAMPLING), np.float32))
 
 
@@ -135,7 +149,6 @@ def outline_curves(mask: Bool) -> Float64:
     ):
         y, x = np.nonzero(where)
         corner = np.stack([x, y], axis=1).astype(np.float64)[:, None]
-        t = np.linspace(0.0, 1.0, CURVE_POINTS)[:, None]
         # Bezier from corner + first / 2 to corner + second / 2
-        pieces.append(corner + 0.5 * ((1 - t) ** 2 * np.array(first) + t**2 * np.array(second)))
+        pieces.append(corner + 0.5 * (_BEZIER[0] * np.array(first) + _BEZIER[1] * np.array(second)))
     return np.concatenate(pieces)

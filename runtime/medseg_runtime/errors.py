@@ -4,6 +4,7 @@
     ├── ImageError        an image that cannot be read, or does not fit the model   (ValueError)
     ├── BundleError       a bundle that is missing, damaged or not ours             (ValueError)
     ├── BackendError      an engine that is not installed, or failed                (RuntimeError)
+    │   └── EngineError   TensorRT engines that are missing, damaged, or for something else
     ├── ParameterError    an argument outside its range                             (ValueError)
     ├── OutputError       a result folder that cannot be written                    (OSError)
     ├── DataError         a training data set that is incomplete                    (ValueError)
@@ -39,6 +40,10 @@ class BundleError(MedsegError, ValueError):
 
 class BackendError(MedsegError, RuntimeError):
     """The inference engine is not installed, is not the one asked for, or failed."""
+
+
+class EngineError(BackendError):
+    """TensorRT engines cannot be built, are missing or damaged, or were built for another library, GPU or graph."""
 
 
 class ParameterError(MedsegError, ValueError):

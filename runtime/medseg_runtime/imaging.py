@@ -14,7 +14,7 @@ stored bits can say; of colour 0 and the highest stored value; of other integers
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from medseg_runtime.errors import ImageError, ParameterError
 
 Float32 = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.int32 | np.float32 | np.float64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -84,6 +85,11 @@ class Placement:
     field: Box
     pointed_at: bool = False
     """Whether somebody said where to look; otherwise it is the image's middle."""
+
+    @property
+    def seen(self) -> Box:
+        """The part of the field that lies in the image."""
+        return self.field.clipped(self.image_height, self.image_width)
 
 
 def as_image(pixels: Pixels) -> Pixels:
@@ -208,14 +214,18 @@ def to_network(
     return np.stack(channels)[None]
 
 
-def to_image(maps: Float32, placement: Placement, *, outside: float) -> Float32:
-    """Network grid => image grid: (N, h, w) => (N, H, W); pixels that the network did not see hold `outside`."""
-    field = placement.field
-    resampled = np.stack([resample(m, field.height, field.width) for m in maps])
-    inside = field.clipped(placement.image_height, placement.image_width)
-    result = np.full((len(maps), placement.image_height, placement.image_width), outside, np.float32)
-    top, left = inside.y - field.y, inside.x - field.x
-    result[:, inside.y : inside.y + inside.height, inside.x : inside.x + inside.width] = resampled[
-        :, top : top + inside.height, left : left + inside.width
-    ]
-    return result
+def to_seen(maps: Float32, placement: Placement) -> Float32:
+    """Network grid => image pixels, of the part of the field that lies in the image: (N, h, w) => (N, rows, columns)."""
+    field, seen = placement.field, placement.seen
+    if maps.shape[1:] != (field.height, field.width):
+        maps = np.stack([resample(m, field.height, field.width) for m in maps])
+    top, left = seen.y - field.y, seen.x - field.x
+    return maps[:, top : top + seen.height, left : left + seen.width]
+
+
+def paste(seen: npt.NDArray[Scalar], placement: Placement) -> npt.NDArray[Scalar]:
+    """Put what the network saw into the image's grid: (..., rows, columns) => (..., H, W), zero or False elsewhere."""
+    box = placement.seen
+    whole = np.zeros((*seen.shape[:-2], placement.image_height, placement.image_width), seen.dtype)
+    whole[..., box.y : box.y + box.height, box.x : box.x + box.width] = seen
+    return whole

@@ -5,8 +5,36 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from medseg_runtime.errors import ParameterError
+
 CGROUP = Path("/sys/fs/cgroup")
 """Where a container sees its own limit (version 2)."""
+MAX_MASK_BYTES = 4 << 30
+WORKING_BYTES = 96
+"""Memory per pixel and class besides the masks, at the worst moment, from the image to the drawn overlay."""
+
+
+def check_memory(masks: int, mask_bytes: int) -> None:
+    """Refuse, before anything is computed, masks that do not fit.
+
+    masks: how many are kept, 0 where none are. mask_bytes: of one mask, with all its classes.
+
+    Raises:
+        ParameterError: they are too many, or the image is too large.
+    """
+    if masks * mask_bytes > MAX_MASK_BYTES:
+        raise ParameterError(
+            f"{masks} masks of this image need {masks * mask_bytes / 2**30:.1f} GiB",
+            f"Use at most {MAX_MASK_BYTES // mask_bytes} samples.",
+        )
+    available = available_bytes()
+    if available is not None and (masks + WORKING_BYTES) * mask_bytes > available:
+        fit = min(available // mask_bytes - WORKING_BYTES, masks)
+        raise ParameterError(
+            f"{masks} masks of this image need {(masks + WORKING_BYTES) * mask_bytes / 2**30:.1f} GiB of memory, "
+            f"and {available / 2**30:.1f} GiB are free",
+            f"Use at most {fit} samples, or a crop of the image." if fit > 0 else "Give a crop of the image.",
+        )
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:

@@ -21,7 +21,7 @@ from medseg_runtime.io.dicom.contained import EXTRA
 from medseg_runtime.io.dicom.series import steps_mm
 from medseg_runtime.io.plane import Float64, Plane
 from medseg_runtime.io.source import SourceImage
-from medseg_runtime.segmenter import Segmentation
+from medseg_runtime.segmentation import Segmentation
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from medseg_runtime.drawing import Bool, Colour, Float32, View, blend, draw_outline, inferno, photograph
+from medseg_runtime.drawing import (
+    Bool,
+    Colour,
+    Float32,
+    View,
+    blend,
+    draw_outline,
+    inferno,
+    outline_on_screen,
+    photograph,
+)
 from medseg_runtime.imaging import Box, Pixels
-from medseg_runtime.segmenter import Segmentation
+from medseg_runtime.segmentation import Segmentation
 
 NOTICE = "Research software, not a medical device"
 """Stands under every picture and in every result.json."""
@@ -48,13 +60,14 @@ def draw_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | Non
     view = View.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
     left = photograph(pixels, view)
     right = _confidence(left, confidence, view)
-    for index, sample in enumerate(masks):
-        for mask, colour in zip(sample, _colours(masks)[index], strict=True):
-            draw_outline(left, mask, view, colour, width=1.4, opacity=0.75)
+    for sample, colours in zip(masks, _colours(masks), strict=True):
+        for mask, colour in zip(sample, colours, strict=True):
+            draw_outline(left, outline_on_screen(mask, view), colour, width=1.4, opacity=0.75)
     for mask, colour in zip(consensus, _consensus_colours(len(consensus)), strict=True):
-        draw_outline(left, mask, view, PAPER, width=4.6, opacity=0.6)
-        draw_outline(left, mask, view, colour, width=2.7)
-        draw_outline(right, mask, view, INK, width=1.4, opacity=0.9)
+        outline = outline_on_screen(mask, view)
+        draw_outline(left, outline, PAPER, width=4.6, opacity=0.6)
+        draw_outline(left, outline, colour, width=2.7)
+        draw_outline(right, outline, INK, width=1.4, opacity=0.9)
     return _two_panels(_picture(left), _picture(right), _locator(pixels, view), segmentation, title)
 
 
@@ -63,36 +76,57 @@ def draw_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | Non
 
     pixels: (H, W) or (H, W, 3), the image that was segmented.
     """
+    count = segmentation.samples
+    shown = range(min(count, MAX_TILES))
+    heading = title or (f"{len(shown)} of {count} samples" if len(shown) < count else _count(count, "sample"))
+    return _draw_tiles(pixels, segmentation, {k: f"{k:02d}" for k in shown}, heading)
+
+
+def draw_representatives(
+    pixels: Pixels, segmentation: Segmentation, numbers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> Image.Image:
+    """Draw the samples that stand for all, each with its share.
+
+    pixels: (H, W) or (H, W, 3). numbers, weights: (K,), of `Segmentation.representatives`.
+    """
+    labels = {int(k): f"{k:02d}: {weight:.0%}" for k, weight in zip(numbers[:MAX_TILES], weights, strict=False)}
+    return _draw_tiles(
+        pixels, segmentation, labels, f"{len(labels)} that stand for {_count(segmentation.samples, 'sample')}"
+    )
+
+
+def _draw_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, str], heading: str) -> Image.Image:
+    """Draw some samples, number => label, on a picture each."""
     masks, _, _ = _with_class_axis(segmentation)
     view = View.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
     photo, colours = photograph(pixels, view), _colours(masks)
-    shown = min(len(masks), MAX_TILES)
-    columns = math.ceil(math.sqrt(shown))
+    columns = math.ceil(math.sqrt(len(labels)))
     width, height = view.size
     step_x, step_y = max(width, 90) + 14, height + 36
-    page, pen = _page(max(columns * step_x - 14, 360), math.ceil(shown / columns) * step_y + 58)
-    heading = title or (f"{shown} of {len(masks)} samples" if shown < len(masks) else _count(shown, "sample"))
+    page, pen = _page(max(columns * step_x - 14, 360), math.ceil(len(labels) / columns) * step_y + 58)
     _text(pen, PAD, PAD - 4, heading, size=MEDIUM, width=page.width - 2 * PAD)
-    for k in range(shown):
+    for place, (k, label) in enumerate(labels.items()):
         tile = photo.copy()
         for mask, colour in zip(masks[k], colours[k], strict=True):
-            draw_outline(tile, mask, view, PAPER, width=3.6, opacity=0.5)
-            draw_outline(tile, mask, view, colour, width=1.8)
-        x, y = PAD + k % columns * step_x, PAD + 32 + k // columns * step_y
+            outline = outline_on_screen(mask, view)
+            draw_outline(tile, outline, PAPER, width=3.6, opacity=0.5)
+            draw_outline(tile, outline, colour, width=1.8)
+        x, y = PAD + place % columns * step_x, PAD + 32 + place // columns * step_y
         page.paste(_picture(tile), (x, y))
-        _text(pen, x, y + height + 5, f"{k:02d}")
+        _text(pen, x, y + height + 5, label)
         area = np.count_nonzero(masks[k])
-        _text(pen, x + 30, y + height + 5, f"{area} px" if area else "empty", colour=FAINT)
+        _text(pen, x + 30 + 8 * (len(label) - 2), y + height + 5, f"{area} px" if area else "empty", colour=FAINT)
     _text(pen, PAD, page.height - PAD - SMALL, NOTICE, colour=FAINT)
     return page
 
 
 def key_figures(segmentation: Segmentation) -> list[str]:
     """Return what the samples say in numbers: how many, how alike, how large."""
-    count = len(segmentation.masks)
+    count = segmentation.samples
     areas = segmentation.areas.reshape(count, -1).sum(axis=1)
     low, high, empty = int(areas.min()), int(areas.max()), int(np.count_nonzero(areas == 0))
-    figures = [_count(count, "sample") + (f", {empty} of them empty" if empty else "")]
+    settled = {None: "", True: ", settled", False: ", not settled"}[segmentation.settled]
+    figures = [_count(count, "sample") + settled + (f", {empty} of them empty" if empty else "")]
     agreement = np.atleast_1d(segmentation.mean_pairwise_iou)
     if np.isfinite(agreement).all():
         figures.append("mean pairwise IoU " + " / ".join(f"{value:.2f}" for value in agreement))
@@ -186,7 +220,7 @@ def _two_panels(
     page, pen = _page(2 * column + PAD + 96, bottom + (max(84, LOCATOR if locator else 0) + 14) - PAD)
     if title:
         _text(pen, PAD, PAD - 6, title, size=22, width=page.width - 2 * PAD)
-    count = len(segmentation.masks)
+    count = segmentation.samples
     _text(pen, x_left, top - 28, _count(count, "plausible outline"), size=MEDIUM)
     _text(pen, x_right, top - 28, "Confidence: share of samples that contain the pixel", size=MEDIUM)
     page.paste(left, (x_left, top))
@@ -253,10 +287,16 @@ def _text(
     width: int | None = None,
 ) -> int:
     """Write one line, cut short with dots where it is wider than `width`; return where it ends."""
-    font = ImageFont.load_default(size)
+    font = _font(size)
     if width is not None and font.getlength(text) > width:
         while text and font.getlength(text + "...") > width:
             text = text[:-1]
         text += "..."
     pen.text((x, y), text, fill=colour, font=font)
     return x + round(font.getlength(text))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font, which it would decode again for every line."""
+    return ImageFont.load_default(size)

@@ -85,6 +85,7 @@ class Audit:
             "run_id": run.id,
             "time_utc": run.time_utc,
             "versions": versions(known),
+            "engine": None if known is None else engine(known),
             "bundle": None if known is None else {"name": known.manifest.name, "sha256": known.bundle_sha256},
             "input_sha256": run.input_sha256 or _sha256_if_readable(image),
             "parameters": {name: _in_json(value) for name, value in self.parameters.items()},
@@ -147,6 +148,12 @@ def versions(segmenter: Segmenter | None) -> dict[str, str]:
         "pillow": PIL.__version__,
         "python": platform.python_version(),
     }
+
+
+def engine(segmenter: Segmenter) -> dict[str, str]:
+    """Return what ran the networks, and why it was that: low precision moves the edge of a mask by a pixel here and there."""
+    backend = segmenter.backend
+    return {"name": backend.name, "version": backend.version, "precision": backend.precision, "why": backend.why}
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -1,19 +1,15 @@
 """The front door: an image in, N plausible masks and their agreement out.
 
 image => field in [0, 1] => condition -+
-                                       +-> S denoiser calls on all N samples => latents => logits => masks => agreement
+                                       +-> S denoiser calls on a batch of samples => latents => logits => tally => agreement
 (seed, k) => noise of sample k --------+
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator
 from os import PathLike, fspath
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,70 +18,27 @@ from medseg_runtime import uncertainty
 from medseg_runtime.backends import Backend, open_backend
 from medseg_runtime.bundle import MAX_BATCH, Bundle, Manifest
 from medseg_runtime.errors import BackendError, ParameterError
-from medseg_runtime.imaging import Box, Pixels, Placement, as_image, place, to_image, to_network
-from medseg_runtime.io.source import SourceImage
-from medseg_runtime.memory import available_bytes
-from medseg_runtime.sampler import SampleNoise, SamplerTable, sampler_table, time_features
+from medseg_runtime.imaging import Box, Placement, paste
+from medseg_runtime.noise import SampleNoise
+from medseg_runtime.pipeline import Outcome, pipeline
+from medseg_runtime.prepared import Clock, Input, Prepared, prepare
+from medseg_runtime.request import Options, Request, Samples, request_of
+from medseg_runtime.sampler import SamplerTable, time_features
+from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.settled import MAX_SAMPLES, TOLERANCE, stages
+from medseg_runtime.tally import Tally
 
-Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
+Image = TypeVar("Image", bound=Input)
 
-MAX_MASK_BYTES = 4 << 30
-WORKING_BYTES = 96
-"""Memory per pixel and class besides the masks, at the worst moment, from the image to the drawn overlay."""
-POINT_NEEDED = ("DICOM CT", "DICOM MR")
-"""Kinds of image that are whole cross-sections of a patient, and not pictures of a finding."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Segmentation:
-    """N plausible masks of one image, in its own pixel grid (H, W), and what they say together.
-
-    With several classes every map has an axis for them before (H, W).
-    """
-
-    masks: Bool
-    """(N, H, W) one plausible mask per sample."""
-    confidence: Float32
-    """(H, W) fraction of samples that contain the pixel, in [0, 1]."""
-    consensus: Bool
-    """(H, W) where more than half of the samples agree."""
-    entropy: Float32
-    """(H, W) binary entropy of the confidence in bits, in [0, 1]."""
-    mean_probability: Float32
-    """(H, W) mean over the samples of the decoder's probability, before the threshold."""
-    areas: npt.NDArray[np.int64]
-    """(N,) pixels in each mask."""
-    mean_pairwise_iou: npt.NDArray[np.float64]
-    """() mean IoU of sample pairs i != j; 1 when all agree, NaN for a single sample."""
-    classes: tuple[str, ...]
-    placement: Placement
-    """Where in the image the network looked."""
-    sampler: str
-    steps: int
-    seed: int
-    threshold: float
-    warnings: tuple[str, ...] = ()
-    """What a reader of the masks should know, one sentence each."""
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    """Wall time per stage: preprocess, encode, denoise, decode, aggregate."""
-
-
-@dataclass(slots=True)
-class _Clock:
-    """Sums wall time per stage."""
-
-    milliseconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + 1e3 * (time.perf_counter() - start)
+READ_AHEAD = 2
+"""Images of a stream that wait to be computed, and results that wait to be taken."""
 
 
 class Segmenter:
     """A bundle on a backend, ready to be called; it holds no state between calls.
+
+    It serves one thread at a time. Give each further thread a `clone()`, which costs next to nothing and shares the weights.
 
     >>> segmenter = Segmenter.load()                                 # doctest: +SKIP
     >>> segmenter(pixels, samples=16, seed=0).confidence             # doctest: +SKIP
@@ -107,23 +60,38 @@ class Segmenter:
 
     @classmethod
     def load(
-        cls, bundle: str | PathLike[str] | None = None, *, backend: str = "auto", max_batch: int = MAX_BATCH
+        cls,
+        bundle: str | PathLike[str] | None = None,
+        *,
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        max_batch: int = MAX_BATCH,
     ) -> Segmenter:
         """Load a bundle; without one, the lung-nodule model that ships with the package.
 
         backend: `auto`, or a name in `medseg_runtime.backends.BACKENDS`.
+        precision: what the networks multiply in: `auto`, `float32`, `bfloat16` or `float16`.
+        threads: of the CPU, that one call may use; None for as many as the engine thinks right.
 
         Raises:
             BundleError: the bundle is missing, damaged, or of another schema.
             BackendError: the engine is not installed, or refuses the graphs.
         """
         loaded = Bundle.load(None if bundle is None else fspath(bundle))
-        return cls(loaded.manifest, open_backend(backend, loaded), max_batch=max_batch, bundle_sha256=loaded.sha256)
+        engine = open_backend(backend, loaded, precision=precision, threads=threads)
+        return cls(loaded.manifest, engine, max_batch=max_batch, bundle_sha256=loaded.sha256)
+
+    def clone(self) -> Segmenter:
+        """Return another segmenter on the same weights, for another thread; both give the same masks."""
+        return Segmenter(
+            self.manifest, self.backend.clone(), max_batch=self.max_batch, bundle_sha256=self.bundle_sha256
+        )
 
     def __call__(
         self,
-        image: Pixels | SourceImage | str | PathLike[str],
-        samples: int = 16,
+        image: Input,
+        samples: Samples = 16,
         steps: int | None = None,
         seed: int = 0,
         *,
@@ -131,110 +99,105 @@ class Segmenter:
         threshold: float = 0.5,
         region: Box | None = None,
         center: tuple[float, float] | None = None,
+        keep_masks: bool = True,
+        max_samples: int = MAX_SAMPLES,
     ) -> Segmentation:
         """Draw N plausible masks of one image.
 
         image: (H, W) grey or (H, W, 3) RGB, integers or finite floats, or the path of a PNG, JPEG, TIFF or DICOM file,
             or what `medseg_runtime.io` reads from one.
-        samples: N >= 1. Sample k is the same for every N.
+        samples: N >= 1, or `auto`: draw until the confidence has settled (see `settled`). Sample k is the same for every N.
         steps: network calls per sample; default from the bundle.
         seed: >= 0; the same seed gives the same masks.
         sampler: a name in `medseg_runtime.sampler.SAMPLERS`; default from the bundle.
         threshold: of the decoder's probability, in (0, 1); unused with several classes, where the likeliest wins.
         region: where to look, in image pixels; see `imaging` for what the bundle's rule makes of it.
         center: instead of it, for a model that outlines what someone points at: (x, y) in pixels from the image's corner.
+        keep_masks: False: count the masks and forget them, so that a thousand samples take the memory of sixty-four.
+        max_samples: the most that `auto` draws, an even number of 2 or more.
 
         Raises:
             ImageError: the image cannot be read, or is not an image.
             ParameterError: an argument is out of range.
             BackendError: the engine failed, or returned NaN.
         """
-        if isinstance(image, (str, PathLike)):
-            from medseg_runtime.io import read_image  # arrays need neither Pillow's readers nor pydicom
+        request = request_of(
+            self.manifest, samples=samples, steps=steps, seed=seed, sampler=sampler, threshold=threshold,
+            region=region, center=center, keep_masks=keep_masks, max_samples=max_samples,
+        )  # fmt: skip
+        return self._draw(prepare(image, self.manifest, request), request)
 
-            image = read_image(Path(image))
-        source = image if isinstance(image, SourceImage) else None
-        pixels = as_image(image.pixels if isinstance(image, SourceImage) else image)
-        height, width = pixels.shape[:2]
-        table = self.check(samples, steps, seed, sampler=sampler, threshold=threshold)
-        _check_memory(samples, height * width * len(self.manifest.classes))
+    def stream(
+        self, images: Iterable[Image], **options: Unpack[Options]
+    ) -> Generator[Outcome[Image, Segmentation], None, None]:
+        """Segment image after image, in order, while the next ones are read and the caller deals with the last.
 
-        clock = _Clock()
-        with clock("preprocess"):
-            placement = place(pixels, self.manifest.input, region, center)
-            if source is not None and region is None and center is None:
-                self._check_pointed_at(source)
-            field = to_network(pixels, self.manifest.input, placement, source.value_range if source else None)
-        with clock("encode"):
-            condition = self.backend.encode(field)
+        images: paths, arrays, or what `medseg_runtime.io` reads; advanced in a thread of the stream's own, two images ahead.
+        options: the other arguments of a call, the same for every image.
 
-        masks = np.empty((samples, len(self.manifest.classes), height, width), np.bool_)
-        probability_sum = np.zeros(masks.shape[1:], np.float64)
-        for start in range(0, samples, self.max_batch):
-            batch = range(start, min(start + self.max_batch, samples))
-            noise = [SampleNoise(seed, k, antithetic=self.manifest.sampling.antithetic) for k in batch]
-            with clock("denoise"):
-                latents = self._denoise(noise, condition, table)
-            with clock("decode"):
-                logits = self.backend.decode(latents)
-            self._check_logits(logits, len(batch))
-            with clock("aggregate"):
-                probability = foreground_probability(logits)
-                for k, sample in zip(batch, probability, strict=True):
-                    in_image = to_image(sample, placement, outside=0.0)
-                    masks[k] = _binarise(in_image, threshold)
-                    probability_sum += in_image
-        with clock("aggregate"):
-            return self._summary(masks, probability_sum / samples, placement, table, seed, threshold, clock)
+        Yields an `Outcome` for each image: `item` is what was given, `result()` returns its segmentation, or raises what was
+        wrong with it; the others go on. Leaving the loop, or closing the generator, ends the threads.
 
-    def check(
-        self,
-        samples: int = 16,
-        steps: int | None = None,
-        seed: int = 0,
-        *,
-        sampler: str | None = None,
-        threshold: float = 0.5,
-    ) -> SamplerTable:
+        Raises:
+            ParameterError: an argument is out of range; at once, not with the first image.
+        """
+        request = request_of(self.manifest, **options)
+        return self.clone()._stream(images, request)  # noqa: SLF001 - a clone: the caller may go on calling this one
+
+    def _stream(self, images: Iterable[Image], request: Request) -> Generator[Outcome[Image, Segmentation], None, None]:
+        return pipeline(
+            images,
+            lambda image: prepare(image, self.manifest, request),
+            lambda prepared: self._draw(prepared, request),
+            ahead=READ_AHEAD,
+        )
+
+    def check(self, **options: Unpack[Options]) -> SamplerTable:
         """Check a call's arguments without an image, and return the table of the sampler that it would use.
 
         Raises:
             ParameterError: an argument is out of range.
         """
-        if samples < 1:
-            raise ParameterError(f"{samples} samples is out of range", "Use 1 or more; 16 is usual.")
-        if seed < 0:
-            raise ParameterError(f"seed {seed} is negative", "Use 0 or more.")
-        if not 0.0 < threshold < 1.0:
-            raise ParameterError(
-                f"threshold {threshold} is out of range", "Use a number between 0 and 1, for example 0.5."
-            )
-        default = self.manifest.sampling
-        return sampler_table(
-            self.manifest.path,
-            default.sampler if sampler is None else sampler,
-            default.steps if steps is None else steps,
-        )
+        return request_of(self.manifest, **options).table
 
-    def _check_pointed_at(self, source: SourceImage) -> None:
-        """Refuse a whole CT or MR slice: its middle is not where a finding is, and empty masks would look like an answer."""
-        rule, (height, width) = self.manifest.input, source.pixels.shape[:2]
-        if rule.geometry == "native" and source.kind in POINT_NEEDED and max(height, width) > 2 * rule.context:
-            what = " or ".join(self.manifest.classes)
-            raise ParameterError(
-                f"nobody points at anything in this {source.kind} image of {width}x{height} px: the model outlines a {what} "
-                f"that someone points at, in {rule.width}x{rule.height} px around the point, and does not search",
-                "Give --center X,Y or --center-mm X,Y,Z; in Python, center=(x, y).",
-            )
+    def _draw(self, prepared: Prepared, request: Request) -> Segmentation:
+        """Draw samples until there are enough of them."""
+        with prepared.clock("encode"):
+            condition = self.backend.encode(prepared.field)
+        keep = request.limit if request.keep_masks else 0
+        tally = Tally(len(self.manifest.classes), prepared.placement, request.threshold, keep=keep)
+        settled = None
+        for stage in stages(request.limit) if request.auto else [range(request.limit)]:
+            for start in range(stage.start, stage.stop, self.max_batch):
+                batch = range(start, min(start + self.max_batch, stage.stop))
+                self._count(tally, batch, condition, request, prepared.clock)
+            if request.auto:
+                settled = tally.standard_error() <= TOLERANCE
+            if settled:
+                break
+        with prepared.clock("aggregate"):
+            return self._summary(tally, prepared, request, settled)
+
+    def _count(self, tally: Tally, batch: range, condition: Any, request: Request, clock: Clock) -> None:
+        """Draw the samples of these numbers in one call per step, and count their masks."""
+        noise = [SampleNoise(request.seed, k, self.manifest.sampling.noise) for k in batch]
+        with clock("denoise"):
+            latents = self._denoise(noise, condition, request.table)
+        with clock("decode"):
+            logits = self.backend.decode(latents)
+        self._check_logits(logits, len(batch))
+        with clock("aggregate"):
+            tally.add(logits)
 
     def _denoise(self, noise: list[SampleNoise], condition: Any, table: SamplerTable) -> Any:
         """Noise => latents, all samples in one call per step."""
+        shape = self.manifest.latent
 
-        def draw() -> Float32:
-            return np.stack([n.draw(self.manifest.latent) for n in noise])
+        def fresh() -> Float32:
+            return np.stack([n.draw(shape) for n in noise])
 
         features = time_features(table.t, self.manifest.time_features)
-        return self.backend.denoise(condition, draw(), table, features, draw)
+        return self.backend.denoise(condition, np.stack([n.start(shape) for n in noise]), table, features, fresh)
 
     def _check_logits(self, logits: Float32, batch: int) -> None:
         """Refuse what would become masks of another shape."""
@@ -246,39 +209,34 @@ class Segmenter:
                 "Try another --backend, and report the bundle.",
             )
 
-    def _summary(
-        self,
-        masks: Bool,
-        mean_probability: npt.NDArray[np.float64],
-        placement: Placement,
-        table: SamplerTable,
-        seed: int,
-        threshold: float,
-        clock: _Clock,
-    ) -> Segmentation:
-        """Masks (N, classes, H, W) => what they say together, without the class axis where there is one class."""
-        confidence = uncertainty.confidence(masks)
-        agreement = np.array([_pairwise_agreement(masks[:, c], placement) for c in range(masks.shape[1])])
-        only = 0 if masks.shape[1] == 1 else slice(None)
+    def _summary(self, tally: Tally, prepared: Prepared, request: Request, settled: bool | None) -> Segmentation:
+        """Bring what was counted into the image's grid, without the class axis where there is one class."""
+        only = 0 if len(self.manifest.classes) == 1 else slice(None)
+        masks, confidence, placement = tally.masks(), tally.confidence(), prepared.placement
         return Segmentation(
-            masks=masks[:, only],
-            confidence=confidence[only],
-            consensus=uncertainty.consensus(confidence)[only],
-            entropy=uncertainty.entropy(confidence)[only],
-            mean_probability=mean_probability.astype(np.float32)[only],
-            areas=np.count_nonzero(masks, axis=(2, 3))[:, only],
-            mean_pairwise_iou=agreement[only],
+            samples=tally.samples,
+            settled=settled,
+            kept_masks=None if masks is None else masks[:, only],
+            confidence=paste(confidence, placement)[only],
+            consensus=paste(uncertainty.consensus(confidence), placement)[only],
+            entropy=paste(uncertainty.entropy(confidence), placement)[only],
+            mean_probability=paste(tally.mean_probability(), placement)[only],
+            areas=tally.areas()[:, only],
+            standard_error=tally.standard_error(),
+            mean_pairwise_iou=tally.mean_pairwise_iou()[only],
             classes=self.manifest.classes,
             placement=placement,
-            sampler=table.sampler,
-            steps=len(table),
-            seed=seed,
-            threshold=threshold,
-            warnings=tuple(self._warnings(masks, placement)),
-            timings_ms=clock.milliseconds,
+            sampler=request.table.sampler,
+            steps=len(request.table),
+            seed=request.seed,
+            threshold=request.threshold,
+            backend=f"{self.backend.name} {self.backend.version}",
+            precision=self.backend.precision,
+            warnings=tuple(self._warnings(tally, placement)),
+            timings_ms=prepared.clock.milliseconds,
         )
 
-    def _warnings(self, masks: Bool, placement: Placement) -> Iterator[str]:
+    def _warnings(self, tally: Tally, placement: Placement) -> Iterator[str]:
         rule, field = self.manifest.input, placement.field
         whole = max(placement.image_height, placement.image_width)
         if rule.geometry == "native" and not placement.pointed_at and whole > 2 * rule.context:
@@ -286,50 +244,5 @@ class Segmenter:
                 f"the network saw only {field.width}x{field.height} px of this {placement.image_width}x{placement.image_height} image, "
                 "in its middle: the model outlines what someone points at, so give a region or a point"
             )
-        if not masks.any():
-            yield f"all {len(masks)} samples are empty: the model sees no {' or '.join(self.manifest.classes)} here"
-
-
-def _check_memory(samples: int, mask_bytes: int) -> None:
-    if samples * mask_bytes > MAX_MASK_BYTES:
-        raise ParameterError(
-            f"{samples} masks of this image need {samples * mask_bytes / 2**30:.1f} GiB",
-            f"Use at most {MAX_MASK_BYTES // mask_bytes} samples.",
-        )
-    available = available_bytes()
-    if available is not None and (samples + WORKING_BYTES) * mask_bytes > available:
-        fit = available // mask_bytes - WORKING_BYTES
-        raise ParameterError(
-            f"{samples} masks of this image need {(samples + WORKING_BYTES) * mask_bytes / 2**30:.1f} GiB of memory, "
-            f"and {available / 2**30:.1f} GiB are free",
-            f"Use at most {fit} samples, or a crop of the image." if fit > 0 else "Give a crop of the image.",
-        )
-
-
-def foreground_probability(logits: Float32) -> Float32:
-    """Return the probability of each foreground class: logits (N, K, h, w) => (N, classes, h, w).
-
-    K = 1: a sigmoid. K > 1: a softmax whose first channel, the background, is dropped.
-    """
-    if logits.shape[1] == 1:
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), np.float32)  # the sigmoid, without overflow
-    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray((exponential / exponential.sum(axis=1, keepdims=True))[:, 1:], np.float32)
-
-
-def _binarise(probability: Float32, threshold: float) -> Bool:
-    """(classes, H, W) probabilities => masks: above the threshold, or the likeliest of several classes."""
-    if len(probability) == 1:
-        return probability > threshold
-    background = 1.0 - probability.sum(axis=0, keepdims=True)
-    likeliest = np.concatenate([background, probability]).argmax(
-        axis=0
-    )  # the first of equals: classes exclude each other
-    return np.asarray(likeliest == np.arange(1, 1 + len(probability))[:, None, None], np.bool_)
-
-
-def _pairwise_agreement(masks: Bool, placement: Placement) -> float:
-    """Mean IoU of sample pairs (N, H, W), over the field alone: outside it all masks are empty."""
-    inside = placement.field.clipped(placement.image_height, placement.image_width)
-    seen = masks[:, inside.y : inside.y + inside.height, inside.x : inside.x + inside.width]
-    return uncertainty.mean_over_pairs(uncertainty.pairwise_iou(seen, seen))
+        if not tally.counts.any():
+            yield f"all {tally.samples} samples are empty: the model sees no {' or '.join(self.manifest.classes)} here"

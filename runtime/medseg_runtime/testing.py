@@ -19,6 +19,7 @@ from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.bundle import Graph, GraphName, Manifest, Sampling, Shape
 from medseg_runtime.errors import BackendError
 from medseg_runtime.imaging import InputRule
+from medseg_runtime.noise import NoiseLaw
 from medseg_runtime.sampler import Objective, ProbabilityPath
 from medseg_runtime.segmenter import Segmenter
 
@@ -124,7 +125,7 @@ def toy_manifest(
         ),
         latent=LATENT,
         path=ProbabilityPath(objective=objective),
-        sampling=Sampling(sampler="euler" if objective == "flow" else "ddim", steps=4, antithetic=True),
+        sampling=Sampling(sampler="euler" if objective == "flow" else "ddim", steps=4, noise=NoiseLaw(antithetic=True)),
         graphs={
             "encoder": _graph("encoder", {"image": (1, channels, side, side)}, {"condition": condition}),
             "denoiser": _graph(

@@ -38,6 +38,7 @@ def kinds(micro, phantom_zips, two_classes):
     """Name -> (configuration, data): flow on the sphere; the paper's; three logits, colour, KL."""
     from medseg_runtime.bundle import Sampling
     from medseg_runtime.imaging import InputRule
+    from medseg_runtime.noise import NoiseLaw
     from medseg_runtime.sampler import ProbabilityPath
     from medseg_trainer.config import ConditionConfig
 
@@ -51,7 +52,7 @@ def kinds(micro, phantom_zips, two_classes):
         ),
         denoiser=replace(flow.denoiser, raters_per_image=1, auxiliary_weight=0.0),
         path=ProbabilityPath(objective="epsilon"),
-        sampling=Sampling(sampler="ddim", steps=5, antithetic=False),
+        sampling=Sampling(sampler="ddim", steps=5, noise=NoiseLaw()),
     )
     classes = replace(
         flow,
@@ -107,6 +108,27 @@ def bundle_of(run_of, tmp_path_factory):
     def export(kind):
         out = tmp_path_factory.mktemp("bundles") / kind
         write_bundle(RunFolder(run_of(kind)), out, steps=None, force=False)
+        return out
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def half_bundle_of(run_of, bundle_of, kinds, tmp_path_factory):
+    """half_bundle_of(kind) is the folder of its bundle with low-precision graphs, judged on its val images; read only."""
+    from medseg_export import bundle_writer
+    from medseg_runtime.bundle import Bundle
+    from medseg_trainer.checkpoint import RunFolder
+
+    @cache
+    def export(kind):
+        out = tmp_path_factory.mktemp("half-bundles") / kind
+        full = Bundle.load(bundle_of(kind)).graphs  # they need not be exported twice
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bundle_writer, "onnx_graph", lambda name, *_: full[name])
+            bundle_writer.write_bundle(
+                RunFolder(run_of(kind)), out, steps=None, force=False, half=True, data=kinds[kind][1]
+            )
         return out
 
     return export

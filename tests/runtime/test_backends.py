@@ -1,205 +1,217 @@
-"""Finding an engine, and a real one on three tiny graphs, from the folder to the masks."""
+"""Finding an engine, and the real ones of the CPU on three tiny graphs, from the folder to the masks."""
 
 import dataclasses
-import hashlib
 import sys
+import threading
 
 import numpy as np
 import onnx
-import onnx.parser
 import pytest
 
 from medseg_runtime import Segmenter
-from medseg_runtime.backends import BACKENDS, open_backend
-from medseg_runtime.backends.host import HostLoop
-from medseg_runtime.bundle import MANIFEST_NAME, Bundle, Graph, Manifest, Sampling
+from medseg_runtime.backends import BACKENDS, installed, open_backend
+from medseg_runtime.bundle import Bundle
 from medseg_runtime.errors import BackendError, ParameterError
-from medseg_runtime.imaging import InputRule
-from medseg_runtime.sampler import ProbabilityPath
+from medseg_runtime.sampler import sampler_table, time_features
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (11, 9), dtype=np.uint8)
-HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
-LATENT = "float[N,2,4,4]"
-GRAPHS = {
-    "encoder": """(float[1,1,8,8] image) => (float[1,2,4,4] condition) {
-        pooled = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (image)
-        condition = Concat <axis = 1> (pooled, pooled)
-    }""",
-    "denoiser": f"""({LATENT} latent, {LATENT} extra, float[1,2,4,4] condition, float[1,6] time_features, float[5] row)
-        => ({LATENT} next_latent, {LATENT} denoised) {{
-        p, q, a, b, c = Split <num_outputs = 5> (row)
-        time = ReduceMean <keepdims = 0> (time_features)
-        scale = Add (condition, time)
-        scaled = Mul (latent, scale)
-        out = Tanh (scaled)
-        pz = Mul (p, latent)
-        qo = Mul (q, out)
-        denoised = Add (pz, qo)
-        az = Mul (a, latent)
-        bd = Mul (b, denoised)
-        ce = Mul (c, extra)
-        kept = Add (az, bd)
-        next_latent = Add (kept, ce)
-    }}""",
-    "decoder": f"""({LATENT} latent) => (float[N,1,8,8] logits) {{
-        axes = Constant <value_ints = [1]> ()
-        summed = ReduceSum (latent, axes)
-        sides = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()
-        logits = Resize <mode = "nearest"> (summed, , sides)
-    }}""",
-}
+ENGINES = [name for name, engine in BACKENDS.items() if engine.device == "cpu"]
 
 
-class Numpy(HostLoop):
-    """The same three functions."""
-
-    name, version, precision = "numpy", np.__version__, "float32"
-
-    def run(self, graph, feeds):
-        if graph == "encoder":
-            return (np.repeat(feeds["image"].reshape(1, 1, 4, 2, 4, 2).mean(axis=(3, 5)), 2, axis=1),)
-        z = feeds["latent"]
-        if graph == "decoder":
-            return (z.sum(axis=1, keepdims=True).repeat(2, axis=2).repeat(2, axis=3),)
-        p, q, a, b, c = feeds["row"]
-        denoised = p * z + q * np.tanh(z * (feeds["condition"] + feeds["time_features"].mean()))
-        return a * z + b * denoised + c * feeds["extra"], denoised
-
-    def close(self):
-        pass
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    if installed(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return request.param
 
 
-def model(name):
-    parsed = onnx.parser.parse_model(f"{HEADER} {name} {GRAPHS[name]}")
-    onnx.checker.check_model(parsed, full_check=True)
-    return parsed.SerializeToString()
-
-
-def shapes(values):
-    return {
-        value.name: tuple(side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim)
-        for value in values
-    }
-
-
-def described(name, content, **changes):
-    graph = onnx.load_from_string(model(name)).graph
-    return Graph(
-        file=f"{name}.onnx",
-        sha256=hashlib.sha256(content).hexdigest(),
-        opset=21,
-        precision="float32",
-        weights="float32",
-        **{"inputs": shapes(graph.input), "outputs": shapes(graph.output)} | changes,
-    )
-
-
-def write_bundle(folder, objective="flow", **contents):
-    """Write the toy bundle, with other content for some graphs."""
-    files = {name: contents.get(name, model(name)) for name in GRAPHS}
-    manifest = Manifest(
-        name="tiny",
-        task="nothing",
-        classes=("nodule",),
-        input=InputRule(channels=1, height=8, width=8, geometry="resize", intensity="minmax"),
-        latent=(2, 4, 4),
-        path=ProbabilityPath(objective=objective),
-        sampling=Sampling(sampler="dpmpp", steps=3, antithetic=True),
-        graphs={name: described(name, content) for name, content in files.items()},
-        intended_use="tests of software",
-    )
-    for name, content in files.items():
-        (folder / f"{name}.onnx").write_bytes(content)
-    (folder / MANIFEST_NAME).write_text(manifest.to_json())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_bundle(tmp_path_factory.mktemp("tiny"))
+@pytest.fixture
+def backend(engine, tiny_bundle):
+    return open_backend(engine, tiny_bundle, precision="float32")
 
 
 @pytest.mark.parametrize(
     ("objective", "sampler"), [("flow", "euler"), ("flow", "dpmpp"), ("epsilon", "ddim"), ("epsilon", "ddpm")]
 )
-def test_onnx_runtime_draws_the_masks_that_numpy_does(tmp_path, objective, sampler):
-    segmenter = Segmenter.load(write_bundle(tmp_path, objective), backend="onnxruntime")
-    reference = Segmenter(segmenter.manifest, Numpy())
-    found, expected = (s(IMAGE, samples=5, steps=4, sampler=sampler) for s in (segmenter, reference))
-    assert 0.05 < expected.confidence.mean() < 0.95
-    assert expected.mean_pairwise_iou < 0.9
-    np.testing.assert_allclose(found.mean_probability, expected.mean_probability, atol=1e-5)
-    assert (found.masks == expected.masks).all()
+@pytest.mark.parametrize("samples", [4, 5])
+def test_an_engine_draws_the_masks_that_numpy_does(tmp_path, tiny, engine, objective, sampler, samples):
+    folder = tiny.write_bundle(tmp_path, objective)
+    segmenter = Segmenter.load(folder, backend=engine, precision="float32")
+    reference = Segmenter(segmenter.manifest, tiny.Numpy())
+    for seed in (0, 1):  # the second image meets the arrays of the first
+        found, expected = (
+            s(IMAGE, samples=samples, steps=4, sampler=sampler, seed=seed) for s in (segmenter, reference)
+        )
+        assert 0.05 < expected.confidence.mean() < 0.95
+        assert expected.mean_pairwise_iou < 0.9
+        np.testing.assert_allclose(found.mean_probability, expected.mean_probability, atol=1e-5)
+        assert (found.masks == expected.masks).all()
 
 
-def test_a_real_engine_draws_a_sample_alike_in_every_batch(bundle):
-    whole, split = Segmenter.load(bundle), Segmenter.load(bundle, max_batch=3)
+def test_a_real_engine_draws_a_sample_alike_in_every_batch(tiny_folder, engine):
+    whole, split = (
+        Segmenter.load(tiny_folder, backend=engine, precision="float32", max_batch=batch) for batch in (64, 3)
+    )
     masks = whole(IMAGE, samples=64).masks
     assert (split(IMAGE, samples=64).masks == masks).all()
     assert (whole(IMAGE, samples=2).masks == masks[:2]).all()
 
 
-def test_auto_takes_an_installed_engine(bundle):
-    segmenter = Segmenter.load(bundle)
-    assert segmenter.backend.name in BACKENDS
-    assert segmenter.bundle_sha256 == Bundle.load(bundle).sha256
+def test_all_samplers_share_a_backend(tiny, backend, tiny_bundle):
+    """Where `extra` is the last estimate, other arrays are bound than where it is noise or nothing."""
+    manifest, noise = tiny_bundle.manifest, np.random.default_rng(1).standard_normal((3, 2, 4, 4)).astype(np.float32)
+    condition = backend.encode(np.full((1, 1, 8, 8), 0.5, np.float32))
+    for sampler in ("euler", "dpmpp", "euler", "dpmpp"):
+        table = sampler_table(manifest.path, sampler, 5)
+        given = (condition, noise, table, time_features(table.t, manifest.time_features), lambda: noise)
+        np.testing.assert_allclose(backend.denoise(*given), tiny.Numpy().denoise(*given), rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_call_returned_is_not_touched_by_the_next(backend, tiny_bundle):
+    manifest, table = tiny_bundle.manifest, sampler_table(tiny_bundle.manifest.path, "euler", 2)
+    features = time_features(table.t, manifest.time_features)
+    conditions = [backend.encode(np.full((1, 1, 8, 8), value, np.float32)) for value in (0.1, 0.9)]
+    noise = np.ones((2, 2, 4, 4), np.float32)
+    latents = [backend.denoise(condition, noise, table, features, lambda: noise) for condition in conditions]
+    logits = [backend.decode(each) for each in latents]
+    for first, second in (conditions, latents, logits):
+        assert not np.array_equal(first, second)
+    assert (noise == 1).all()
+
+
+def test_an_image_after_one_that_became_nan_is_drawn_as_if_it_had_not_been(backend, tiny_bundle):
+    manifest, table = tiny_bundle.manifest, sampler_table(tiny_bundle.manifest.path, "dpmpp", 2)
+    features = time_features(table.t, manifest.time_features)
+    noise = np.ones((2, 2, 4, 4), np.float32)
+
+    def draw(value):
+        condition = np.full((1, 2, 4, 4), value, np.float32)
+        return backend.denoise(condition, noise, table, features, lambda: noise)
+
+    before = draw(0.5)
+    with pytest.raises(BackendError, match="NaN or infinite values from the denoiser"):
+        draw(np.nan)
+    np.testing.assert_array_equal(draw(0.5), before)
+
+
+def test_clones_draw_side_by_side_what_one_draws_alone(tiny_folder, engine):
+    first = Segmenter.load(tiny_folder, backend=engine, precision="float32")
+    expected = [first(IMAGE, samples=8, steps=20, seed=seed).masks for seed in range(4)]
+    segmenters = [Segmenter(first.manifest, first.backend.clone()) for _ in range(4)]
+    found = {}
+
+    def draw(seed):
+        found[seed] = [segmenters[seed](IMAGE, samples=8, steps=20, seed=seed).masks for _ in range(5)]
+
+    threads = [threading.Thread(target=draw, args=[seed]) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not np.array_equal(expected[0], expected[1])
+    assert all(np.array_equal(mask, expected[seed]) for seed in range(4) for mask in found[seed])
+
+
+def test_one_thread_draws_what_all_draw(tiny_folder, engine):
+    one, every = (
+        Segmenter.load(tiny_folder, backend=engine, precision="float32", threads=threads) for threads in (1, None)
+    )
+    assert (one(IMAGE).masks == every(IMAGE).masks).all()
+
+
+def test_auto_takes_an_installed_engine(tiny_folder):
+    segmenter = Segmenter.load(tiny_folder)
+    assert segmenter.backend.name in ENGINES
+    assert segmenter.bundle_sha256 == Bundle.load(tiny_folder).sha256
     assert segmenter.backend.version
+    assert segmenter.backend.why
 
 
-def test_an_unknown_backend_is_refused(bundle):
-    with pytest.raises(ParameterError, match="Use one of: auto, onnxruntime"):
-        Segmenter.load(bundle, backend="tensorflow")
+def test_the_table_names_classes_that_know_their_precisions(engine):
+    precisions = installed(engine).precisions()
+    assert "float32" in precisions
+    assert len(set(precisions)) == len(precisions)
+
+
+def test_an_unknown_backend_is_refused(tiny_folder):
+    with pytest.raises(ParameterError, match="Use one of: auto, onnxruntime, openvino"):
+        Segmenter.load(tiny_folder, backend="tensorflow")
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("precision", "problem"),
+    [("half", "there is no precision 'half'. Use one of: auto, float32"), ("float16", r"multipl\w+ in float16")],
+)
+def test_a_precision_that_nothing_multiplies_in_is_refused(tiny_folder, backend, precision, problem):
+    with pytest.raises(ParameterError, match=problem):
+        Segmenter.load(tiny_folder, backend=backend, precision=precision)
+
+
+def test_no_threads_are_refused(tiny_folder):
+    with pytest.raises(ParameterError, match="0 threads is out of range"):
+        Segmenter.load(tiny_folder, threads=0)
 
 
 @pytest.mark.parametrize(
-    ("name", "problem"), [("auto", "no inference engine is"), ("onnxruntime", "onnxruntime is not")]
+    ("name", "problem", "extra"),
+    [
+        ("auto", "no inference engine is", "cpu"),
+        ("onnxruntime", "onnxruntime is not", "cpu"),
+        ("openvino", "openvino is not", "openvino"),
+    ],
 )
-def test_a_missing_engine_comes_with_the_command_that_installs_it(monkeypatch, bundle, name, problem):
-    for module, _, _ in BACKENDS.values():
-        monkeypatch.setitem(sys.modules, module, None)  # its import fails
-    with pytest.raises(BackendError, match=rf"{problem} installed\. Run `pip install 'medseglatdiff\[cpu\]'`"):
-        open_backend(name, Bundle.load(bundle))
+def test_a_missing_engine_comes_with_the_command_that_installs_it(monkeypatch, tiny_bundle, name, problem, extra):
+    for missing in BACKENDS.values():
+        monkeypatch.setitem(sys.modules, missing.module, None)  # its import fails
+    with pytest.raises(BackendError, match=rf"{problem} installed\. Run `pip install 'medseglatdiff\[{extra}\]'`"):
+        open_backend(name, tiny_bundle)
 
 
 @pytest.mark.parametrize("content", [b"not a graph", b"\x08\x0a"], ids=["text", "no graph"])
-def test_a_graph_that_the_engine_cannot_load_is_our_error(tmp_path, content):
-    folder = write_bundle(tmp_path, decoder=content)
-    with pytest.raises(BackendError, match=r"cannot load decoder\.onnx.*Export the bundle again"):
-        Segmenter.load(folder, backend="onnxruntime")
+def test_a_graph_that_the_engine_cannot_load_is_our_error(tmp_path, tiny, engine, content):
+    folder = tiny.write_bundle(tmp_path, encoder=content)
+    with pytest.raises(BackendError, match=r"cannot load encoder\.onnx.*xport the bundle again"):
+        Segmenter.load(folder, backend=engine)
 
 
-def test_a_graph_with_other_names_than_the_manifest_is_refused(tmp_path):
-    renamed = onnx.load_from_string(model("encoder"))
+def test_a_graph_with_other_names_than_the_manifest_is_refused(tmp_path, tiny, engine):
+    renamed = onnx.load_from_string(tiny.model("encoder"))
     renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "picture"
-    folder = write_bundle(tmp_path, encoder=renamed.SerializeToString())
+    folder = tiny.write_bundle(tmp_path, encoder=renamed.SerializeToString())
     with pytest.raises(BackendError, match=r"encoder\.onnx has inputs and outputs .*picture"):
-        Segmenter.load(folder, backend="onnxruntime")
+        Segmenter.load(folder, backend=engine)
 
 
-def test_a_failure_inside_the_engine_is_our_error(bundle):
-    backend = open_backend("onnxruntime", Bundle.load(bundle))
+def test_a_failure_inside_the_engine_is_our_error(backend):
     with pytest.raises(BackendError, match="failed in decoder"):
         backend.run("decoder", {"latent": np.zeros((1, 3, 4, 4), np.float32)})
 
 
-def test_outputs_come_in_the_order_of_the_manifest(bundle):
-    loaded = Bundle.load(bundle)
-    denoiser = loaded.manifest.graphs["denoiser"]
+def test_outputs_come_in_the_order_of_the_manifest(tiny, engine, tiny_bundle):
+    denoiser = tiny_bundle.manifest.graphs["denoiser"]
     swapped = dataclasses.replace(denoiser, outputs=dict(reversed(denoiser.outputs.items())))
-    graphs = loaded.manifest.graphs | {"denoiser": swapped}
+    graphs = tiny_bundle.manifest.graphs | {"denoiser": swapped}
     feeds = {
         name: np.full([2 if side == "N" else side for side in shape], 0.5, np.float32)
         for name, shape in denoiser.inputs.items()
     }
-    as_written = open_backend("onnxruntime", loaded).run("denoiser", feeds)
-    other = dataclasses.replace(loaded, manifest=dataclasses.replace(loaded.manifest, graphs=graphs))
-    reversed_outputs = open_backend("onnxruntime", other).run("denoiser", feeds)
+    as_written = open_backend(engine, tiny_bundle, precision="float32").run("denoiser", feeds)
+    other = dataclasses.replace(tiny_bundle, manifest=dataclasses.replace(tiny_bundle.manifest, graphs=graphs))
+    reversed_outputs = open_backend(engine, other, precision="float32").run("denoiser", feeds)
     np.testing.assert_array_equal(as_written, reversed_outputs[::-1])
-    np.testing.assert_allclose(as_written, Numpy().run("denoiser", feeds), rtol=1e-6)
+    np.testing.assert_allclose(as_written, tiny.Numpy().run("denoiser", feeds), rtol=1e-5)
 
 
-def test_a_closed_backend_does_not_run(bundle):
-    backend = open_backend("onnxruntime", Bundle.load(bundle))
+def test_a_closed_backend_does_not_run(backend):
+    clone = backend.clone()
     backend.close()
-    with pytest.raises(BackendError):
-        backend.run("encoder", {"image": np.zeros((1, 1, 8, 8), np.float32)})
+    for closed in (backend, clone):
+        with pytest.raises(BackendError):
+            closed.run("encoder", {"image": np.zeros((1, 1, 8, 8), np.float32)})
+
+
+def test_the_threads_of_onnx_runtime_sleep_between_calls(tiny_bundle):
+    for session in open_backend("onnxruntime", tiny_bundle)._sessions.values():
+        options = session.get_session_options()
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -36,8 +36,8 @@ from medseg_runtime import (
     ParameterError,
     Segmenter,
     cli,
+    memory,
     report,
-    segmenter,
 )
 from medseg_runtime.io import read_image
 from medseg_runtime.testing import toy_segmenter
@@ -86,9 +86,9 @@ def changed(name="CT_small.dcm", **values):
 
 
 def tiny():
-    """The three graphs of tests/runtime/test_backends.py, in onnx's text format."""
+    """The three graphs of tests/runtime/tiny_bundle.py, in onnx's text format."""
     onnx = pytest.importorskip("onnx")
-    spec = importlib.util.spec_from_file_location("tiny_bundle", Path(__file__).with_name("test_backends.py"))
+    spec = importlib.util.spec_from_file_location("tiny_bundle", Path(__file__).with_name("tiny_bundle.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module, onnx
@@ -443,7 +443,7 @@ def infer(monkeypatch, capfd, tmp_path):
     monkeypatch.setattr(
         Segmenter,
         "load",
-        lambda bundle, *, backend: load(bundle, backend=backend) if bundle or backend != "auto" else toy_segmenter(),
+        lambda bundle, *, backend, **_: load(bundle, backend=backend) if bundle or backend != "auto" else toy_segmenter(),
     )
 
     def run_it(*arguments):
@@ -578,16 +578,16 @@ def test_the_number_of_samples_that_fits_is_named_and_fits(tmp_path):
     with pytest.raises(ParameterError) as caught:
         toy_segmenter()(path, samples=10**9)
     largest = int(caught.value.remedy.split()[3])
-    segmenter._check_memory(largest, GREY.size)
+    memory.check_memory(largest, GREY.size)
     with pytest.raises(ParameterError):
-        segmenter._check_memory(largest + 1, GREY.size)
+        memory.check_memory(largest + 1, GREY.size)
 
 
 @pytest.mark.parametrize(
     ("free", "remedy"), [(2 << 20, r"Use at most \d+ samples"), (1 << 16, "Give a crop of the image")]
 )
 def test_what_does_not_fit_into_the_memory_of_this_machine_is_refused(monkeypatch, free, remedy):
-    monkeypatch.setattr(segmenter, "available_bytes", lambda: free)
+    monkeypatch.setattr(memory, "available_bytes", lambda: free)
     toy = toy_segmenter()
     with pytest.raises(ParameterError, match=remedy):
         toy(GREY, samples=1000)

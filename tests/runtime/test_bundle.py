@@ -16,8 +16,19 @@ from medseg_runtime.sampler import ProbabilityPath
 from medseg_runtime.testing import toy_manifest
 
 GRAPHS = ("encoder", "denoiser", "decoder")
+
+
+def in_half(manifest, precision="float16"):
+    """Return the manifest with low-precision graphs beside the others."""
+    half = {
+        name: dataclasses.replace(graph, file=f"{name}.{precision}.onnx", precision=precision, weights=precision)
+        for name, graph in manifest.graphs.items()
+    }
+    return dataclasses.replace(manifest, half=half)
+
+
 FULL = dataclasses.replace(
-    toy_manifest(classes=("edge", "core"), channels=3),
+    in_half(toy_manifest(classes=("edge", "core"), channels=3)),
     path=ProbabilityPath(objective="flow", shift=3.0),
     training={"data": {"train": ["a", "b"]}, "steps": 10, "licence": None},
     metrics={"ged": 0.22},
@@ -29,18 +40,24 @@ def contents(name):
     return f"the graph {name}".encode()
 
 
+def write(folder, manifest):
+    """Write a bundle whose graphs are not ONNX; loading does not look inside."""
+    hashed = {
+        kind: {
+            name: dataclasses.replace(graph, sha256=hashlib.sha256(contents(graph.file)).hexdigest())
+            for name, graph in getattr(manifest, kind).items()
+        }
+        for kind in ("graphs", "half")
+    }
+    for graph in (*manifest.graphs.values(), *manifest.half.values()):
+        (folder / graph.file).write_bytes(contents(graph.file))
+    (folder / MANIFEST_NAME).write_text(dataclasses.replace(manifest, **hashed).to_json())
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A bundle whose graphs are not ONNX; loading does not look inside."""
-    manifest = toy_manifest()
-    graphs = {
-        name: dataclasses.replace(graph, sha256=hashlib.sha256(contents(name)).hexdigest())
-        for name, graph in manifest.graphs.items()
-    }
-    for name in GRAPHS:
-        (tmp_path / f"{name}.onnx").write_bytes(contents(name))
-    (tmp_path / MANIFEST_NAME).write_text(dataclasses.replace(manifest, graphs=graphs).to_json())
-    return tmp_path
+    return write(tmp_path, toy_manifest())
 
 
 def edited(change, manifest=FULL):
@@ -106,7 +123,16 @@ def parent_of(content, place):
 
 
 PLACES = list(places(json.loads(FULL.to_json())))
-OPTIONAL = {("path", "shift"), ("versions", "torch"), ("schema_version",), ("versions",)}
+OPTIONAL = {
+    ("path", "shift"),
+    ("sampling", "noise", "antithetic"),
+    ("sampling", "noise", "stratified"),
+    ("sampling", "tuned"),
+    ("versions", "torch"),
+    ("schema_version",),
+    ("versions",),
+    ("half",),
+}
 OTHERS = (None, True, False, "4", "", "N", 4, -1, 0, 1.5, math.nan, 10**400, [], {}, [1], {"a": 1}, "\ud800", "a\0b")
 
 
@@ -169,6 +195,13 @@ def test_whatever_is_written_is_read_back_or_refused(changes):
         lambda content: content["sampling"].update(steps=0),
         lambda content: content["graphs"].update(extra=content["graphs"]["encoder"]),
         lambda content: content["graphs"]["encoder"].update(precision="float16"),
+        lambda content: content["half"].pop("decoder"),
+        lambda content: content["half"].update(extra=content["half"]["encoder"]),
+        lambda content: content["half"]["encoder"].update(precision="bfloat16"),
+        lambda content: content["half"]["encoder"].update(precision="float8"),
+        lambda content: content.update(half=content["graphs"]),
+        lambda content: content["half"]["encoder"]["inputs"].update(image=[1, 3, 64, 32]),
+        lambda content: content["half"]["decoder"]["outputs"].update(logits=["N", 1, 64, 64]),
         lambda content: content["graphs"]["encoder"]["outputs"].update(condition=[1, 2, 8, 8]),
         lambda content: content["graphs"]["denoiser"]["inputs"].update(row=[6]),
         lambda content: content["graphs"]["denoiser"]["inputs"].update(time_features=[32]),
@@ -183,11 +216,12 @@ def test_parts_that_do_not_fit_each_other_are_refused(change):
     assert_refused(edited(change))
 
 
-def test_outputs_in_another_order_are_refused():
+@pytest.mark.parametrize("kind", ["graphs", "half"])
+def test_outputs_in_another_order_are_refused(kind):
     # An engine returns them in this order: sorted keys would swap the next latent with the estimate, silently.
     def sort(content):
-        outputs = content["graphs"]["denoiser"]["outputs"]
-        content["graphs"]["denoiser"]["outputs"] = dict(sorted(outputs.items()))
+        outputs = content[kind]["denoiser"]["outputs"]
+        content[kind]["denoiser"]["outputs"] = dict(sorted(outputs.items()))
 
     assert_refused(edited(sort))
 
@@ -202,9 +236,28 @@ def test_the_message_names_the_field():
 
 def test_a_bundle_is_read_whole(folder):
     bundle = Bundle.load(folder)
-    assert bundle.graphs == {name: contents(name) for name in GRAPHS}
+    assert bundle.graphs == {name: contents(f"{name}.onnx") for name in GRAPHS}
+    assert bundle.half == {}
     assert bundle.sha256 == hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
     assert Bundle.load(str(folder)) == bundle
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_low_precision_graphs_are_read_and_checked_like_the_others(tmp_path, precision):
+    write(tmp_path, in_half(toy_manifest(), precision))
+    assert Bundle.load(tmp_path).half == {name: contents(f"{name}.{precision}.onnx") for name in GRAPHS}
+    file = tmp_path / f"denoiser.{precision}.onnx"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(BundleError, match=rf"denoiser\.{precision}\.onnx is not the file"):
+        Bundle.load(tmp_path)
+    file.unlink()
+    with pytest.raises(BundleError, match=rf"denoiser\.{precision}\.onnx.*No such file"):
+        Bundle.load(tmp_path)
+
+
+def test_a_bundle_of_before_low_precision_is_read():
+    old = edited(lambda content: content.pop("half"))
+    assert Manifest.from_json(old) == dataclasses.replace(FULL, half={})
 
 
 @pytest.mark.parametrize("name", [MANIFEST_NAME, *(f"{name}.onnx" for name in GRAPHS)])

@@ -19,7 +19,7 @@ def loads(monkeypatch):
     """Load a toy instead of a bundle; the list holds the arguments of each load."""
     made = []
 
-    def load(bundle=None, *, backend="auto"):
+    def load(bundle=None, *, backend="auto", **_):
         segmenter = toy_segmenter()
         made.append((bundle, backend, segmenter))
         return segmenter
@@ -70,9 +70,17 @@ def test_every_option_arrives(infer, image, loads, tmp_path):
     )
     assert code == 0
     record = json.loads(out)
-    assert record["sampling"] == {"samples": 3, "seed": 7, "sampler": "dpmpp", "steps": 2, "threshold": 0.25}
-    assert record["field"] == {"x": 25 - 32, "y": 40 - 32, "width": 64, "height": 64}
     assert record == json.loads((tmp_path / "else/where/result.json").read_text())
+    assert 0 < record["sampling"].pop("standard_error") < 0.1
+    assert record["sampling"] == {
+        "samples": 3,
+        "settled": None,
+        "seed": 7,
+        "sampler": "dpmpp",
+        "steps": 2,
+        "threshold": 0.25,
+    }
+    assert record["field"] == {"x": 25 - 32, "y": 40 - 32, "width": 64, "height": 64}
     assert [str(loads[0][0]), loads[0][1]] == ["some/where", "onnxruntime"]
 
 
@@ -95,7 +103,7 @@ def test_force(infer, image, loads, tmp_path):
 
 
 def test_a_missing_bundle_is_one_line(infer, image, monkeypatch, tmp_path):
-    def load(bundle, *, backend):
+    def load(bundle, *, backend, **_):
         raise BundleError(f"there is no {bundle} for {backend}", "Give one.")
 
     monkeypatch.setattr(Segmenter, "load", load)

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from medseg_runtime import BundleError, doctor
+from medseg_runtime import BundleError, cache, doctor
+from medseg_runtime.backends.choose import UNFINISHED, Choice
 from medseg_runtime.bundle import Bundle
+from medseg_runtime.processor import processor
 from medseg_runtime.testing import toy_manifest
 
 
@@ -20,17 +22,29 @@ def healthy(monkeypatch):
     )
     monkeypatch.setattr(Bundle, "load", lambda: bundle)
     monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime", "onnxruntime"]})
-    engine(monkeypatch, SimpleNamespace(OnnxRuntimeBackend=SimpleNamespace(version="1.2.3")))
+    backend = SimpleNamespace(version="1.2.3", precisions=lambda: ("float32",))
+    engine(monkeypatch, SimpleNamespace(OnnxRuntimeBackend=backend))
+    auto(monkeypatch, None)
 
 
 def engine(monkeypatch, module):
+    """Let ONNX Runtime be this, and nothing else be installed."""
+
     def import_module(name):
-        assert name == "medseg_runtime.backends.onnxrt"
+        if name != "medseg_runtime.backends.onnxrt":
+            raise ModuleNotFoundError(name)
         if isinstance(module, Exception):
             raise module
         return module
 
+    installed = doctor._installed
     monkeypatch.setattr(doctor, "import_module", import_module)
+    monkeypatch.setattr(doctor, "_installed", lambda name: None if name == "openvino" else installed(name))
+
+
+def auto(monkeypatch, why):
+    choice = None if why is None else Choice(backend="openvino", precision="bfloat16", why=why)
+    monkeypatch.setattr(doctor, "foreseen", lambda _: choice)
 
 
 def run(monkeypatch, capsys):
@@ -44,7 +58,8 @@ def run(monkeypatch, capsys):
 def test_healthy(monkeypatch, capsys):
     code, out = run(monkeypatch, capsys)
     assert code == 0
-    assert "onnxruntime 1.2.3, taken by auto" in out
+    assert "onnxruntime 1.2.3: float32" in out
+    assert "openvino: not installed (pip install 'medseglatdiff[openvino]')" in out
     assert "toy, 2.5 MB, intact (sha256 abababababab...)" in out
     assert f"numpy {metadata.version('numpy')}" in out
     assert out.endswith("Nothing is broken.\n")
@@ -70,6 +85,7 @@ def test_no_engine(monkeypatch, capsys):
     code, out = run(monkeypatch, capsys)
     assert code == 1
     assert "problem: no inference engine is installed\n    pip install 'medseglatdiff[cpu]'" in out
+    assert "\nauto " not in out
 
 
 @pytest.mark.usefixtures("healthy")
@@ -94,13 +110,53 @@ def test_a_damaged_bundle(monkeypatch, capsys):
     assert "--force-reinstall --no-deps" in out
 
 
+@pytest.mark.usefixtures("healthy")
+def test_a_broken_openvino(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "_installed", lambda _: "2026.4.1")
+    code, out = run(monkeypatch, capsys)
+    assert code == 1
+    assert "problem: openvino is installed and cannot be imported" in out
+    assert "    pip install --force-reinstall 'medseglatdiff[openvino]'" in out
+
+
+@pytest.mark.usefixtures("healthy")
+def test_what_auto_would_take(monkeypatch, capsys):
+    code, out = run(monkeypatch, capsys)
+    assert "auto           compares the engines when it is first used" in out
+    auto(monkeypatch, "50 ms against 100")
+    code, out = run(monkeypatch, capsys)
+    assert code == 0
+    assert "auto           openvino in bfloat16: 50 ms against 100" in out
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_comparison_that_ended_its_process(monkeypatch, capsys, cache_home):
+    auto(monkeypatch, UNFINISHED)
+    code, out = run(monkeypatch, capsys)
+    assert code == 1
+    assert (
+        f"problem: a comparison of the engines ended its process, or still runs\n    rm -r {cache_home}/choice" in out
+    )
+
+
+@pytest.mark.usefixtures("healthy")
+def test_the_cache(monkeypatch, capsys, cache_home, tmp_path):
+    cache.store("openvino/one.blob", bytes(2_400_000))
+    assert f"cache          {cache_home}, 2.4 MB in 1 files" in run(monkeypatch, capsys)[1]
+    (tmp_path / "a file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    code, out = run(monkeypatch, capsys)
+    assert code == 0
+    assert "cache          no folder can be written" in out
+
+
 def test_the_processor(tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("model name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 amx_bf16\n")
-    text = doctor.processor(cpuinfo)
+    text = str(processor(cpuinfo))
     assert text.startswith("Some CPU @ 2 GHz; ")
     assert text.endswith("; avx2, amx_bf16")
-    assert "none of avx2" in doctor.processor(tmp_path / "absent")
+    assert "none of avx2" in str(processor(tmp_path / "absent"))
 
 
 def test_requirements_come_from_our_own_metadata(monkeypatch):

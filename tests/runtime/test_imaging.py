@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from medseg_runtime.errors import ImageError, ParameterError
-from medseg_runtime.imaging import Box, InputRule, as_image, place, to_image, to_network
+from medseg_runtime.imaging import Box, InputRule, as_image, paste, place, to_network, to_seen
 
 FIELDS = st.tuples(st.integers(1, 13), st.integers(1, 13))  # height, width; odd and even
 SIZES = st.tuples(st.integers(2, 30), st.integers(2, 30))  # smaller and larger than the field
@@ -35,6 +35,11 @@ CASES = SIZES.flatmap(lambda size: st.tuples(st.just(size), regions(size)))
 def numbered(height, width):
     """Return an image whose pixels all differ and survive float32, in 1 ... 65535."""
     return (1 + np.arange(height * width, dtype=np.uint16)).reshape(height, width)
+
+
+def to_image(maps, placement):
+    """Network grid => image grid."""
+    return paste(to_seen(maps, placement), placement)
 
 
 def stored(field):
@@ -73,7 +78,7 @@ def test_native_brings_every_pixel_back_to_where_it_came_from(case, field):
     image = numbered(height, width)
     placement = place(image, rule("native", *field), region)
     maps = to_network(image, rule("native", *field), placement)[0]
-    back = stored(to_image(maps, placement, outside=0.0)[None])
+    back = stored(to_image(maps, placement)[None])
     assert ((back == image) | (back == 0)).all()
     box = placement.field
     rows, columns = np.mgrid[:height, :width]
@@ -88,7 +93,7 @@ def test_a_mask_painted_in_the_network_lands_on_exactly_its_pixels(case, field, 
     row, column = data.draw(st.integers(0, field[0] - 1)), data.draw(st.integers(0, field[1] - 1))
     painted = np.zeros((2, *field), np.float32)
     painted[1, row, column] = 1.0  # the thinnest there is
-    back = to_image(painted, placement, outside=0.0)
+    back = to_image(painted, placement)
     y, x = placement.field.y + row, placement.field.x + column
     expected = np.zeros((2, height, width))
     if 0 <= y < height and 0 <= x < width:
@@ -101,8 +106,8 @@ def test_native_by_hand():
     # A 3x2 field round the region x 4..5, y 0..0 of an 8x5 image: the centre is (5, 0.5), so x 4..6 or 3..5 and y 0..1 or -1..0.
     placement = place(numbered(5, 8), rule("native", 2, 3), Box(x=4, y=0, width=2, height=1))
     assert placement.field == Box(x=4, y=0, width=3, height=2)
-    back = to_image(np.ones((1, 2, 3), np.float32), placement, outside=-1.0)
-    assert back[0].tolist() == [[-1, -1, -1, -1, 1, 1, 1, -1]] * 2 + [[-1] * 8] * 3
+    back = to_image(np.ones((1, 2, 3), np.float32), placement)
+    assert back[0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 0]] * 2 + [[0] * 8] * 3
 
 
 def test_native_takes_its_intensities_from_the_context():
@@ -141,9 +146,9 @@ def test_resize_at_equal_size_is_the_identity(case):
     maps = to_network(image, same, placement)
     part = np.s_[box.y : box.y + box.height, box.x : box.x + box.width]
     assert (stored(maps) == image[part]).all()
-    back = to_image(maps[0], placement, outside=-1.0)[0]
+    back = to_image(maps[0], placement)[0]
     assert (back[part] == maps[0, 0]).all()
-    assert np.count_nonzero(back == -1.0) == image.size - box.width * box.height
+    assert np.count_nonzero(back == 0.0) == image.size - box.width * box.height
 
 
 def centroid(values):
@@ -163,7 +168,7 @@ def test_resize_keeps_things_where_they_are(size, field, data):
     seen = to_network(image, scaled, placement)
     in_image_pixels = np.array(size) / np.array(field)
     assert np.abs(centroid(seen[0, 0]) * in_image_pixels - centroid(image)).max() <= 0.5 * in_image_pixels.max()
-    back = to_image(seen[0], placement, outside=0.0)[0]
+    back = to_image(seen[0], placement)[0]
     assert np.abs(centroid(back) - centroid(image)).max() <= 0.5 * max(1.0, in_image_pixels.max())
 
 
@@ -173,7 +178,7 @@ def test_a_disc_keeps_its_place_and_size_in_images_of_any_shape(height, width):
     rows, columns = np.mgrid[:64, :64] + 0.5
     disc = ((rows - 25) ** 2 + (columns - 38) ** 2 < 12**2).astype(np.float32)
     placement = place(np.zeros((height, width), np.uint8), scaled, None)
-    mask = to_image(disc[None], placement, outside=0.0)[0] > 0.5
+    mask = to_image(disc[None], placement)[0] > 0.5
     assert np.abs(centroid(mask) - np.array([25 * height / 64, 38 * width / 64])).max() < 0.5
     assert mask.mean() == pytest.approx(disc.mean(), rel=0.03)
 
@@ -184,7 +189,7 @@ def test_a_region_of_one_column_is_stretched_over_the_field():
     scaled = rule("resize", 4, 4)
     placement = place(image, scaled, Box(x=3, y=1, width=1, height=4))
     assert (to_network(image, scaled, placement) == 1.0).all()
-    back = to_image(np.ones((1, 4, 4), np.float32), placement, outside=0.0)[0]
+    back = to_image(np.ones((1, 4, 4), np.float32), placement)[0]
     assert np.argwhere(back).tolist() == [[1, 3], [2, 3], [3, 3], [4, 3]]
 
 
@@ -253,7 +258,7 @@ def test_the_image_is_not_changed(geometry):
     placement = place(image, same, None)
     to_network(image, same, placement)[:] = 5.0
     maps = image[None]
-    to_image(maps, placement, outside=0.0)[:] = 5.0
+    to_image(maps, placement)[:] = 5.0
     assert (image == before).all()
 
 

@@ -150,6 +150,102 @@ def test_dice_and_iou(first, second, dice, iou):
     assert metrics.iou(first, second) == metrics.iou(second, first) == pytest.approx(iou, abs=1e-15)
 
 
+# --- weights -----------------------------------------------------------------------------------------------------------
+
+
+def with_counts(seed):
+    """Return masks, how often each is drawn, and raters."""
+    random = np.random.default_rng(seed)
+    return random.random((4, 9)) < 0.4, random.integers(1, 5, 4), random.random((3, 9)) < 0.4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_weight_is_as_good_as_repeating_the_mask(seed):
+    few, counts, raters = with_counts(seed)
+    many, weights = few.repeat(counts, axis=0), counts / counts.sum()
+    ged, hm_iou = metrics.generalized_energy_distance, metrics.hungarian_matched_iou
+    assert ged(few, raters, weights) == pytest.approx(ged(many, raters), abs=1e-12)
+    assert hm_iou(few, raters, weights) == pytest.approx(hm_iou(many, raters), abs=1e-9)
+
+
+def test_a_weight_of_zero_is_as_good_as_leaving_the_mask_out():
+    few, _, raters = with_counts(0)
+    weights = np.array([0.5, 0.0, 0.25, 0.25])
+    kept, rest = few[weights > 0], weights[weights > 0]
+    for figure in (metrics.generalized_energy_distance, metrics.hungarian_matched_iou):
+        assert figure(few, raters, weights) == pytest.approx(figure(kept, raters, rest), abs=1e-9)
+
+
+def test_empty_margins_change_no_figure():
+    random = np.random.default_rng(0)
+    samples, raters = random.random((5, 6, 7)) < 0.4, random.random((4, 6, 7)) < 0.4
+    wide = [np.pad(masks, ((0, 0), (3, 1), (2, 5))) for masks in (samples, raters)]
+    for field in ("samples", "raters", "across"):
+        inside, outside = (metrics.Overlaps.of(*sets) for sets in ((samples, raters), wide))
+        np.testing.assert_array_equal(getattr(inside, field), getattr(outside, field))
+        assert getattr(inside, field)[0, 0] == metrics.iou(
+            {"samples": samples, "raters": raters, "across": samples}[field][0],
+            {"samples": samples, "raters": raters, "across": raters}[field][0],
+        )
+
+
+def test_the_overlaps_of_some_samples_are_those_of_a_smaller_set():
+    random = np.random.default_rng(1)
+    samples, raters = random.random((6, 4, 4)) < 0.4, random.random((4, 4, 4)) < 0.4
+    for indices in (slice(3), np.array([4, 0])):
+        some, alone = (
+            metrics.Overlaps.of(samples, raters).of_samples(indices),
+            metrics.Overlaps.of(samples[indices], raters),
+        )
+        assert (some.ged(), some.hm_iou(), some.sample_diversity) == (
+            alone.ged(),
+            alone.hm_iou(),
+            alone.sample_diversity,
+        )
+
+
+# --- HD95 --------------------------------------------------------------------------------------------------------------
+
+
+def border(mask):
+    """Return the coordinates of the pixels with a 4-neighbour outside, one by one."""
+    padded = np.pad(mask, 1)
+    return np.array(
+        [
+            (y, x)
+            for y, x in np.argwhere(mask)
+            if not (padded[y, x + 1] and padded[y + 2, x + 1] and padded[y + 1, x] and padded[y + 1, x + 2])
+        ]
+    )
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 1.9)])
+@pytest.mark.parametrize("seed", range(4))
+def test_hd95_is_that_of_all_pairs_of_border_pixels(seed, spacing):
+    random = np.random.default_rng(seed)
+    first, second = (random.random((15, 12)) < share for share in (0.5, 0.1))
+    a, b = border(first) * spacing, border(second) * spacing
+    distances = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    expected = max(np.percentile(distances.min(axis=1), 95), np.percentile(distances.min(axis=0), 95))
+    assert metrics.hausdorff_95(first, second, spacing) == pytest.approx(expected)
+    assert metrics.hausdorff_95(second, first, spacing) == pytest.approx(expected)
+
+
+def test_hd95_by_hand():
+    square = np.zeros((20, 20), bool)
+    square[4:9, 4:9] = True
+    assert metrics.hausdorff_95(square, square) == 0.0
+    assert metrics.hausdorff_95(square, np.roll(square, 3, axis=1)) == 3.0
+    assert metrics.hausdorff_95(square, np.roll(square, 3, axis=1), (1.0, 0.5)) == 1.5
+
+
+def test_hd95_of_empty_masks():
+    empty, square = np.zeros((6, 6), bool), np.ones((6, 6), bool)
+    assert metrics.hausdorff_95(empty, empty) == 0.0
+    assert math.isnan(metrics.hausdorff_95(square, empty))
+    assert math.isnan(metrics.hausdorff_95(empty, square))
+
+
 # --- calibration -------------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +260,14 @@ def test_calibration_by_hand():
     assert calibration.gap[[14, 7, 3, 0]].tolist() == [0.0, 0.5, -0.25, -0.5]
     assert calibration.brier == pytest.approx(9 / 64)
     assert calibration.expected_calibration_error == pytest.approx(5 / 16)
+
+
+def test_the_reliability_diagram_has_the_bins_with_pixels():
+    calibration = metrics.Calibration.of(
+        np.array([1, 0.5, 0.51, 0, 0], np.float32), np.array([[1, 0, 1, 1, 0], [1, 0, 0, 0, 0]], bool)
+    )
+    found = [(b.pixels, round(b.confidence, 6), b.agreement) for b in calibration.reliability]
+    assert found == [(1, 0.0, 0.5), (2, 0.505, 0.25), (1, 1.0, 1.0)]
 
 
 def test_errors_in_one_bin_cancel_in_the_ece_and_not_in_brier():
@@ -186,9 +290,7 @@ def test_two_images_add_up_to_one_computation_over_all_pixels(maps, raters):
 def test_a_confidence_on_an_edge_falls_into_the_bin_above(num_samples):
     # k/N as float32, 3/15 for example, must not slip below the edge that it is; 1 belongs to the last bin.
     k = np.arange(1, num_samples + 1)
-    calibration = metrics.Calibration.of(
-        confidence(np.arange(num_samples)[:, None] < k), np.zeros((1, num_samples), bool)
-    )
+    calibration = metrics.Calibration.of(confidence(k, num_samples), np.zeros((1, num_samples), bool))
     bins = [min(math.floor(Fraction(int(i), num_samples) * 15), 14) for i in k]
     assert calibration.count.tolist() == np.bincount(bins, minlength=15).tolist()
 

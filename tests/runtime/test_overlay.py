@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from medseg_runtime.drawing import View, draw_outline, inferno, outline_curves, photograph
+from medseg_runtime.drawing import View, draw_outline, inferno, outline_curves, outline_on_screen, photograph
 from medseg_runtime.imaging import Box
 from medseg_runtime.overlay import BY_SIZE, CONSENSUS, NOTICE, _zoom, draw_overlay, draw_samples, key_figures
 from medseg_runtime.testing import toy_manifest, toy_segmenter
@@ -53,7 +53,7 @@ def test_ink_lies_on_the_masks_edges_and_only_there(box):
     mask = np.zeros((9, 12), bool)
     mask[3:7, 4:8] = True
     canvas = np.zeros((view.size[1], view.size[0], 3), np.float32)
-    draw_outline(canvas, mask, view, (255, 255, 255), width=2)
+    draw_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=2)
     ink = canvas[..., 0]
     on_screen = [((x - box.x) * view.scale, (y - box.y) * view.scale) for x, y in edge_middles(mask)]
     for x, y in on_screen:
@@ -77,7 +77,7 @@ def test_reduced_images_are_outlined_too():
     mask[1000:2000, 200:800] = True
     view = View.fitting(Box(x=0, y=0, width=1000, height=3000), 300)
     canvas = np.zeros((300, 100, 3), np.float32)
-    draw_outline(canvas, mask, view, (255, 255, 255), width=1.5)
+    draw_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=1.5)
     y, x = np.nonzero(canvas[..., 0] > 100)
     assert (abs(np.array([x.min(), x.max(), y.min(), y.max()]) - [20, 79, 100, 199]) <= 1).all()
 
@@ -129,7 +129,7 @@ def test_every_sample_is_drawn():
         masks[k, 20 * (k // 3) + 2 : 20 * (k // 3) + 16, 20 * (k % 3) + 2 : 20 * (k % 3) + 16] = True
     segmentation = dataclasses.replace(
         toy_segmenter()(pixels, 9),
-        masks=masks,
+        kept_masks=masks,
         consensus=np.zeros((64, 64), bool),
         confidence=masks.mean(axis=0, dtype=np.float32),
         areas=masks.sum(axis=(1, 2)),

@@ -55,6 +55,7 @@ def test_each_image_has_its_line(infer, images, tmp_path):
     assert first["parameters"]["seed"] == 7
     assert first["bundle"] == {"name": "toy", "sha256": "0" * 64}
     assert first["versions"]["fake"] == "0"
+    assert first["engine"]["precision"] == "float32"
     out = tmp_path / "results" / "DOE-JANE"
     assert json.loads((out / "result.json").read_text())["run"]["id"] == first["run_id"]
     assert first["outputs"] == {

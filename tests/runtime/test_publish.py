@@ -24,7 +24,7 @@ from medseg_runtime import Segmenter, cli, io, overlay, provenance, report
 from medseg_runtime.io import aim, raster
 from medseg_runtime.testing import toy_segmenter
 
-Segmenter.load = lambda bundle, *, backend: toy_segmenter()
+Segmenter.load = lambda bundle, **_: toy_segmenter()
 
 def infer(*options):
     "In a process of its own, which forks from this one because starting Python takes ten times as long as the run."

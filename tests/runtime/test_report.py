@@ -78,9 +78,13 @@ def test_result_json(tmp_path):
     text = (tmp_path / "out" / "result.json").read_text()
     record = json.loads(text)
     assert record["bundle"] == {"name": "toy", "sha256": "0" * 64}
+    assert record["engine"] == {"name": "fake", "version": "0", "precision": "float32", "why": "it was asked for"}
     assert record["input"] == {"kind": "PNG", "sha256": "ab" * 32, "height": 90, "width": 131, "spacing_mm": None}
     assert record["field"] == {"x": 48, "y": 8, "width": 64, "height": 64}
-    assert record["sampling"] == {"samples": 3, "seed": 0, "sampler": "euler", "steps": 4, "threshold": 0.5}
+    assert record["sampling"].pop("standard_error") == pytest.approx(segmentation.standard_error, abs=1e-6)
+    assert record["sampling"] == {
+        "samples": 3, "settled": None, "seed": 0, "sampler": "euler", "steps": 4, "threshold": 0.5
+    }  # fmt: skip
     assert record["classes"][0]["areas_px"] == [int(mask.sum()) for mask in segmentation.masks]
     assert record["classes"][0]["consensus_area_px"] == segmentation.consensus.sum()
     assert record["classes"][0]["mean_pairwise_iou"] == pytest.approx(float(segmentation.mean_pairwise_iou), abs=1e-6)

@@ -11,8 +11,9 @@ from medseg_runtime import Segmenter, uncertainty
 from medseg_runtime.errors import BackendError, ImageError, ParameterError
 from medseg_runtime.imaging import Box
 from medseg_runtime.metrics import iou
-from medseg_runtime.sampler import SampleNoise, sampler_table, time_features
-from medseg_runtime.segmenter import foreground_probability
+from medseg_runtime.noise import NoiseLaw, SampleNoise
+from medseg_runtime.sampler import sampler_table, time_features
+from medseg_runtime.tally import foreground_probability
 from medseg_runtime.testing import LATENT, TIME_FEATURES, FakeBackend, toy_manifest
 
 SAMPLERS = [("flow", "euler"), ("flow", "dpmpp"), ("epsilon", "ddim"), ("epsilon", "dpmpp"), ("epsilon", "ddpm")]
@@ -127,8 +128,8 @@ def test_samples_are_what_the_table_says(objective, sampler):
     table = sampler_table(segmenter.manifest.path, sampler, 5)
     condition = segmenter.backend.of("denoiser")[0]["condition"]
     for k, found in enumerate(segmenter.backend.latents()):
-        noise = SampleNoise(11, k, antithetic=True)
-        feeds = {"latent": noise.draw(LATENT), "extra": np.zeros(LATENT, np.float32), "condition": condition[0]}
+        noise = SampleNoise(11, k, NoiseLaw(antithetic=True))
+        feeds = {"latent": noise.start(LATENT), "extra": np.zeros(LATENT, np.float32), "condition": condition[0]}
         for t, row in zip(table.t, table.rows.astype(np.float32), strict=True):
             if table.extra == "noise":
                 feeds["extra"] = noise.draw(LATENT)
@@ -150,7 +151,7 @@ def test_ddpm_noise_is_fresh_in_every_step_and_of_each_sample():
 
 def test_without_antithetic_noise_no_sample_mirrors_another():
     manifest = toy_manifest()
-    object.__setattr__(manifest.sampling, "antithetic", False)
+    object.__setattr__(manifest.sampling, "noise", NoiseLaw())
     segmenter = Segmenter(manifest, Recorder(manifest))
     segmenter(IMAGE, samples=4)
     first = segmenter.backend.of("denoiser")[0]["latent"]

@@ -15,20 +15,18 @@ MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 5), st.just(3), st.just(4)))
 
 @given(MASKS)
 def test_confidence_is_exactly_the_fraction_of_samples(masks):
-    confidence = uncertainty.confidence(masks)
+    confidence = uncertainty.confidence(masks.sum(axis=0), len(masks))
     assert confidence.dtype == np.float32
     for index in np.ndindex(3, 4):
         assert confidence[index] == np.float32(sum(bool(mask[index]) for mask in masks) / len(masks))
 
 
 def test_confidence_counts_and_does_not_accumulate_rounding():
-    masks = np.arange(1000)[:, None] < np.arange(0, 1001)  # pixel k is in k of 1000 samples
-    assert (uncertainty.confidence(masks) == (np.arange(1001) / 1000).astype(np.float32)).all()
+    assert (uncertainty.confidence(np.arange(1001), 1000) == (np.arange(1001) / 1000).astype(np.float32)).all()
 
 
 def test_consensus_needs_more_than_half():
-    masks = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], bool)  # pixels in 3, 2 and 1 of 4
-    assert uncertainty.consensus(uncertainty.confidence(masks)).tolist() == [True, False, False]
+    assert uncertainty.consensus(uncertainty.confidence(np.array([3, 2, 1]), 4)).tolist() == [True, False, False]
 
 
 def test_entropy_is_in_bits():
@@ -62,6 +60,21 @@ def test_iou_is_exact_for_large_masks():
     first, second = np.ones((1, 2048, 2048), bool), np.ones((1, 2048, 2048), bool)
     second[0, 0, 0] = False
     assert uncertainty.pairwise_iou(first, second)[0, 0] == (2**22 - 1) / 2**22
+
+
+@given(MASKS)
+def test_the_iou_of_packed_masks_is_the_same(masks):
+    packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
+    assert (uncertainty.pairwise_iou_packed(packed) == uncertainty.pairwise_iou(masks, masks)).all()
+
+
+def test_large_masks_are_compared_a_part_at_a_time(monkeypatch):
+    masks = np.random.default_rng(0).random((5, 40, 31)) > 0.4
+    packed = np.packbits(masks.reshape(5, -1), axis=1)
+    whole = uncertainty.pairwise_iou(masks, masks)
+    monkeypatch.setattr(uncertainty, "CHUNK", 1000)
+    assert (uncertainty.pairwise_iou(masks, masks) == whole).all()
+    assert (uncertainty.pairwise_iou_packed(packed) == whole).all()
 
 
 def test_the_mean_over_pairs_leaves_the_diagonal_out():

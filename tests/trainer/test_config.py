@@ -41,7 +41,7 @@ def test_the_paper_s_choices():
     assert (config.condition.kind, config.condition.tuned) == ("autoencoder", False)
     assert config.path == ProbabilityPath(objective="epsilon")
     assert config.denoiser.raters_per_image == 1
-    assert not config.sampling.antithetic
+    assert not config.sampling.noise.antithetic
 
 
 @pytest.mark.parametrize(

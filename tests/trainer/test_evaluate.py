@@ -3,20 +3,24 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medseg_runtime import metrics
 from medseg_runtime.errors import ParameterError
-from medseg_runtime.metrics import Calibration
+from medseg_runtime.metrics import Calibration, ReliabilityBin
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 from medseg_trainer import cli
 from medseg_trainer.checkpoint import RunFolder
 from medseg_trainer.data import Case, read_cases
-from medseg_trainer.evaluate import CaseFigures, draw, evaluate, measure, split_named, summarise
+from medseg_trainer.evaluate import SampleSettings, _ranked, _shown, evaluate, split_named
+from medseg_trainer.figures import TITLES, CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.reliability import CURVE, _place, draw_reliability
 from medseg_trainer.validate import manifest_of
 
 
@@ -55,8 +59,55 @@ def test_figures_are_those_of_the_metrics():
             "empty_samples": 0.0,
             "empty_raters": 0.0,
             "brier": Calibration.of(result.confidence, raters).brier,
-        }
+            "small_dice": math.nan,
+            "small_iou": math.nan,
+            "hd95_px": metrics.hausdorff_95(result.consensus, majority),
+            "hd95_mm": math.nan,
+            "one_empty": 0.0,
+            "ged_100": math.nan,
+        },
+        nan_ok=True,
     )
+    assert found.values.keys() | {"ece"} == TITLES.keys()
+
+
+def test_the_first_samples_are_measured_and_a_hundred_only_for_ged_100():
+    case = make_case()
+    many, few = (toy_segmenter()(case.image, samples=count) for count in (100, 16))
+    (of_many,), (of_few,) = measure(case, many, 16), measure(case, few)
+    ged_100 = of_many.values["ged_100"]
+    assert ged_100 == pytest.approx(metrics.generalized_energy_distance(many.masks, case.masks > 0))
+    assert of_many.values == pytest.approx(of_few.values | {"ged_100": ged_100}, nan_ok=True)
+    assert ged_100 != of_few.values["ged"]
+    np.testing.assert_array_equal(of_many.calibration.count, of_few.calibration.count)
+
+
+@pytest.mark.parametrize(("side", "small"), [(4, True), (5, False)])  # 16 and 25 pixels of 20
+def test_small_targets_are_measured_apart(side, small):
+    case = make_case()
+    case.masks[:] = 0
+    case.masks[:2, 60 : 60 + side, 60 : 60 + side] = 1  # two of four raters are a majority
+    values = measure(case, toy_segmenter()(case.image, samples=3))[0].values
+    for figure in ("dice", "iou"):
+        assert values[f"small_{figure}"] == pytest.approx(
+            values[f"consensus_{figure}"] if small else math.nan, nan_ok=True
+        )
+
+
+def test_hd95_is_in_mm_where_the_spacing_is_known():
+    case = replace(make_case(), spacing_mm=(0.5, 0.5))
+    values = measure(case, toy_segmenter()(case.image, samples=3))[0].values
+    assert values["hd95_mm"] == pytest.approx(0.5 * values["hd95_px"])
+    assert values["hd95_mm"] > 0.0
+
+
+def test_an_empty_consensus_beside_a_target_has_no_hd95_and_is_counted():
+    case = make_case()
+    result = toy_segmenter()(case.image, samples=3)
+    result.masks[:] = False
+    values = measure(case, result)[0].values
+    assert math.isnan(values["hd95_px"])
+    assert (values["one_empty"], values["consensus_dice"]) == (1.0, 0.0)
 
 
 def test_empty_masks_are_counted():
@@ -135,7 +186,7 @@ def test_ece_is_over_the_pixels_of_all_images():
 
 def test_every_image_starts_from_noise_of_its_own():
     case = make_case()
-    (_, first), (_, second) = draw(toy_segmenter(), [case, case], samples=2, steps=None, seed=3)
+    (_, first), (_, second) = SampleSettings(samples=2, seed=3).segment_all(toy_segmenter(), [case, case])
     assert (first.seed, second.seed) == (3, 1003)
     assert not np.array_equal(first.mean_probability, second.mean_probability)
 
@@ -151,6 +202,7 @@ def test_an_evaluation_says_how_it_was_made(phantom_zips):
     assert (report.split, report.samples, report.steps, report.seed) == ("val", 4, 2, 9)
     assert (report.model, report.bundle_sha256, report.sampler) == ("toy", "0" * 64, "euler")
     assert report.command == "medseg-train evaluate --split val --samples 4 --steps 2 --seed 9"
+    assert (report.grouped_by, set(report.figures)) == ("patients", set(TITLES))
     expected = [
         measure(case, segmenter(case.image, 4, 2, 9 + 1000 * k))[0].values["ged"] for k, case in enumerate(cases)
     ]
@@ -195,7 +247,58 @@ def test_evaluate_writes_its_figures_into_the_run(micro_run, phantom_zips, tmp_p
 
     run = shutil.copytree(micro_run, tmp_path / "run")
     command(Path(run), phantom_zips, samples=2, images=2)
-    assert json.loads((run / "evaluation.json").read_text())["images"] == 2
+    written = json.loads((run / "evaluation.json").read_text())
+    assert written["images"] == 2
+    assert sum(point["pixels"] for point in written["reliability"]) > 0
+    with Image.open(run / "evaluation.png") as sheet:
+        assert sheet.width > sheet.height / 3 > 200
+
+
+def test_ged_of_a_hundred_is_drawn_when_asked_for(phantom_zips):
+    settings = {"samples": 2, "steps": 1, "seed": 0, "images": 2}
+    with_it, without = (
+        evaluate(toy_segmenter(), phantom_zips, "val", **settings, ged_100=asked) for asked in (True, False)
+    )
+    assert with_it.command == without.command + " --ged100"
+    assert 0.0 < with_it.figures["ged_100"].mean < with_it.figures["ged"].mean
+    assert math.isnan(without.figures["ged_100"].mean)
+    assert with_it.figures["ged"] == without.figures["ged"]
+
+
+def test_the_sheet_has_the_best_the_median_and_the_worst_images_once_each():
+    geds = [0.5, 0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6, 0.0, 1.0]
+    assert dict(_ranked(geds)) == {
+        9: "best: GED 0.000",
+        1: "best: GED 0.100",
+        3: "best: GED 0.200",
+        7: "median: GED 0.400",
+        0: "median: GED 0.500",
+        8: "median: GED 0.600",
+        4: "worst: GED 0.800",
+        2: "worst: GED 0.900",
+        10: "worst: GED 1.000",
+    }
+    assert dict(_ranked([0.2, 0.1])) == {1: "best: GED 0.100", 0: "best: GED 0.200"}
+
+
+def test_the_sheet_draws_what_was_measured(phantom_zips):
+    """The images on the sheet are segmented once more: with the noise that they were measured with."""
+    segmenter = toy_segmenter()
+    cases = read_cases(phantom_zips, "val", 1)
+    settings = SampleSettings(samples=2, seed=5)
+    measured = [result.masks for _, result in settings.segment_all(segmenter, cases)]
+    for caption, case, result in _shown(segmenter, cases, settings, [(2, "b"), (0, "a")]):
+        number = {"a": 0, "b": 2}[caption]
+        assert case.name == cases[number].name
+        np.testing.assert_array_equal(result.masks, measured[number])
+
+
+def test_the_reliability_diagram_is_on_the_line_where_confidence_is_right():
+    right = draw_reliability((ReliabilityBin(10, 0.5, 0.5),))
+    wrong = draw_reliability((ReliabilityBin(10, 0.5, 0.0),))
+    x, y = map(round, _place(0.5, 0.5))
+    assert (right.getpixel((x, y)), wrong.getpixel((x, y)) == CURVE) == (CURVE, False)
+    assert wrong.getpixel(tuple(map(round, _place(0.5, 0.0)))) == CURVE
 
 
 def test_a_split_has_one_of_three_names():

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medseg_runtime.sampler import ProbabilityPath, SampleNoise, sampler_table, time_features
+from medseg_runtime.noise import NoiseLaw, SampleNoise
+from medseg_runtime.sampler import ProbabilityPath, sampler_table, time_features
 from medseg_trainer.checkpoint import build_networks
 from medseg_trainer.config import AutoencoderConfig, Optimisation
 from medseg_trainer.models.autoencoder import Bottleneck, ImageAutoencoder, MaskAutoencoder, class_weights
@@ -350,7 +351,7 @@ def test_no_convolution_runs_at_full_resolution(micro):
             if isinstance(module, torch.nn.Conv2d):
                 module.register_forward_hook(remember(name))
     shape = config.latent
-    noise = SampleNoise(0, 0, antithetic=False).draw(shape)[None]
+    noise = SampleNoise(0, 0, NoiseLaw()).draw(shape)[None]
     (condition,) = backend.run("encoder", {"image": np.zeros((1, 1, 32, 32), np.float32)})
     row = np.array([0, 1, 0.5, 0.5, 0], np.float32)
     fed = {"latent": noise, "extra": noise, "condition": condition, "row": row}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg_runtime.errors import DataError
-from medseg_runtime.imaging import InputRule, place, to_image, to_network
+from medseg_runtime.imaging import InputRule, paste, place, to_network, to_seen
 from medseg_trainer.config import AugmentConfig
 from medseg_trainer.data import Case
 from medseg_trainer.data.working_set import BatchSource, WorkingSet, _Draw, working_size
@@ -59,7 +59,7 @@ def test_native_labels_go_back_to_where_they_were_drawn(rule, size):
     kept = np.s_[:, inside.y : inside.y + inside.height, inside.x : inside.x + inside.width]
     expected = np.zeros_like(case.masks)
     expected[kept] = case.masks[kept]
-    np.testing.assert_array_equal(to_image(labels.astype(np.float32), placement, outside=0.0), expected)
+    np.testing.assert_array_equal(paste(to_seen(labels.astype(np.float32), placement), placement), expected)
 
 
 def test_resized_labels_stay_on_the_structure_that_the_image_shows():

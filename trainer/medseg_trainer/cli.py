@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from medseg_runtime.errors import CheckpointError, OutputError, ParameterError
 if TYPE_CHECKING:
     from medseg_runtime.segmenter import Segmenter
     from medseg_trainer.config import TrainConfig
+    from medseg_trainer.evaluate import Evaluation
 
 app = typer.Typer(
     add_completion=False,
@@ -22,7 +24,11 @@ app = typer.Typer(
     help="Train and measure latent-diffusion segmentation models. Research software, not a medical device.",
 )
 DataOption = Annotated[
-    Path, typer.Option(help="Data folder: LIDC-IDRI-slices (as zips or unpacked), or images/, masks/, splits.csv.")
+    Path,
+    typer.Option(
+        help="Data folder: LIDC-IDRI-slices, ISIC-2018 Task 1 or CVC-ClinicDB (as zips or unpacked), or images/, masks/, "
+        "splits.csv. Of several data sets there, the one that outlines the first class is read."
+    ),
 ]
 
 
@@ -66,15 +72,19 @@ def evaluate(
     images: Annotated[
         int | None, typer.Option(min=1, help="Measure only that many, evenly spaced; default: all.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="For a bundle: auto, onnxruntime.")] = "auto",
+    ged100: Annotated[
+        bool, typer.Option("--ged100", help="Draw 100 samples, for GED of 100 beside the other figures.")
+    ] = False,
+    backend: Annotated[str, typer.Option(help="For a bundle: auto, or what `medseg-doctor` lists.")] = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Write the figures there as JSON; default for a run: its evaluation.json.")
+        Path | None,
+        typer.Option(
+            help="Write the figures there as JSON, and beside it a PNG of the best, median and worst images with a reliability "
+            "diagram; default for a run: its evaluation.json."
+        ),
     ] = None,
 ) -> None:
-    """Measure a checkpoint or a bundle against the raters: GED, HM-IoU, diversity, Dice, calibration."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """Measure a checkpoint or a bundle against the raters: GED, HM-IoU, diversity, Dice, HD95, calibration."""
     from medseg_trainer.checkpoint import CONFIG_NAME, write_atomically
     from medseg_trainer.evaluate import evaluate as measure
     from medseg_trainer.evaluate import split_named
@@ -84,17 +94,18 @@ def evaluate(
         out = target / "evaluation.json"
     if out is not None and not (out.parent.is_dir() and not out.is_dir()):
         raise OutputError(f"{out.name!r} cannot be written there", "Give --out a file in a folder that exists.")
-    report = measure(segmenter, data, split_named(split), samples=samples, steps=steps, seed=seed, images=images)
-    table = Table("figure", "mean", "95 % interval, by patient")
-    for name, figure in report.figures.items():
-        table.add_row(name, f"{figure.mean:.4f}", f"{figure.low:.4f} to {figure.high:.4f}")
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{report.images} images of {report.groups} groups, {report.samples} samples, {report.steps} steps, {report.backend}, "
-        f"{report.seconds:.0f} s",
-        highlight=False,
+    report = measure(
+        segmenter,
+        data,
+        split_named(split),
+        samples=samples,
+        steps=steps,
+        seed=seed,
+        images=images,
+        ged_100=ged100,
+        sheet=None if out is None else out.with_suffix(".png"),
     )
+    _print_table(report)
     if out is not None:
         write_atomically(out, report.to_json())
 
@@ -111,6 +122,26 @@ def show(
             print(f"{name:<8}{(function.__doc__ or '').splitlines()[0]}")
     else:
         print(_preset(preset).to_json(), end="")
+
+
+def _print_table(report: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from medseg_trainer.figures import TITLES
+
+    table = Table("figure", "mean", f"95 % interval over {report.grouped_by}")
+    for name, title in TITLES.items():
+        figure = report.figures[name]
+        if not math.isnan(figure.mean):
+            table.add_row(title, f"{figure.mean:.4f}", f"{figure.low:.4f} to {figure.high:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{report.images} images of {report.groups} {report.grouped_by}, {report.samples} samples, {report.steps} steps, "
+        f"{report.backend}, {report.seconds:.0f} s",
+        highlight=False,
+    )
 
 
 def _preset(name: str) -> TrainConfig:

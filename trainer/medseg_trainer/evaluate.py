@@ -1,7 +1,7 @@
-"""Measure a segmenter against several raters: figures per image, and their means with intervals over patients.
+"""Measure a segmenter against one or several raters, image after image.
 
 Works on any `Segmenter`, so a checkpoint in torch and an exported bundle on any backend are measured by the same lines, in the
-image's own grid.
+image's own grid. Images are decoded, segmented and let go one at a time.
 """
 
 from __future__ import annotations
@@ -11,42 +11,22 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-import numpy as np
-import numpy.typing as npt
 from rich.progress import track
 
-from medseg_runtime import metrics
 from medseg_runtime.errors import ParameterError
-from medseg_runtime.metrics import Calibration
-from medseg_runtime.segmenter import Segmentation, Segmenter
-from medseg_trainer.data import Case, Split, read_cases
+from medseg_runtime.metrics import ReliabilityBin
+from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.segmenter import Segmenter
+from medseg_trainer.data import Case, Cases, Split, layout_of, read_cases
+from medseg_trainer.figures import MANY, CaseFigures, Figure, measure, pooled, summarise
+from medseg_trainer.sheet import draw_evaluation
 
-BOOTSTRAP_DRAWS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class CaseFigures:
-    """The figures of one image (or of one class of it)."""
-
-    name: str
-    group: str
-    values: dict[str, float]
-    """NaN where a figure does not exist: diversity of a single rater, or sample."""
-    calibration: Calibration
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over images and its 95 % interval, bootstrapped over patients."""
-
-    mean: float
-    low: float
-    high: float
+SHOWN_PER_RANK = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +38,8 @@ class Evaluation:
     split: Split
     images: int
     groups: int
+    grouped_by: str
+    """What the intervals are over: patients, images, video sequences."""
     samples: int
     steps: int
     sampler: str
@@ -67,13 +49,31 @@ class Evaluation:
     command: str
     seconds: float
     figures: dict[str, Figure]
+    """By the keys of `figures.TITLES`."""
+    reliability: tuple[ReliabilityBin, ...]
 
     def to_json(self) -> str:
         """Return it as JSON; a figure that does not exist is null."""
-        content = dataclasses.asdict(self)
-        for figure in content["figures"].values():
-            figure.update({key: None if math.isnan(value) else round(value, 5) for key, value in figure.items()})
-        return json.dumps(content, indent=2) + "\n"
+        return json.dumps(_rounded(dataclasses.asdict(self)), indent=2) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleSettings:
+    """How the samples of each image are drawn."""
+
+    samples: int = 16
+    steps: int | None = None
+    """None: the segmenter's default."""
+    seed: int = 0
+
+    def segment(self, segmenter: Segmenter, case: Case, number: int) -> Segmentation:
+        """Segment case `number` of a split, with noise of its own: seed + 1000 times its number."""
+        return segmenter(case.image, samples=self.samples, steps=self.steps, seed=self.seed + 1000 * number)
+
+    def segment_all(self, segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[tuple[Case, Segmentation]]:
+        """Segment case after case."""
+        for number, case in enumerate(cases):
+            yield case, self.segment(segmenter, case, number)
 
 
 def split_named(name: str) -> Split:
@@ -90,119 +90,89 @@ def split_named(name: str) -> Split:
 
 
 def evaluate(
-    segmenter: Segmenter, data: Path, split: Split, *, samples: int, steps: int | None, seed: int, images: int | None
+    segmenter: Segmenter,
+    data: Path,
+    split: Split,
+    *,
+    samples: int = 16,
+    steps: int | None = None,
+    seed: int = 0,
+    images: int | None = None,
+    ged_100: bool = False,
+    sheet: Path | None = None,
 ) -> Evaluation:
-    """Measure a segmenter on a split, image after image.
+    """Measure a segmenter on a split.
 
     images: measure only that many, evenly spaced; None: all.
+    ged_100: draw a hundred samples, all other figures being those of the first `samples`.
+    sheet: a PNG to write: the best, median and worst images, and the reliability diagram.
 
     Raises:
         DataError: the data are missing, or do not pair.
     """
     started = time.monotonic()
-    cases = list(read_cases(data, split, len(segmenter.manifest.classes)))
-    if images is not None and images < len(cases):
-        cases = [cases[k * len(cases) // images] for k in range(images)]
-    figures = []
+    classes = segmenter.manifest.classes
+    cases = read_cases(data, split, len(classes), classes[0]).evenly(images)
+    settings = SampleSettings(samples=max(samples, MANY) if ged_100 else samples, steps=steps, seed=seed)
+    figures: list[list[CaseFigures]] = []
     result = None
-    for case, result in draw(segmenter, track(cases, f"evaluating {split}"), samples=samples, steps=steps, seed=seed):
-        figures += measure(case, result)
+    for case, result in settings.segment_all(segmenter, track(cases, f"evaluating {split}")):
+        figures.append(measure(case, result, samples))
     assert result is not None
-    options = "" if images is None else f" --images {images}"
+    measured = [one for of_image in figures for one in of_image]
+    reliability = pooled(measured).reliability
+    if sheet is not None:
+        ranked = _ranked([sum(one.values["ged"] for one in of_image) / len(of_image) for of_image in figures])
+        draw_evaluation(_shown(segmenter, cases, replace(settings, samples=samples), ranked), reliability).save(sheet)
+    options = ("" if images is None else f" --images {images}") + (" --ged100" if ged_100 else "")
     return Evaluation(
         model=segmenter.manifest.name,
         bundle_sha256=segmenter.bundle_sha256,
         split=split,
         images=len(cases),
-        groups=len({case.group for case in cases}),
+        groups=cases.num_groups,
+        grouped_by=layout_of(data, classes[0]).grouped_by,
         samples=samples,
         steps=result.steps,
         sampler=result.sampler,
         seed=seed,
-        backend=f"{segmenter.backend.name} {segmenter.backend.version}",
+        backend=f"{segmenter.backend.name} {segmenter.backend.version} {segmenter.backend.precision}",
         date=datetime.now(UTC).date().isoformat(),
         command=f"medseg-train evaluate --split {split} --samples {samples} --steps {result.steps} --seed {seed}{options}",
         seconds=round(time.monotonic() - started, 1),
-        figures=summarise(figures),
+        figures=summarise(measured),
+        reliability=reliability,
     )
 
 
-def draw(
-    segmenter: Segmenter, cases: Iterable[Case], *, samples: int, steps: int | None, seed: int
-) -> Iterator[tuple[Case, Segmentation]]:
-    """Segment case after case, each with noise of its own: seed + 1000 times its number."""
-    for number, case in enumerate(cases):
-        yield case, segmenter(case.image, samples=samples, steps=steps, seed=seed + 1000 * number)
-
-
-def measure(case: Case, result: Segmentation) -> list[CaseFigures]:
-    """Compare one result with the raters, class by class."""
-    several = len(result.classes) > 1
-    return [
-        _measure_class(
-            f"{case.name}:{result.classes[c]}" if several else case.name,
-            case.group,
-            result.masks[:, c] if several else result.masks,
-            result.confidence[c] if several else result.confidence,
-            case.masks == c + 1,
-        )
-        for c in range(len(result.classes))
-    ]
-
-
-def _measure_class(
-    name: str,
-    group: str,
-    samples: npt.NDArray[np.bool_],
-    confidence: npt.NDArray[np.float32],
-    raters: npt.NDArray[np.bool_],
-) -> CaseFigures:
-    consensus, majority = confidence > 0.5, metrics.majority(raters)
-    calibration = Calibration.of(confidence, raters)
-    values = {
-        "ged": metrics.generalized_energy_distance(samples, raters),
-        "hm_iou": metrics.hungarian_matched_iou(samples, raters),
-        "sample_diversity": metrics.diversity(samples),
-        "rater_diversity": metrics.diversity(raters),
-        # what is left when every sample starts from one noise: does the model use it?
-        "ged_one_noise": metrics.generalized_energy_distance(samples[:1], raters),
-        "hm_iou_one_noise": metrics.hungarian_matched_iou(samples[:1], raters),
-        "consensus_dice": metrics.dice(consensus, majority),
-        "consensus_iou": metrics.iou(consensus, majority),
-        "empty_samples": float(np.mean(~samples.any(axis=(1, 2)))),
-        "empty_raters": float(np.mean(~raters.any(axis=(1, 2)))),
-        "brier": calibration.brier,
+def _ranked(geds: list[float]) -> list[tuple[int, str]]:
+    """Return the numbers of the best, median and worst images by GED, each once, with what to call them."""
+    order = sorted(range(len(geds)), key=lambda number: geds[number])
+    middle = max(len(order) // 2 - SHOWN_PER_RANK // 2, 0)
+    ranks = {
+        "best": order[:SHOWN_PER_RANK],
+        "median": order[middle : middle + SHOWN_PER_RANK],
+        "worst": order[-SHOWN_PER_RANK:],
     }
-    return CaseFigures(name, group, values, calibration)
+    shown: dict[int, str] = {}
+    for rank, numbers in ranks.items():
+        for number in numbers:
+            shown.setdefault(number, f"{rank}: GED {geds[number]:.3f}")
+    return list(shown.items())
 
 
-def summarise(figures: list[CaseFigures]) -> dict[str, Figure]:
-    """Average over images, with intervals from drawing patients with replacement; ECE is over the pixels of all images."""
-    groups = sorted({f.group for f in figures})
-    members = [[f for f in figures if f.group == group] for group in groups]
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(groups), (BOOTSTRAP_DRAWS, len(groups)))
-    summary = {}
-    for name in figures[0].values:
-        per_group = np.array([_sum_and_count([f.values[name] for f in member]) for member in members])
-        total, count = per_group.sum(axis=0)
-        draws = per_group[drawn].sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            summary[name] = _figure(float(total / count) if count else float("nan"), draws[:, 0] / draws[:, 1])
-    calibrations = [sum((f.calibration for f in member[1:]), start=member[0].calibration) for member in members]
-    counts, gaps = (np.array([getattr(c, k) for c in calibrations]) for k in ("count", "gap"))
-    ece = np.abs(gaps[drawn].sum(axis=1)).sum(axis=1) / counts[drawn].sum(axis=(1, 2)).clip(1)
-    whole = sum(calibrations[1:], start=calibrations[0])
-    summary["ece"] = _figure(whole.expected_calibration_error, ece)
-    return summary
+def _shown(
+    segmenter: Segmenter, cases: Cases, settings: SampleSettings, ranked: list[tuple[int, str]]
+) -> list[tuple[str, Case, Segmentation]]:
+    """Segment a few images once more, which is cheaper than keeping the masks of all."""
+    found = [(caption, number, cases[number]) for number, caption in ranked]
+    return [(caption, case, settings.segment(segmenter, case, number)) for caption, number, case in found]
 
 
-def _sum_and_count(values: list[float]) -> tuple[float, int]:
-    known = [value for value in values if not np.isnan(value)]
-    return sum(known), len(known)
-
-
-def _figure(mean: float, draws: npt.NDArray[np.float64]) -> Figure:
-    known = draws[np.isfinite(draws)]
-    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (float("nan"), float("nan"))
-    return Figure(mean, float(low), float(high))
+def _rounded(value: Any) -> Any:
+    """Round what is measured to five decimals, NaN to null."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 5)
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value

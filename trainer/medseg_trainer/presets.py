@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from medseg_runtime.bundle import Sampling
 from medseg_runtime.imaging import InputRule
+from medseg_runtime.noise import NoiseLaw
 from medseg_runtime.sampler import ProbabilityPath
 from medseg_trainer.config import (
     AugmentConfig,
     AutoencoderConfig,
     ConditionConfig,
     DenoiserConfig,
+    EnergyConfig,
     Optimisation,
     TrainConfig,
 )
@@ -22,7 +24,7 @@ LIDC_INPUT = InputRule(channels=1, height=64, width=64, geometry="native", inten
 
 
 def fast() -> TrainConfig:
-    """LIDC-IDRI in few steps: flow matching between unit-sphere latents, most capacity in the condition."""
+    """LIDC-IDRI in one step: flow matching between unit-sphere latents, then tuning by the energy score of the masks."""
     return TrainConfig(
         name="lidc-nodule",
         task="outline the lung nodule at the centre of a chest CT crop, as one of several radiologists would",
@@ -48,8 +50,13 @@ def fast() -> TrainConfig:
             raters_per_image=4,
         ),
         path=ProbabilityPath(objective="flow", shift=3.0),
-        sampling=Sampling(sampler="euler", steps=4, antithetic=True),
+        sampling=Sampling(sampler="euler", steps=4, noise=NoiseLaw(antithetic=True)),
         augment=AugmentConfig(shift_px=8, intensity=0.1),
+        energy=EnergyConfig(
+            optimisation=Optimisation(steps=3600, batch_size=12, learning_rate=2e-4),
+            samples=8,
+            noise=NoiseLaw(stratified=0.5),
+        ),
     )
 
 
@@ -81,7 +88,8 @@ def paper() -> TrainConfig:
             raters_per_image=1,
         ),
         path=ProbabilityPath(objective="epsilon"),
-        sampling=Sampling(sampler="ddim", steps=50, antithetic=False),
+        sampling=Sampling(sampler="ddim", steps=50, noise=NoiseLaw()),
+        energy=None,
     )
 
 
@@ -104,7 +112,20 @@ def photo() -> TrainConfig:
             raters_per_image=1,
         ),
         augment=AugmentConfig(shift_px=24, intensity=0.2),
+        energy=None,
     )
+
+
+def isic() -> TrainConfig:
+    """ISIC-2018 Task 1: `photo` for skin lesions in dermoscopy."""
+    return replace(
+        photo(), name="isic-lesion", task="outline the skin lesion in a dermoscopic photograph", classes=("lesion",)
+    )
+
+
+def cvc() -> TrainConfig:
+    """CVC-ClinicDB: `photo` for polyps in colonoscopy."""
+    return replace(photo(), name="cvc-polyp", task="outline the polyp in a frame of a colonoscopy", classes=("polyp",))
 
 
 def tiny() -> TrainConfig:
@@ -125,10 +146,22 @@ def tiny() -> TrainConfig:
             widths=(32, 64),
             optimisation=Optimisation(steps=250, batch_size=8, learning_rate=2e-3, warmup_steps=20, ema_decay=0.98),
         ),
+        energy=EnergyConfig(
+            optimisation=Optimisation(steps=125, batch_size=8, learning_rate=5e-4, warmup_steps=20, ema_decay=0.98),
+            samples=4,
+            noise=NoiseLaw(stratified=0.5),
+        ),
         validate_every=125,
         validation_images=8,
         validation_samples=8,
     )
 
 
-PRESETS: dict[str, Callable[[], TrainConfig]] = {"fast": fast, "paper": paper, "photo": photo, "tiny": tiny}
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "fast": fast,
+    "paper": paper,
+    "photo": photo,
+    "isic": isic,
+    "cvc": cvc,
+    "tiny": tiny,
+}

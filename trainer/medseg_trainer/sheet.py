@@ -5,12 +5,24 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medseg_runtime.drawing import Bool, Colour, Float32, View, blend, draw_outline, inferno, photograph
+from medseg_runtime.drawing import (
+    Bool,
+    Colour,
+    Float32,
+    View,
+    blend,
+    draw_outline,
+    inferno,
+    outline_on_screen,
+    photograph,
+)
 from medseg_runtime.imaging import Box
+from medseg_runtime.metrics import ReliabilityBin
 from medseg_runtime.overlay import NOTICE
-from medseg_runtime.segmenter import Segmentation
+from medseg_runtime.segmentation import Segmentation
 from medseg_trainer.data import Case
 from medseg_trainer.data.case import Labels
+from medseg_trainer.reliability import BACKGROUND, draw_reliability
 
 PANEL, GAP, HEADING = 192, 6, 26
 RATERS: tuple[Colour, ...] = (
@@ -34,11 +46,28 @@ TITLES = (
 )
 
 
-def draw_sheet(results: list[tuple[Case, Segmentation]]) -> Image.Image:
+def draw_evaluation(
+    shown: list[tuple[str, Case, Segmentation]], reliability: tuple[ReliabilityBin, ...]
+) -> Image.Image:
+    """Draw the images of an evaluation, each with its caption, and its reliability diagram below them.
+
+    shown: caption, case, result.
+    """
+    rows = draw_sheet([(case, result) for _, case, result in shown], [caption for caption, _, _ in shown])
+    diagram = draw_reliability(reliability)
+    sheet = Image.new("RGB", (rows.width, rows.height + diagram.height), BACKGROUND)
+    sheet.paste(rows)
+    sheet.paste(diagram, (GAP, rows.height))
+    return sheet
+
+
+def draw_sheet(results: list[tuple[Case, Segmentation]], captions: list[str] | None = None) -> Image.Image:
     """Draw one row per case: image, raters, samples with consensus, confidence, raters' mean, and the first samples alone."""
     rows = [_row(case, result) for case, result in results]
+    if captions is not None:
+        rows = [(f"{caption}   {name}", panels) for caption, (name, panels) in zip(captions, rows, strict=True)]
     width = len(TITLES) * (PANEL + GAP) + GAP
-    sheet = Image.new("RGB", (width, HEADING * 2 + len(rows) * (PANEL + GAP + 16)), (18, 20, 24))
+    sheet = Image.new("RGB", (width, HEADING * 2 + len(rows) * (PANEL + GAP + 16)), BACKGROUND)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
     for column, title in enumerate(TITLES):
         pen.text((GAP + column * (PANEL + GAP), 6), title, fill=(238, 240, 244), font=font)
@@ -66,14 +95,14 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Float32]]:
     marked: Bool = case.masks > 0
     raters, samples = photo.copy(), photo.copy()
     for index, mask in enumerate(marked):
-        draw_outline(raters, mask, view, RATERS[index % len(RATERS)], width=1.6)
+        draw_outline(raters, outline_on_screen(mask, view), RATERS[index % len(RATERS)], width=1.6)
     for mask in masks:
-        draw_outline(samples, mask, view, SAMPLE, width=1.0, opacity=0.6)
-    draw_outline(samples, consensus, view, CONSENSUS, width=2.4)
+        draw_outline(samples, outline_on_screen(mask, view), SAMPLE, width=1.0, opacity=0.6)
+    draw_outline(samples, outline_on_screen(consensus, view), CONSENSUS, width=2.4)
     single = []
     for mask in masks[:SHOWN_SAMPLES]:
         panel = photo.copy()
-        draw_outline(panel, mask, view, SAMPLE, width=1.8)
+        draw_outline(panel, outline_on_screen(mask, view), SAMPLE, width=1.8)
         single.append(panel)
     maps = [_coloured(photo, values, view) for values in (confidence, _mean(case.masks))]
     panels = [photo, raters, samples, *maps, *single]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg_runtime.bundle import Graph, GraphName, Manifest, Shape
+from medseg_runtime.bundle import Graph, GraphName, Manifest, Sampling, Shape
 from medseg_runtime.segmenter import Segmenter
 from medseg_trainer.config import TrainConfig
 from medseg_trainer.data import Case, read_cases
-from medseg_trainer.evaluate import draw, measure, summarise
+from medseg_trainer.evaluate import SampleSettings
+from medseg_trainer.figures import measure, summarise
 from medseg_trainer.models.graphs import Networks, TorchBackend
 from medseg_trainer.sheet import draw_sheet
 
@@ -33,15 +34,14 @@ class Validator:
     @classmethod
     def read(cls, config: TrainConfig, data: Path, sheets: Path) -> Validator:
         """Read val and keep `validation_images` of it, evenly spaced."""
-        cases = list(read_cases(data, "val", len(config.classes)))
-        count = min(config.validation_images, len(cases))
-        picked = [cases[k * len(cases) // count] for k in range(count)]
-        return cls(config, picked, len(cases), len({case.group for case in cases}), sheets)
+        cases = read_cases(data, "val", len(config.classes), config.classes[0])
+        picked = list(cases.evenly(config.validation_images))
+        return cls(config, picked, len(cases), cases.num_groups, sheets)
 
-    def __call__(self, networks: Networks, name: str) -> dict[str, float]:
+    def __call__(self, networks: Networks, sampling: Sampling, name: str) -> dict[str, float]:
         """Return the mean figures of these weights, and draw a sheet."""
-        segmenter = Segmenter(manifest_of(self.config), TorchBackend(networks))
-        results = list(draw(segmenter, self.cases, samples=self.config.validation_samples, steps=None, seed=0))
+        segmenter = Segmenter(manifest_of(self.config, sampling), TorchBackend(networks))
+        results = list(SampleSettings(samples=self.config.validation_samples).segment_all(segmenter, self.cases))
         summary = summarise([figures for case, result in results for figures in measure(case, result)])
         stride = max(1, len(results) // SHEET_ROWS)
         draw_sheet(results[::stride][:SHEET_ROWS]).save(self.sheets / f"{name}.png")
@@ -58,8 +58,8 @@ class Validator:
         return {key: summary[key].mean for key in wanted}
 
 
-def manifest_of(config: TrainConfig) -> Manifest:
-    """Describe the networks of a run as a bundle does, before there are any files."""
+def manifest_of(config: TrainConfig, sampling: Sampling | None = None) -> Manifest:
+    """Describe the networks of a run as a bundle does, before there are any files; by default as the finished run draws."""
     batch: Shape = ("N", *config.latent)
     rule = config.input
     image: Shape = (1, rule.channels, rule.height, rule.width)
@@ -80,7 +80,7 @@ def manifest_of(config: TrainConfig) -> Manifest:
         input=rule,
         latent=config.latent,
         path=config.path,
-        sampling=config.sampling,
+        sampling=config.tuned_sampling if sampling is None else sampling,
         graphs={
             name: Graph(
                 file=f"{name}.onnx",

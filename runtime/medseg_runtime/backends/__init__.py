@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.bundle import Bundle
+from medseg_runtime.bundle import Bundle, Precision
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.sampler import SamplerTable
 
 Float32 = npt.NDArray[np.float32]
+Wanted = Precision | Literal["auto"]
 
 
 class Backend(Protocol):
@@ -24,8 +26,10 @@ class Backend(Protocol):
 
     name: str
     version: str
-    precision: str
-    """What the networks multiply in: float32, bfloat16 or float16."""
+    precision: Precision
+    """What the networks multiply in."""
+    why: str
+    """One clause: why this engine in this precision; for whoever asks."""
 
     def encode(self, image: Float32) -> Any:
         """Image (1, C, H, W) in [0, 1] => the condition of all its samples.
@@ -63,33 +67,101 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS: dict[str, tuple[str, str, str]] = {
-    "onnxruntime": ("medseg_runtime.backends.onnxrt", "OnnxRuntimeBackend", "cpu"),
+class BackendClass(Protocol):
+    """What `BACKENDS` names: starts a backend."""
+
+    version: str
+
+    def __call__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> Backend:
+        """Start the engine on a bundle.
+
+        precision: `auto` for the first of `precisions`.
+        threads: of the CPU, that one call may use; None for as many as the engine thinks right.
+
+        Raises:
+            ParameterError: the engine does not multiply in that precision here.
+            BackendError: the engine refuses the graphs, or is not what it should be.
+        """
+        ...
+
+    def precisions(self) -> tuple[Precision, ...]:
+        """Return what the engine can multiply in on this machine, that of `auto` first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Where a backend is, and what brings it."""
+
+    module: str
+    cls: str
+    library: str
+    """The package that it imports."""
+    extra: str
+    device: Literal["cpu", "gpu"]
+    """`auto` measures the engines of the CPU against each other; one of a GPU runs only where it is asked for by name."""
+
+
+BACKENDS: dict[str, Engine] = {
+    "onnxruntime": Engine("medseg_runtime.backends.onnxrt", "OnnxRuntimeBackend", "onnxruntime", "cpu", "cpu"),
+    "openvino": Engine("medseg_runtime.backends.openvino", "OpenVinoBackend", "openvino", "openvino", "cpu"),
 }
-"""Name -> (module, class, extra that installs it), the preferred first."""
+"""By name, the reference first."""
 
 
-def open_backend(name: str, bundle: Bundle) -> Backend:
+def open_backend(name: str, bundle: Bundle, *, precision: str = "auto", threads: int | None = None) -> Backend:
     """Start an engine on a bundle.
 
-    name: a key of `BACKENDS`, or `auto` for the first that is installed.
+    name: a key of `BACKENDS`, or `auto` for the fastest on this CPU (see `choose`).
+    precision: `auto`, or one of `bundle.Precision`.
+    threads: of the CPU, that one call may use; None for as many as the engine thinks right.
 
     Raises:
-        ParameterError: no backend of that name.
+        ParameterError: no backend of that name, or no such precision there.
         BackendError: it is not installed, or refuses the graphs.
     """
     if name != "auto" and name not in BACKENDS:
         raise ParameterError(f"there is no backend {name!r}", f"Use one of: auto, {', '.join(BACKENDS)}.")
-    for module, cls, _ in BACKENDS.values() if name == "auto" else [BACKENDS[name]]:
-        try:
-            found = getattr(import_module(module), cls)
-        except (ImportError, AttributeError):  # an AttributeError: a damaged package, which medseg-doctor explains
-            continue
-        backend: Backend = found(bundle)
-        return backend
-    wanted = "no inference engine" if name == "auto" else name
-    extra = next(iter(BACKENDS.values()))[2] if name == "auto" else BACKENDS[name][2]
-    raise BackendError(
-        f"{wanted} is installed" if name == "auto" else f"{wanted} is not installed",
-        f"Run `pip install 'medseglatdiff[{extra}]'`.",
+    wanted = _wanted(precision)
+    if threads is not None and threads < 1:
+        raise ParameterError(f"{threads} threads is out of range", "Use 1 or more.")
+    if name == "auto":
+        from medseg_runtime.backends.choose import open_fastest
+
+        return open_fastest(bundle, precision=wanted, threads=threads)
+    found = installed(name)
+    if found is None:
+        raise BackendError(f"{name} is not installed", f"Run `pip install 'medseglatdiff[{BACKENDS[name].extra}]'`.")
+    return found(bundle, precision=wanted, threads=threads)
+
+
+def _wanted(precision: str) -> Wanted:
+    for known in ("auto", *get_args(Precision)):
+        if known == precision:
+            return known  # type: ignore[no-any-return]  # one of the literals
+    raise ParameterError(f"there is no precision {precision!r}", f"Use one of: auto, {', '.join(get_args(Precision))}.")
+
+
+def installed(name: str) -> BackendClass | None:
+    """Import the class of a backend; None where its library is missing."""
+    engine = BACKENDS[name]
+    try:
+        found: BackendClass = getattr(import_module(engine.module), engine.cls)
+    except (ImportError, AttributeError):  # an AttributeError: a damaged package, which medseg-doctor explains
+        return None
+    return found
+
+
+def settled_precision(name: str, wanted: Wanted, possible: Iterable[Precision]) -> Precision:
+    """Return the precision to run in: the wanted one, or of `auto` the first possible one.
+
+    Raises:
+        ParameterError: it is not possible on this machine.
+    """
+    first, *others = possible
+    for precision in (first, *others):
+        if wanted in ("auto", precision):
+            return precision
+    raise ParameterError(
+        f"{name} does not multiply in {wanted} on this machine", f"Use --precision {first}, or another --backend."
     )

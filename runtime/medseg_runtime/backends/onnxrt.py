@@ -2,86 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import onnxruntime as ort
+import numpy as np
 
-from medseg_runtime.backends.host import HostLoop
+from medseg_runtime.backends import settled_precision
+from medseg_runtime.backends.host import BoundLoop, check_edges, said
+from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 
+with no_telemetry():
+    import onnxruntime as ort
+
 if TYPE_CHECKING:
-    from medseg_runtime.backends import Float32
-    from medseg_runtime.bundle import Bundle, GraphName, Shape
+    from medseg_runtime.backends import Wanted
+    from medseg_runtime.backends.host import Arrays, BoundCall
+    from medseg_runtime.bundle import Bundle, GraphName, Precision
 
 PROVIDER = "CPUExecutionProvider"
+CPU = 0
 
 
-class OnnxRuntimeBackend(HostLoop):
-    """One session per graph; threads as ONNX Runtime chooses them, and nothing global is set."""
+class OnnxRuntimeBackend(BoundLoop):
+    """One session per graph, which clones share and run in several threads at once; nothing global is set."""
 
     name = "onnxruntime"
     version: str = ort.__version__
-    precision = "float32"
 
-    def __init__(self, bundle: Bundle) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = (
-            3  # errors come back as exceptions; warnings about folded constants do not help a user
-        )
-        self._outputs = {name: list(graph.outputs) for name, graph in bundle.manifest.graphs.items()}
-        self._sessions: dict[GraphName, ort.InferenceSession] = {}
-        for name, content in bundle.graphs.items():
-            try:
-                session = ort.InferenceSession(content, options, providers=[PROVIDER])
-            except Exception as error:  # its exceptions share no base class but Exception
-                raise BackendError(
-                    f"ONNX Runtime {self.version} cannot load {name}.onnx: {error}",
-                    "Export the bundle again, or update ONNX Runtime.",
-                ) from error
-            if session.get_providers() != [PROVIDER]:
-                raise BackendError(
-                    f"ONNX Runtime {self.version} runs on {session.get_providers()}, not on {PROVIDER}",
-                    "Install it again; `medseg-doctor` says how.",
-                )
-            graph = bundle.manifest.graphs[name]
-            found = _described(session.get_inputs()), _described(session.get_outputs())
-            if not (_fits(found[0], graph.inputs) and _fits(found[1], graph.outputs)):
-                raise BackendError(
-                    f"{name}.onnx has inputs and outputs {found}, not those of bundle.json",
-                    "Export the bundle again with `medseg-export`.",
-                )
-            self._sessions[name] = session
+    def __init__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> None:
+        self.precision = settled_precision(self.name, precision, self.precisions())
+        self.graphs = bundle.manifest.graphs
+        self._sessions = {name: self._session(name, content, threads) for name, content in bundle.graphs.items()}
 
-    def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
-        """Run a graph; see `HostLoop.run`."""
+    @classmethod
+    def precisions(cls) -> tuple[Precision, ...]:
+        """Return what its CPU kernels multiply in."""
+        return ("float32",)
+
+    def _session(self, name: GraphName, content: bytes, threads: int | None) -> ort.InferenceSession:
         try:
-            return tuple(self._sessions[graph].run(self._outputs[graph], feeds))
+            session = ort.InferenceSession(content, _options(threads), providers=[PROVIDER])
+        except Exception as error:  # its exceptions share no base class but Exception
+            raise BackendError(
+                f"ONNX Runtime {self.version} cannot load {name}.onnx: {said(error)}",
+                "Export the bundle again, or update ONNX Runtime.",
+            ) from error
+        if session.get_providers() != [PROVIDER]:
+            raise BackendError(
+                f"ONNX Runtime {self.version} runs on {session.get_providers()}, not on {PROVIDER}",
+                "Install it again; `medseg-doctor` says how.",
+            )
+        check_edges(name, self.graphs[name], _edges(session.get_inputs()), _edges(session.get_outputs()))
+        return session
+
+    def bind(self, graph: GraphName, inputs: Arrays, outputs: Arrays) -> BoundCall:
+        def bound() -> ort.IOBinding:
+            binding = self._sessions[graph].io_binding()
+            for name, array in inputs.items():
+                binding.bind_input(name, "cpu", CPU, np.float32, array.shape, array.ctypes.data)
+            for name, array in outputs.items():
+                binding.bind_output(name, "cpu", CPU, np.float32, array.shape, array.ctypes.data)
+            return binding
+
+        binding = self._translated(graph, bound)
+        return lambda: self._translated(graph, lambda: self._sessions[graph].run_with_iobinding(binding))
+
+    def _translated(self, graph: GraphName, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
         except Exception as error:
             raise BackendError(
-                f"ONNX Runtime {self.version} failed in {graph}: {error}",
+                f"ONNX Runtime {self.version} failed in {graph}: {said(error)}",
                 "Try fewer samples at once, or export the bundle again.",
             ) from error
 
-    def clone(self) -> OnnxRuntimeBackend:
-        """Return this one: its sessions may run in several threads at once."""
-        return self
-
     def close(self) -> None:
-        """Drop the sessions."""
+        """Drop the sessions, those of clones too."""
         self._sessions.clear()
+        self._steps = None
 
 
-def _described(values: Sequence[Any]) -> dict[str, list[Any]]:
-    """Name -> type and sides; a side that varies is a name or None."""
-    return {value.name: [value.type, *value.shape] for value in values}
+def _options(threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors come as exceptions; warnings about folded constants do not help a user
+    options.intra_op_num_threads = threads or 0
+    # Between two calls the threads would otherwise burn a core each, waiting for the next: not in somebody else's process.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
-def _fits(found: dict[str, list[Any]], expected: dict[str, Shape]) -> bool:
-    """Tell whether a graph is as bundle.json says; where the graph leaves a side open, bundle.json may fix it."""
-    return found.keys() == expected.keys() and all(
-        kind == "tensor(float)"
-        and len(sides) == len(expected[name])
-        and all(not isinstance(side, int) or side == wanted for side, wanted in zip(sides, expected[name], strict=True))
-        for name, (kind, *sides) in found.items()
-    )
+def _edges(values: Sequence[Any]) -> dict[str, tuple[bool, list[Any]]]:
+    return {value.name: (value.type == "tensor(float)", value.shape) for value in values}

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 
 from medseg_runtime.io import SourceImage, read_image
 from medseg_runtime.overlay import draw_overlay
-from medseg_runtime.segmenter import Segmentation
+from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.testing import toy_segmenter
 
 SAMPLES = 4

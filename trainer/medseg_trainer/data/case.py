@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,44 @@ class Case:
     """(H, W) or (H, W, 3)."""
     masks: Labels
     """(R, H, W) labels, 0 background; a rater who marked nothing is an empty mask."""
+    spacing_mm: tuple[float, float] | None = None
+    """Distance of neighbouring rows and columns, where the data set tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A case that has not been decoded yet."""
+
+    name: str
+    group: str
+    load: Callable[[], Case]
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The cases of a split, in a fixed order; each is decoded when it is asked for, so that any number of them fits in memory."""
+
+    entries: Sequence[Entry]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Case]:
+        return (entry.load() for entry in self.entries)
+
+    def __getitem__(self, index: int) -> Case:
+        return self.entries[index].load()
+
+    @property
+    def num_groups(self) -> int:
+        """Patients, or video sequences."""
+        return len({entry.group for entry in self.entries})
+
+    def evenly(self, count: int | None) -> Cases:
+        """Return `count` of them, evenly spaced; None, or more than there are: all."""
+        if count is None or count >= len(self):
+            return self
+        return Cases([self.entries[k * len(self) // count] for k in range(count)])
 
 
 def files_in_folder(root: Path) -> Files:
@@ -100,6 +138,22 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
             "Write the number of the class into each pixel, 0 for background.",
         )
     return mask.astype(np.uint8)
+
+
+def read_pair(files: Files, image: str, mask: str) -> tuple[Pixels, Labels]:
+    """Decode an image and its mask of one class, given by their paths: (H, W) or (H, W, 3), and (H, W)."""
+    pixels, labels = decode_image(files[image](), image), decode_mask(files[mask](), mask, 1)
+    check_size(labels, mask, pixels)
+    return pixels, labels
+
+
+def check_size(labels: Labels, name: str, image: Pixels) -> None:
+    """Refuse a mask of another size than its image."""
+    if labels.shape != image.shape[:2]:
+        raise DataError(
+            f"{name} is {labels.shape[1]}x{labels.shape[0]} px, its image {image.shape[1]}x{image.shape[0]}",
+            "Export the mask in the image's own size.",
+        )
 
 
 def _mask_values(picture: Image.Image, num_classes: int) -> npt.NDArray[Any]:

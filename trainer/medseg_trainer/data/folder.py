@@ -3,23 +3,24 @@
     images/<name>.png          or .jpg, .tif: any size, grey or colour
     masks/<name>.png           one rater, or
     masks/<rater>/<name>.png   several, each with a mask for every image (all zero where nothing was marked)
-    splits.csv                 columns image,split[,group]; group is the patient or video
+    splits.csv                 columns image,split[,group][,spacing_mm]
 
-A mask is 0 / 255 (or 0 / 1) for one class, and holds the number of the class for several.
+The group is the patient or video; spacing_mm the pixel's side, or "rows columns" where they differ. A mask is 0 / 255 (or 0 / 1) for one class, and holds the number of the class for several.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
 from medseg_runtime.errors import DataError
-from medseg_trainer.data.case import Case, Split, decode_image, decode_mask
+from medseg_runtime.imaging import Pixels
+from medseg_trainer.data.case import Case, Cases, Entry, Labels, Split, check_size, decode_image, decode_mask
 
 
 def recognises(data: Path) -> bool:
@@ -27,7 +28,7 @@ def recognises(data: Path) -> bool:
     return (data / "images").is_dir()
 
 
-def read(data: Path, split: Split, num_classes: int) -> Iterator[Case]:
+def read(data: Path, split: Split, num_classes: int) -> Cases:
     """Read one split; see `medseg_trainer.data.read_cases`."""
     raters = _raters(data)
     images = _by_stem(data / "images")
@@ -49,24 +50,40 @@ def read(data: Path, split: Split, num_classes: int) -> Iterator[Case]:
                     f"images/{images[stem].name} has no mask in {rater.relative_to(data).as_posix()}/",
                     f"Add {stem}.png there; all zero where that rater marked nothing.",
                 )
-    return _cases(rows, images, masks, num_classes)
+    return Cases([_entry(row, images, masks, num_classes) for row in rows])
 
 
-def _cases(
-    rows: list[dict[str, str]], images: dict[str, Path], masks: list[dict[str, Path]], num_classes: int
-) -> Iterator[Case]:
-    for row in rows:
-        stem = Path(row["image"]).stem
+def _entry(row: dict[str, str], images: dict[str, Path], masks: list[dict[str, Path]], num_classes: int) -> Entry:
+    stem = Path(row["image"]).stem
+    group, spacing = row.get("group") or stem, _spacing(row)
+
+    def load() -> Case:
         image = decode_image(images[stem].read_bytes(), images[stem].name)
-        labels = [decode_mask(found[stem].read_bytes(), found[stem].name, num_classes) for found in masks]
-        for found, label in zip(masks, labels, strict=True):
-            if label.shape != image.shape[:2]:
-                size = "{1}x{0}".format(*label.shape)
-                raise DataError(
-                    f"{found[stem].parent.name}/{found[stem].name} is {size} px, its image {image.shape[1]}x{image.shape[0]}",
-                    "Export the mask in the image's own size.",
-                )
-        yield Case(name=stem, group=row.get("group") or stem, image=image, masks=np.stack(labels))
+        labels = [_mask(found[stem], image, num_classes) for found in masks]
+        return Case(name=stem, group=group, image=image, masks=np.stack(labels), spacing_mm=spacing)
+
+    return Entry(stem, group, load)
+
+
+def _mask(path: Path, image: Pixels, num_classes: int) -> Labels:
+    labels = decode_mask(path.read_bytes(), path.name, num_classes)
+    check_size(labels, f"{path.parent.name}/{path.name}", image)
+    return labels
+
+
+def _spacing(row: dict[str, str]) -> tuple[float, float] | None:
+    """Return the spacing of rows and columns that a line of the table gives."""
+    text = row.get("spacing_mm") or ""
+    try:
+        sides = [float(side) for side in text.split()]
+    except ValueError:
+        sides = [math.nan]
+    if len(sides) > 2 or not all(0.0 < side < math.inf for side in sides):
+        raise DataError(
+            f"splits.csv gives {row['image']!r} the spacing_mm {text!r}",
+            'Write the side of a pixel in millimetres, or "rows columns", or nothing.',
+        )
+    return (sides[0], sides[-1]) if sides else None
 
 
 def _table(data: Path) -> list[dict[str, str]]:

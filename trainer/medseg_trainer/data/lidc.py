@@ -9,17 +9,25 @@ a patient's split follows from the hash of the name: 80 % train, 10 % val, 10 % 
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import re
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from medseg_runtime.errors import DataError
-from medseg_trainer.data.case import Case, Files, Split, decode_image, decode_mask, files_in_folder, files_in_zips
+from medseg_trainer.data.case import (
+    Case,
+    Cases,
+    Entry,
+    Files,
+    Split,
+    decode_image,
+    decode_mask,
+    files_in_folder,
+    files_in_zips,
+)
+from medseg_trainer.data.splits import check_paired, hashed_split, split_table
 
 LICENCE = "LIDC-IDRI is CC BY 3.0 (https://creativecommons.org/licenses/by/3.0/)"
 CITATION = (
@@ -36,7 +44,7 @@ def recognises(data: Path) -> bool:
     return (data / ROOT).is_dir() or any(data.glob("lidc-*.zip"))
 
 
-def read(data: Path, split: Split, num_classes: int) -> Iterator[Case]:
+def read(data: Path, split: Split, num_classes: int) -> Cases:
     """Read one split; see `medseg_trainer.data.read_cases`."""
     if num_classes != 1:
         raise DataError(
@@ -44,57 +52,38 @@ def read(data: Path, split: Split, num_classes: int) -> Iterator[Case]:
         )
     files, wanted = _files(data, split)
     matches = sorted((m for m in map(IMAGE.match, files) if m), key=lambda m: _natural(m.string))
-    found = [m for m in matches if wanted is None or wanted.get(m["patient"], _split_of(m["patient"])) == split]
+    found = [m for m in matches if wanted is None or wanted.get(m["patient"], hashed_split(m["patient"])) == split]
     if not found:
         raise DataError(
             f"{data.name!r} has no LIDC slices of the split {split!r}",
             f"Add lidc-{split}-0.zip, or patients to splits.csv.",
         )
-    missing = [
-        f"{m['nodule']}/mask-{r}/{m['slice']}"
-        for m in found
-        for r in range(RATERS)
-        if f"{m['nodule']}/mask-{r}/{m['slice']}" not in files
-    ]
-    if missing:
-        raise DataError(
-            f"{len(missing)} masks are missing, the first is {missing[0]}",
-            "Unpack the data set again: every slice has four.",
-        )
-    return _cases(files, found)
+    check_paired([mask for m in found for mask in _masks(m)], files, "every slice has four")
+    return Cases([Entry(_name(m), m["patient"], partial(_case, files, m)) for m in found])
 
 
 def _files(data: Path, split: Split) -> tuple[Files, dict[str, str] | None]:
     """Return the files, and each patient's split where the files do not tell."""
     if not (data / ROOT).is_dir():
         return files_in_zips(list(data.glob(f"lidc-{split}-*.zip"))), None
-    table = data / "splits.csv"
-    if not table.is_file():
-        return files_in_folder(data), {}
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        rows = list(csv.DictReader(lines))
-    if not all(row.get("patient") and row.get("split") in get_args(Split) for row in rows):
-        raise DataError(
-            "splits.csv does not put each patient into train, val or test", "Give it the columns patient and split."
-        )
-    return files_in_folder(data), {row["patient"]: row["split"] for row in rows}
+    return files_in_folder(data), split_table(data, "patient")
 
 
-def _cases(files: Files, found: list[re.Match[str]]) -> Iterator[Case]:
-    for m in found:
-        masks = [f"{m['nodule']}/mask-{rater}/{m['slice']}" for rater in range(RATERS)]
-        yield Case(
-            name=f"{m['nodule'].removeprefix(ROOT + '/')}/{m['slice'].removesuffix('.png')}",
-            group=m["patient"],
-            image=decode_image(files[m.string](), m.string),
-            masks=np.stack([decode_mask(files[mask](), mask, 1) for mask in masks]),
-        )
+def _name(image: re.Match[str]) -> str:
+    return f"{image['nodule'].removeprefix(ROOT + '/')}/{image['slice'].removesuffix('.png')}"
 
 
-def _split_of(patient: str) -> Split:
-    """Return the split of a patient that no table names, from the hash of the name."""
-    tenth = int(hashlib.sha256(patient.encode()).hexdigest(), 16) % 10
-    return "val" if tenth == 0 else "test" if tenth == 1 else "train"
+def _masks(image: re.Match[str]) -> list[str]:
+    return [f"{image['nodule']}/mask-{rater}/{image['slice']}" for rater in range(RATERS)]
+
+
+def _case(files: Files, m: re.Match[str]) -> Case:
+    return Case(
+        name=_name(m),
+        group=m["patient"],
+        image=decode_image(files[m.string](), m.string),
+        masks=np.stack([decode_mask(files[mask](), mask, 1) for mask in _masks(m)]),
+    )
 
 
 def _natural(name: str) -> list[int | str]:

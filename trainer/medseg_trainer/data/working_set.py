@@ -41,15 +41,24 @@ class WorkingSet:
 
     @classmethod
     def read(
-        cls, data: Path, split: Split, rule: InputRule, raters: int, num_classes: int, *, quiet: bool
+        cls,
+        data: Path,
+        split: Split,
+        rule: InputRule,
+        raters: int,
+        num_classes: int,
+        *,
+        structure: str | None = None,
+        quiet: bool,
     ) -> WorkingSet:
-        """Read a split.
+        """Read a split; structure: see `medseg_trainer.data.layout_of`.
 
         Raises:
             DataError: missing or unpaired files, or another number of raters.
         """
-        images, labels, groups = [], [], set()
-        for case in track(read_cases(data, split, num_classes), f"reading {split}", total=None, disable=quiet):
+        images, labels = [], []
+        cases = read_cases(data, split, num_classes, structure)
+        for case in track(cases, f"reading {split}", disable=quiet):
             if len(case.masks) != raters:
                 raise DataError(
                     f"{case.name} has {len(case.masks)} raters' masks, the configuration says {raters}",
@@ -58,8 +67,7 @@ class WorkingSet:
             image, label = working_size(case, rule)
             images.append(image.astype(np.float16))
             labels.append(label)
-            groups.add(case.group)
-        return cls(np.stack(images), np.stack(labels), len(groups))
+        return cls(np.stack(images), np.stack(labels), cases.num_groups)
 
     def class_frequency(self, rule: InputRule, num_classes: int) -> Tensor:
         """Return the share of each class, background first, in the central field of all raters' masks."""

@@ -125,7 +125,7 @@ class MaskAutoencoder(nn.Module):
         latent = z_BZhw / self.latent_scale
         if self.bottleneck.kind == "vq":
             latent = self.bottleneck.nearest_code(latent)
-        logits: Tensor = self.decoder(latent)
+        logits: Tensor = self.decoder(latent).float()
         return logits if self.config.reconstruction == "mse" else logits - self._log_weight()
 
     def _log_weight(self) -> Tensor:

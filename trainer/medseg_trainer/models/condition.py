@@ -18,7 +18,7 @@ class AutoencoderCondition(nn.Module):
         self.bottleneck, self.encoder = autoencoder.bottleneck, autoencoder.encoder
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        latent, _ = self.bottleneck(self.encoder(2.0 * image_BCHW - 1.0), None)
+        latent, _ = self.bottleneck(self.encoder(2.0 * image_BCHW - 1.0).float(), None)
         out: Tensor = latent
         return out
 

@@ -24,7 +24,7 @@ class EncoderGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         out: Tensor = self.condition(image)
-        return out
+        return out.float()
 
 
 class DenoiserGraph(nn.Module):
@@ -41,7 +41,8 @@ class DenoiserGraph(nn.Module):
         self, latent: Tensor, extra: Tensor, condition: Tensor, time_features: Tensor, row: Tensor
     ) -> tuple[Tensor, Tensor]:
         p, q, a, b, c = row.unbind()
-        denoised = p * latent + q * self.denoiser(latent, condition, time_features)
+        # float32 before it meets the row: torch would round the row to the type of a low-precision network's output
+        denoised = p * latent + q * self.denoiser(latent, condition, time_features).float()
         return a * latent + b * denoised + c * extra, denoised
 
 
@@ -63,6 +64,10 @@ class Networks:
     condition: nn.Module
     denoiser: Denoiser
     mask_autoencoder: MaskAutoencoder
+
+    def to(self, device: torch.device) -> Networks:
+        """Move them to a device."""
+        return Networks(self.condition.to(device), self.denoiser.to(device), self.mask_autoencoder.to(device))
 
     def graphs(self) -> dict[GraphName, nn.Module]:
         """Return the three graphs, in evaluation mode."""

@@ -57,7 +57,8 @@ class Attention(nn.Module):
         split = (batch, self.heads, self.HEAD_WIDTH, height * width)
         normed = self.norm(x_BFhw)
         query, key, value = (project(normed).reshape(split) for project in (self.query, self.key, self.value))
-        weights = torch.softmax((query.transpose(2, 3) @ key) * self.HEAD_WIDTH**-0.5, dim=-1)
+        scores = (query.transpose(2, 3) @ key).float() * self.HEAD_WIDTH**-0.5  # a sum of exponentials needs float32
+        weights = torch.softmax(scores, dim=-1).to(value.dtype)
         mixed = (value @ weights.transpose(2, 3)).reshape(batch, channels, height, width)
         out: Tensor = x_BFhw + self.out(mixed)
         return out

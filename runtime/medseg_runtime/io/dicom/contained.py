@@ -14,6 +14,7 @@ from medseg_runtime.errors import ImageError, MedsegError
 
 DAMAGED = "Export the image again from the archive it comes from."
 EXTRA = "Run `pip install 'medseglatdiff[dicom]'`."
+_QUIET = threading.RLock()
 
 
 class _MuteThisThread(logging.Filter):
@@ -29,8 +30,8 @@ class _MuteThisThread(logging.Filter):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep warnings and log lines of pydicom and highdicom to ourselves."""
-    with ExitStack() as stack:
+    """Keep warnings and log lines of pydicom and highdicom to ourselves; one thread at a time, for Python's filters are everybody's."""
+    with _QUIET, ExitStack() as stack:
         mute = _MuteThisThread()
         # A filter holds for one logger alone, not for those below it; highdicom has one per module.
         names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("pydicom", "highdicom")]

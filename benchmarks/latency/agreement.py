@@ -1,0 +1,72 @@
+"""Do all engines give the same answer? Each against ONNX Runtime in float32, on real images, from the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.latency.engines import REFERENCE, Engine
+from medseg_runtime.imaging import Pixels
+from medseg_runtime.segmentation import Segmentation
+
+SAMPLES = 16
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """One engine against the reference."""
+
+    engine: str
+    images: int
+    samples: int
+    probability_error: float
+    """Largest difference of a mean probability map, over all pixels and images."""
+    probability_error_p50: float
+    """Of the largest difference of each image: the median image."""
+    mask_dice: float
+    """Mean over all masks; 1 where both are empty."""
+    mask_dice_pooled: float
+    """Of the pixels of all masks together."""
+    consensus_dice: float
+
+
+def compare(bundle: Path, engines: Sequence[Engine], images: Sequence[Pixels]) -> list[Agreement]:
+    """Segment every image with every engine."""
+    reference = _draw(bundle, REFERENCE, images)
+    return [
+        _compared(str(engine), reference, _draw(bundle, engine, images)) for engine in engines if engine != REFERENCE
+    ]
+
+
+def _draw(bundle: Path, engine: Engine, images: Sequence[Pixels]) -> list[Segmentation]:
+    segmenter = engine.open(bundle, None)
+    results = [segmenter(image, samples=SAMPLES, seed=0) for image in images]
+    segmenter.backend.close()
+    return results
+
+
+def _compared(engine: str, reference: Sequence[Segmentation], results: Sequence[Segmentation]) -> Agreement:
+    pairs = list(zip(reference, results, strict=True))
+    errors = [float(np.abs(a.mean_probability - b.mean_probability).max()) for a, b in pairs]
+    masks = np.concatenate([a.masks for a, _ in pairs]), np.concatenate([b.masks for _, b in pairs])
+    return Agreement(
+        engine=engine,
+        images=len(pairs),
+        samples=SAMPLES,
+        probability_error=max(errors),
+        probability_error_p50=float(np.median(errors)),
+        mask_dice=float(np.mean([dice(a, b) for a, b in zip(*masks, strict=True)])),
+        mask_dice_pooled=dice(*masks),
+        consensus_dice=float(np.mean([dice(a.consensus, b.consensus) for a, b in pairs])),
+    )
+
+
+def dice(left: Bool, right: Bool) -> float:
+    """Return the Dice coefficient of two masks of the same shape; 1 where both are empty."""
+    both = int(np.count_nonzero(left) + np.count_nonzero(right))
+    return 1.0 if both == 0 else 2.0 * int(np.count_nonzero(left & right)) / both

@@ -1,0 +1,63 @@
+"""The bundles that are measured: the shipped one, and presets with random weights, exported once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.latency.networks import graph_cost, preset_of, untrained
+from benchmarks.latency.subject import Subject
+from medseg_export.bundle_writer import BUNDLE
+from medseg_export.to_onnx import described, onnx_graph
+from medseg_runtime import __version__
+from medseg_runtime.bundle import MANIFEST_NAME, SHIPPED, Bundle
+from medseg_runtime.publish import published
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.presets import PRESETS
+from medseg_trainer.validate import manifest_of
+
+KEPT = Path(__file__).parents[2] / ".benchmarks" / "bundles"
+
+
+def subject(name: str) -> Subject:
+    """Return a bundle by its name in a plan, exported first if need be."""
+    if name == "shipped":
+        bundle = Bundle.load(SHIPPED)
+        return _subject(bundle, preset_of(bundle), "trained")
+    config = PRESETS[name]()
+    return _subject(Bundle.load(_exported(config)), config, "random")
+
+
+def _subject(bundle: Bundle, config: TrainConfig, weights: str) -> Subject:
+    rule = bundle.manifest.input
+    return Subject(
+        name=bundle.manifest.name,
+        folder=str(bundle.folder),
+        sha256=bundle.sha256,
+        weights=weights,
+        channels=rule.channels,
+        field=rule.height,
+        image=max(rule.height, rule.context),
+        default_steps=bundle.manifest.sampling.steps,
+        costs={name: graph_cost(config, name) for name in bundle.manifest.graphs},
+    )
+
+
+def _exported(config: TrainConfig) -> Path:
+    """Write a bundle of random weights, unless the same one is there."""
+    recipe = hashlib.sha256(f"{config.to_json()} {__version__}".encode()).hexdigest()[:12]
+    folder = KEPT / f"{config.name}-{recipe}"
+    if folder.exists():
+        return folder
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
+    shapes = manifest_of(config)
+    graphs = {name: onnx_graph(name, module, shapes) for name, module in untrained(config).graphs().items()}
+    entries = {name: described(name, content, shapes.graphs[name]) for name, content in graphs.items()}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with published(folder, BUNDLE, force=False) as unfinished:
+        for name, content in graphs.items():
+            (unfinished / entries[name].file).write_bytes(content)
+        (unfinished / MANIFEST_NAME).write_text(replace(shapes, graphs=entries).to_json(), encoding="utf-8")
+    return folder

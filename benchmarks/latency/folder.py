@@ -1,0 +1,56 @@
+"""`medseg-infer` on a folder of images, against the time of its networks alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.latency.engines import Engine
+from benchmarks.latency.starts import MEDSEG_INFER
+from benchmarks.latency.timing import milliseconds_of
+from medseg_runtime.imaging import Pixels
+from medseg_runtime.segmenter import Segmenter
+
+NETWORKS = ("encode", "denoise", "decode")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderRun:
+    """One command on many images, against the networks alone on the same images, in turns."""
+
+    images: int
+    engine: str
+    command_ms: tuple[float, ...]
+    """Wall time of the process, from start to end, with every file written; one per round."""
+    networks_ms: tuple[float, ...]
+    """Encode, denoise and decode of all images, one after the other in a warm process; one per round."""
+
+
+def run_folder(bundle: Path, engine: Engine, images: Sequence[Pixels], rounds: int, work: Path) -> FolderRun:
+    """Write the images as PNG, and time the command and the networks on them, in turns."""
+    crops = work / "crops"
+    crops.mkdir()
+    for index, pixels in enumerate(images):
+        Image.fromarray(pixels).save(crops / f"crop-{index:03}.png")
+    command = [str(MEDSEG_INFER), str(crops), "--out", str(work / "results"), "--force", "--bundle", str(bundle),
+               "--backend", engine.backend, "--precision", engine.precision]  # fmt: skip
+    segmenter = engine.open(bundle, None)
+    walls, networks = [], []
+    for _ in range(rounds):
+        networks.append(_networks_ms(segmenter, images))
+        walls.append(
+            milliseconds_of(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=sys.stderr))
+        )
+    return FolderRun(
+        images=len(images), engine=str(engine), command_ms=tuple(walls), networks_ms=tuple(networks)
+    )  # fmt: skip
+
+
+def _networks_ms(segmenter: Segmenter, images: Sequence[Pixels]) -> float:
+    taken = [segmenter(image).timings_ms for image in images]
+    return sum(stages[stage] for stages in taken for stage in NETWORKS)

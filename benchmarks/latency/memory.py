@@ -1,0 +1,64 @@
+"""Peak memory of one call, each in a fresh process; run as a module, this file is that process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.latency.engines import Engine
+from benchmarks.latency.subject import Subject
+from medseg_runtime.typed_json import typed
+
+ROOT = Path(__file__).parents[2]
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Resident memory of a process that loads a bundle and segments one image."""
+
+    bundle: str
+    engine: str
+    samples: int
+    loaded_mib: float
+    """When the bundle is loaded."""
+    peak_mib: float
+    """At the worst moment of the process."""
+
+
+def peak_memory(subject: Subject, engine: Engine, samples: int) -> Memory:
+    """Start a process, and let it say what it needed."""
+    task = json.dumps(
+        {"subject": dataclasses.asdict(subject), "engine": dataclasses.asdict(engine), "samples": samples}
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.latency.memory", task], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    found: Memory = typed(Memory, json.loads(done.stdout), "memory")
+    return found
+
+
+def _resident(field: str) -> float:
+    """Return a line of /proc/self/status in MiB. `getrusage` would do, but it remembers the size of the parent before exec."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024 / MIB
+
+
+def _measure(task: str) -> Memory:
+    content = json.loads(task)
+    subject, engine = typed(Subject, content["subject"], "subject"), typed(Engine, content["engine"], "engine")
+    segmenter = engine.open(subject.path, None)
+    loaded = _resident("VmRSS")
+    segmenter(subject.picture(), samples=content["samples"], seed=0)
+    return Memory(
+        bundle=subject.name, engine=str(engine), samples=content["samples"], loaded_mib=loaded, peak_mib=_resident("VmHWM")
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(_measure(sys.argv[1]))))

@@ -1,0 +1,102 @@
+"""The networks of a bundle again in torch, with random weights: speed needs no training.
+
+They are for the peers, for counting multiplications, and for a bundle larger than the shipped one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import onnx
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.latency.subject import Cost
+from medseg_runtime.bundle import Bundle, GraphName
+from medseg_runtime.errors import BundleError
+from medseg_trainer.checkpoint import build_networks
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.models.graphs import DecoderGraph, Networks
+from medseg_trainer.presets import PRESETS
+from medseg_trainer.validate import manifest_of
+
+PARAMETER_TOLERANCE = 0.01
+"""An exporter folds a few constants; another architecture differs by far more."""
+
+
+def untrained(config: TrainConfig, seed: int = 0) -> Networks:
+    """Build the networks of a configuration.
+
+    Every weight is drawn: layers that training starts at zero would otherwise multiply by zeros.
+    """
+    torch.manual_seed(seed)
+    networks = build_networks(config)
+    for module in (networks.condition, networks.denoiser, networks.mask_autoencoder):
+        for layer in module.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and not layer.weight.any():
+                nn.init.normal_(layer.weight, std=0.02)
+    return networks
+
+
+def preset_of(bundle: Bundle) -> TrainConfig:
+    """Return the preset with the very inputs, outputs and number of parameters of a bundle's graphs, to be sampled like the bundle.
+
+    Raises:
+        BundleError: there is none.
+    """
+    for preset in PRESETS.values():
+        config = preset()
+        shapes = {name: (graph.inputs, graph.outputs) for name, graph in manifest_of(config).graphs.items()}
+        if shapes == {name: (graph.inputs, graph.outputs) for name, graph in bundle.manifest.graphs.items()} and all(
+            _same_size(module, bundle.graphs[name]) for name, module in untrained(config).graphs().items()
+        ):
+            return replace(config, path=bundle.manifest.path, sampling=bundle.manifest.sampling)
+    raise BundleError(
+        f"no preset has the networks of {bundle.manifest.name}, and the peers must have the same",
+        "Add its configuration to trainer/medseg_trainer/presets.py.",
+    )
+
+
+def _same_size(module: nn.Module, graph: bytes) -> bool:
+    """Compare the number of weights; the half of an autoencoder that the graph does not use is not exported."""
+    exported = sum(_size(tensor) for tensor in onnx.load_from_string(graph).graph.initializer)
+    used = module.autoencoder.decoder if isinstance(module, DecoderGraph) else module
+    return abs(exported / parameters(used) - 1.0) < PARAMETER_TOLERANCE
+
+
+def _size(tensor: onnx.TensorProto) -> int:
+    size = 1
+    for side in tensor.dims:
+        size *= side
+    return size
+
+
+def parameters(module: nn.Module) -> int:
+    """Count a network's weights."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def multiplications(run: Callable[[], object]) -> int:
+    """Count the multiply-accumulates of convolutions and matrix products while `run` runs torch once."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        run()
+    flops: int = counter.get_total_flops()
+    return flops // 2  # torch counts a multiplication and an addition as two
+
+
+def graph_cost(config: TrainConfig, name: GraphName) -> Cost:
+    """Count the multiply-accumulates of one call: what it costs at all, and what each sample adds."""
+    module, inputs = untrained(config).graphs()[name], manifest_of(config).graphs[name].inputs
+
+    def count(samples: int) -> int:
+        feeds = {
+            key: torch.zeros([samples if side == "N" else side for side in shape]) for key, shape in inputs.items()
+        }
+        return multiplications(lambda: module(**feeds))
+
+    if name == "encoder":
+        return Cost(common=count(1), per_sample=0)
+    one, two = count(1), count(2)
+    return Cost(common=2 * one - two, per_sample=two - one)

@@ -1,0 +1,19 @@
+"""The val crops of LIDC-IDRI that two suites run on; they are not part of the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg_runtime.errors import DataError
+from medseg_runtime.imaging import Pixels
+from medseg_trainer.data import read_cases
+
+
+def val_images(data: Path, count: int) -> list[Pixels]:
+    """Return up to `count` val images, evenly spaced; none where there is no such data set."""
+    try:
+        cases = read_cases(data, "val", 1, "nodule")
+    except DataError:
+        return []
+    count = min(count, len(cases))
+    return [cases[index * len(cases) // count].image for index in range(count)]

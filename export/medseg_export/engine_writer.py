@@ -1,0 +1,84 @@
+"""A bundle => engines beside its graphs, with their record. Needs no torch and no onnx: this is how a device builds its own."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+from rich.progress import Progress
+
+from medseg_export.engine_cache import EngineCache, plan_key
+from medseg_export.to_tensorrt import Target, build_plan
+from medseg_runtime.bundle import Bundle, Graph, GraphName
+from medseg_runtime.engines import ENGINES, RECORD_NAME, EngineRecord, Plan, target_name
+from medseg_runtime.errors import OutputError
+from medseg_runtime.publish import FolderKind, check_output, published
+
+PLAN_FILES: dict[GraphName, str] = {name: f"{name}.plan" for name in get_args(GraphName)}
+ENGINE = FolderKind("engine", RECORD_NAME, frozenset({RECORD_NAME, *PLAN_FILES.values()}))
+
+
+def build_engines(bundle: Bundle, target: Target, progress: Progress, cache: EngineCache) -> tuple[Path, EngineRecord]:
+    """Build a bundle's three engines from its low-precision graphs, or from the float32 ones where it has no others.
+
+    Engines of the same target are replaced, all three at once.
+
+    Returns: the folder that was written, and its record.
+
+    Raises:
+        EngineError: the library refuses a graph, a profile or an option.
+        OutputError: the bundle cannot be written to.
+    """
+    out = bundle.folder / ENGINES / target_name(target.library, target.compute_capabilities)
+    graphs, contents = (bundle.manifest.half, bundle.half) if bundle.half else (bundle.manifest.graphs, bundle.graphs)
+    try:
+        check_output(out, ENGINE, force=True)
+        plans = {
+            name: _cached_plan(target, name, graph, contents[name], cache, progress) for name, graph in graphs.items()
+        }
+        record = _record(target, graphs, plans)
+        with published(out, ENGINE, force=True) as partial:
+            for name, plan in plans.items():
+                (partial / PLAN_FILES[name]).write_bytes(plan)
+            (partial / RECORD_NAME).write_text(record.to_json())
+    except OutputError as error:
+        raise OutputError(error.problem, "Copy the bundle to a folder that may be written, and build there.") from error
+    return out, record
+
+
+def _cached_plan(
+    target: Target, name: GraphName, graph: Graph, content: bytes, cache: EngineCache, progress: Progress
+) -> bytes:
+    key = plan_key(target, graph.sha256)
+    plan = cache.plan(key)
+    if plan is None:
+        plan, timing = build_plan(target, name, graph, content, cache.timing(target), progress)
+        cache.keep_timing(target, timing)
+        cache.keep_plan(key, plan)
+    return plan
+
+
+def _record(target: Target, graphs: dict[GraphName, Graph], plans: dict[GraphName, bytes]) -> EngineRecord:
+    return EngineRecord(
+        library=target.library,
+        version=target.version,
+        precision=graphs["denoiser"].precision,
+        gpu=None if target.gpu is None else target.gpu.name,
+        compute_capabilities=target.compute_capabilities,
+        profiles=target.profiles,
+        flags=target.flags,
+        plans={
+            name: Plan(
+                file=PLAN_FILES[name],
+                sha256=hashlib.sha256(plan).hexdigest(),
+                bytes=len(plan),
+                source_sha256=graphs[name].sha256,
+            )
+            for name, plan in plans.items()
+        },
+        built=datetime.now(UTC).date().isoformat(),
+        driver=None if target.gpu is None else target.gpu.driver,
+        cuda=None if target.gpu is None else target.gpu.cuda,
+    )

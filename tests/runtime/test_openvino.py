@@ -1,0 +1,110 @@
+"""OpenVINO beyond what every engine must do: bfloat16, compiled models in the cache, and what it must not do to a process."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino")
+
+from medseg_runtime import ParameterError, Segmenter
+from medseg_runtime.backends import open_backend
+from medseg_runtime.backends import openvino as backend_module
+from medseg_runtime.backends.openvino import OpenVinoBackend
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (11, 9), dtype=np.uint8)
+BFLOAT16 = "bfloat16" in OpenVinoBackend.precisions()
+needs_bfloat16 = pytest.mark.skipif(not BFLOAT16, reason="this processor does not multiply in bfloat16")
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The graphs and batches that were compiled, not taken from the cache."""
+    made = []
+    compile_ = backend_module._Models._compile
+    monkeypatch.setattr(
+        backend_module._Models,
+        "_compile",
+        lambda self, graph, batch: (made.append((graph, batch)), compile_(self, graph, batch))[1],
+    )
+    return made
+
+
+def test_auto_multiplies_in_what_the_processor_has(tiny_bundle):
+    assert open_backend("openvino", tiny_bundle).precision == ("bfloat16" if BFLOAT16 else "float32")
+    assert open_backend("openvino", tiny_bundle, precision="float32").precision == "float32"
+
+
+def test_a_processor_without_bfloat16_refuses_it(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(OpenVinoBackend, "precisions", classmethod(lambda _: ("float32",)))
+    with pytest.raises(ParameterError, match=r"multiply in bfloat16 on this machine\. Use --precision float32"):
+        open_backend("openvino", tiny_bundle, precision="bfloat16")
+
+
+@needs_bfloat16
+def test_the_usual_batches_are_compiled_for_themselves_and_the_others_together(cache_home, tiny_folder, compiled):
+    segmenter = Segmenter.load(tiny_folder, backend="openvino", precision="bfloat16")
+    for samples in (16, 3, 5, 16):
+        assert len(segmenter(IMAGE, samples=samples).masks) == samples
+    assert compiled == [
+        ("encoder", None),
+        *((graph, batch) for batch in (16, None) for graph in ("denoiser", "decoder")),
+    ]
+    assert len(list(cache_home.glob("openvino/*.blob"))) == 5
+
+
+def test_the_second_process_compiles_nothing(cache_home, tiny_folder, compiled):
+    first = Segmenter.load(tiny_folder, backend="openvino")(IMAGE)
+    assert len(compiled) == 3
+    second = Segmenter.load(tiny_folder, backend="openvino")(IMAGE)
+    assert len(compiled) == 3
+    assert (first.masks == second.masks).all()
+    assert len(list(cache_home.glob("openvino/*.blob"))) == 3
+
+
+def test_other_threads_and_another_graph_are_other_models(cache_home, tiny_folder, tiny, tmp_path, compiled):
+    Segmenter.load(tiny_folder, backend="openvino")
+    Segmenter.load(tiny_folder, backend="openvino", threads=1)
+    other = tiny.write_bundle(
+        tmp_path, encoder=tiny.model("encoder") + b"\x42\x00"
+    )  # an empty operator set: another file
+    Segmenter.load(other, backend="openvino")
+    assert compiled == 3 * [("encoder", None)]
+    assert len(list(cache_home.glob("openvino/*.blob"))) == 3
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["on the disk", "as stored"])
+def test_a_damaged_compiled_model_is_made_again(cache_home, tiny_folder, compiled, sealed):
+    first = Segmenter.load(tiny_folder, backend="openvino")(IMAGE)
+    for path in cache_home.glob("openvino/*.blob"):
+        if sealed:
+            backend_module.cache.store(path.relative_to(cache_home).as_posix(), b"of another OpenVINO")
+        else:
+            path.write_bytes(path.read_bytes()[:-1000])
+    again = Segmenter.load(tiny_folder, backend="openvino")(IMAGE)
+    assert len(compiled) == 6
+    assert (first.masks == again.masks).all()
+    Segmenter.load(tiny_folder, backend="openvino")(IMAGE)
+    assert len(compiled) == 6
+
+
+def test_without_a_cache_folder_it_compiles_and_says_nothing(tiny_folder, tmp_path, monkeypatch, compiled, capfd):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
+    (tmp_path / "none").write_text("in the way")
+    assert len(Segmenter.load(tiny_folder, backend="openvino")(IMAGE).masks) == 16
+    assert len(compiled) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
+def test_the_shipped_model_draws_the_masks_of_onnx_runtime(phantom, precision):
+    onnx_runtime, openvino = (
+        Segmenter.load(backend=name, precision=each)
+        for name, each in (("onnxruntime", "auto"), ("openvino", precision))
+    )
+    (slice_,) = phantom.make_nodule(seed=0)
+    image = slice_.image
+    expected, found = (segmenter(image, samples=16) for segmenter in (onnx_runtime, openvino))
+    tolerance = 1e-4 if precision == "float32" else 0.02
+    assert np.abs(found.mean_probability - expected.mean_probability).max() < tolerance
+    both = np.count_nonzero(found.masks & expected.masks)
+    assert 2 * both / (np.count_nonzero(found.masks) + np.count_nonzero(expected.masks)) > 0.99
+    assert expected.masks.any()
