@@ -181,9 +181,9 @@ def plot(rows: list[Row], path: Path) -> None:
             x, y = [row.drawn.mean() for row in chosen], [getattr(row, name).mean() for row in chosen]
             axes.plot(x, y, marker=marker, label="auto, by tolerance" if auto else "the same N for every image")
             for row, at in zip(chosen, zip(x, y, strict=True), strict=True):
-                text = row.rule.split(", ")[1] if auto else row.rule.split()[-1]
-                below = (6, 6) if not auto else (-6, -12)
-                axes.annotate(text, at, xytext=below, textcoords="offset points", fontsize=8)
+                if not auto or row is chosen[0] or row is chosen[-1] or "default" in row.rule:
+                    text, shift = (row.rule.split(", ")[1], (-6, -13)) if auto else (row.rule.split()[-1], (6, 6))
+                    axes.annotate(text, at, xytext=shift, textcoords="offset points", fontsize=8)
         axes.set(xlabel="mean number of samples drawn", ylabel=f"{label} (lower is better)")
         axes.grid(alpha=0.3)
     both[0].legend()

@@ -12,7 +12,15 @@ ROOT = Path(__file__).parents[1]
 ENGINES = {
     "medseg_runtime.backends.onnxrt": "onnxruntime",
     "medseg_runtime.backends.openvino": "openvino",
-    "medseg_runtime.backends.trt": "tensorrt",
+    "medseg_runtime.backends.cuda_onnxrt": "onnxruntime",
+    "medseg_runtime.backends.cuda_onnxrt_lane": "onnxruntime",
+    "medseg_runtime.backends.cuda_device": "cuda",
+    "medseg_runtime.backends.cuda_graph": "cuda",
+    "medseg_runtime.backends.trt": "cuda",
+    "medseg_runtime.backends.trt_engine": "cuda",
+    "medseg_runtime.backends.trt_lane": "cuda",
+    "medseg_runtime.backends.trt_memory": "cuda",
+    "medseg_runtime.backends.trt_plan": "cuda",
 }
 NOT_THE_RUNTIMES = ("torch", "onnx", "onnxscript", "safetensors", "lightning_fabric", "diffusers")
 

@@ -232,17 +232,23 @@ class Segmenter:
             threshold=request.threshold,
             backend=f"{self.backend.name} {self.backend.version}",
             precision=self.backend.precision,
-            warnings=tuple(self._warnings(tally, placement)),
+            warnings=tuple(self._warnings(tally, placement, request.table)),
             timings_ms=prepared.clock.milliseconds,
         )
 
-    def _warnings(self, tally: Tally, placement: Placement) -> Iterator[str]:
+    def _warnings(self, tally: Tally, placement: Placement, table: SamplerTable) -> Iterator[str]:
         rule, field = self.manifest.input, placement.field
         whole = max(placement.image_height, placement.image_width)
         if rule.geometry == "native" and not placement.pointed_at and whole > 2 * rule.context:
             yield (
                 f"the network saw only {field.width}x{field.height} px of this {placement.image_width}x{placement.image_height} image, "
                 "in its middle: the model outlines what someone points at, so give a region or a point"
+            )
+        default = self.manifest.sampling
+        if default.tuned and (table.sampler, len(table)) != (default.sampler, default.steps):
+            yield (
+                f"the model was tuned to draw in {default.steps} step{'s' * (default.steps > 1)} of {default.sampler}: its figures "
+                f"do not hold for {len(table)} of {table.sampler}, so leave steps and sampler as they are"
             )
         if not tally.counts.any():
             yield f"all {tally.samples} samples are empty: the model sees no {' or '.join(self.manifest.classes)} here"

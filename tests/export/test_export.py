@@ -15,7 +15,7 @@ from onnx import TensorProto
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from medseg_export import bundle_writer, cli, parity, to_onnx
+from medseg_export import bundle_writer, cli, gate, parity, to_onnx
 from medseg_export.bundle_writer import write_bundle
 from medseg_runtime import Segmenter
 from medseg_runtime.backends import open_backend
@@ -384,11 +384,20 @@ def test_the_command_prints_parity_and_what_it_wrote(medseg_export, run_of, bund
     assert Bundle.load(tmp_path / "bundle").manifest.sampling.steps == 3
 
 
-def test_trt_says_that_it_does_not_exist_yet(medseg_export, run_of, tmp_path):
-    code, out, err = medseg_export("--ckpt", run_of("flow"), "--out", tmp_path / "bundle", "--trt")
-    assert (code, out) == (1, "")
-    assert err.startswith("medseg-export: error: this version builds no TensorRT engines yet. Leave out --trt")
-    assert not list(tmp_path.iterdir())
+def test_half_writes_low_precision_graphs_and_prints_their_judgement(
+    medseg_export, run_of, half_bundle_of, tmp_path, monkeypatch
+):
+    made = Bundle.load(half_bundle_of("flow"))
+    monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: made.graphs[name])
+    monkeypatch.setattr(gate, "half_graphs", lambda *_: made.half)
+    out = tmp_path / "bundle"
+    code, printed, _ = medseg_export("--ckpt", run_of("flow"), "--out", out, "--half")
+    assert code == 0
+    assert "float16: 1 - Dice of the masks" in printed
+    written = Bundle.load(out)
+    assert written.half == made.half
+    assert written.manifest.parity["half"]["images"] == "1 synthetic image"
+    assert {path.name for path in out.iterdir()} == {path.name for path in made.folder.iterdir()}
 
 
 def test_a_folder_without_a_run_is_one_line(medseg_export, tmp_path):

@@ -14,6 +14,7 @@ from medseg_export import bundle_writer, gate, parity
 from medseg_export.gate import Images, Trial
 from medseg_export.half import lowered
 from medseg_export.ranges import Ranges
+from medseg_export.reference import ReferenceBackend
 from medseg_export.to_onnx import onnx_graph
 from medseg_runtime.backends import open_backend
 from medseg_runtime.backends.host import HostLoop
@@ -93,13 +94,16 @@ def test_only_convolutions_and_products_are_in_float16(graph, bundle):
 
 
 def test_the_rows_of_a_sampler_stay_in_float32(bundle):
-    """A row that float16 would round (its spacing is 4.9e-4 here), and no network in it, is carried out exactly."""
-    backend = on_onnx_runtime(bundle, bundle.manifest, bundle.half)
+    """Rows that float16 would round (its spacing at 1 is 9.8e-4) are carried out exactly, whatever the network returns."""
+    backend = ReferenceBackend(bundle.manifest, bundle.half, "float16")
     generator = np.random.default_rng(0)
     inputs = bundle.manifest.graphs["denoiser"].inputs
     feeds = {name: parity._random(generator, shape, 2) for name, shape in inputs.items()}
     feeds["row"] = np.array([1.00012, 0, 0.70007, 0.30011, 0.10003], np.float32)
     next_latent, denoised = backend.run("denoiser", feeds)
+    _, network = backend.run("denoiser", feeds | {"row": np.array([0, 1, 0, 0, 0], np.float32)})
+    _, scaled = backend.run("denoiser", feeds | {"row": np.array([0, 1.00012, 0, 0, 0], np.float32)})
+    np.testing.assert_allclose(scaled, 1.00012 * network, rtol=1e-6)
     np.testing.assert_allclose(denoised, 1.00012 * feeds["latent"], rtol=1e-6)
     expected = 0.70007 * feeds["latent"] + 0.30011 * denoised + 0.10003 * feeds["extra"]
     np.testing.assert_allclose(next_latent, expected, rtol=1e-5, atol=1e-6)

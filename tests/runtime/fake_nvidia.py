@@ -5,6 +5,9 @@ early or overwriting too soon gives wrong masks. Memory starts as NaN. Names, si
 which install without a GPU; a call that they do not have is refused. A rule broken is an AssertionError, which our code never catches.
 """
 
+# ruff: noqa: ARG002, N802, N805
+# ... the names, arguments and first arguments of the functions are CUDA's and the machine's
+
 import gc
 import inspect
 import itertools
@@ -25,7 +28,7 @@ FIRST_ADDRESS = 0x7F_0000_0000
 SUCCESS, FAILURE = real_cudart.cudaError_t.cudaSuccess, real_cudart.cudaError_t.cudaErrorUnknown
 
 
-class RuleBroken(AssertionError):
+class RuleBroken(AssertionError):  # noqa: N818 - it is what was done, not what failed
     """The code under test did what NVIDIA forbids, or what would stop the host where it should not."""
 
 

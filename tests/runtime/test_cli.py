@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medseg_runtime import BundleError, Segmenter, __version__, cli
+from medseg_runtime import BundleError, Segmenter, __version__, cli, work
 from medseg_runtime.testing import toy_segmenter
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (100, 120)).astype(np.uint8)
@@ -179,6 +180,54 @@ def test_warnings_go_to_stderr_and_into_the_result(infer, tmp_path):
     assert code == 0
     assert err == "medseg-infer: warning: a.png: the image is partly transparent, and was put on black\n"
     assert "partly transparent" in json.loads(out)["warnings"][0]
+
+
+def test_auto_says_how_many_were_drawn(infer, image, tmp_path):
+    code, out, err = infer(image, "--samples", "auto", "--max-samples", 20)
+    assert (code, err) == (0, "")
+    sampling = json.loads((tmp_path / "results/nodule/result.json").read_text())["sampling"]
+    drawn = len(list((tmp_path / "results/nodule/masks").iterdir()))
+    assert 12 <= sampling["samples"] == drawn <= 20
+    word = "settled" if sampling["settled"] else "not settled"
+    assert out.startswith(f"nodule.png: {drawn} samples, {word}, mean pairwise IoU")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (("--max-samples", 20), "or leave --max-samples out."),
+        (("--samples", "auto", "--max-samples", 7), "Use an even number of 2 or more; 64 is usual."),
+        (("--samples", "auto", "--slices", 3, "--nifti"), "Give a number of --samples."),
+        (("--samples", "some"), "Give --samples 16, for example, or auto."),
+    ],
+)
+def test_numbers_of_samples_that_make_no_sense(arguments, remedy, infer, image, tmp_path):
+    code, out, err = infer(image, *arguments)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.endswith(remedy + "\n")
+    assert nothing_written(tmp_path)
+
+
+def test_the_next_image_is_segmented_while_one_is_written(infer, tmp_path, monkeypatch):
+    # Writing the first waits for the second to be segmented: one after the other would wait for ever.
+    for name in "ab":
+        Image.fromarray(PIXELS).save(tmp_path / f"{name}.png")
+    second, calls = threading.Event(), []
+    segment, write = Segmenter.__call__, work.write
+
+    def counted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            second.set()
+        return segment(*arguments, **options)
+
+    def patient(*arguments, **options):
+        assert second.wait(60)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(Segmenter, "__call__", counted)
+    monkeypatch.setattr(work, "write", patient)
+    assert infer("a.png", "b.png", "--samples", 2)[0] == 0
 
 
 def test_version(infer):

@@ -23,7 +23,7 @@ def compiled(monkeypatch):
     monkeypatch.setattr(
         backend_module._Models,
         "_compile",
-        lambda self, graph, batch: (made.append((graph, batch)), compile_(self, graph, batch))[1],
+        lambda self, graph, batch, options: (made.append((graph, batch)), compile_(self, graph, batch, options))[1],
     )
     return made
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import threading
 
@@ -140,6 +141,16 @@ def test_muted_libraries_are_heard_again_afterwards(capfd):
         os.write(2, b"from C")
     os.write(2, b"later")
     assert capfd.readouterr().err == "later"
+
+
+def test_what_python_writes_while_libraries_are_muted_arrives(tmp_path):
+    code = (
+        "import os, sys\nfrom medseg_runtime.command import libraries_muted\n"
+        "with libraries_muted():\n    os.write(2, b'from C')\n    print('from Python', file=sys.stderr)\n"
+        "print('later', file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr == "from Python\nlater\n"
 
 
 def test_the_memory_that_is_left(tmp_path):

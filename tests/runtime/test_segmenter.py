@@ -1,6 +1,7 @@
 """The front door on a backend that needs no engine: what is drawn, in which calls, and what is said about it."""
 
 import math
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -340,6 +341,16 @@ def test_empty_masks_come_with_a_warning():
     assert result.mean_pairwise_iou == 1.0
     assert result.warnings == ("all 4 samples are empty: the model sees no nodule here",)
     assert toy()(IMAGE, samples=4).warnings == ()
+
+
+def test_steps_that_a_model_was_not_tuned_for_come_with_a_warning():
+    manifest = toy_manifest()
+    tuned = replace(manifest, sampling=replace(manifest.sampling, steps=1, tuned=True))
+    segmenter = Segmenter(tuned, FakeBackend(tuned))
+    assert segmenter(IMAGE, samples=2).warnings == ()
+    (warning,) = segmenter(IMAGE, samples=2, steps=4).warnings
+    assert warning.startswith("the model was tuned to draw in 1 step of euler: its figures do not hold for 4 of euler")
+    assert len(segmenter(IMAGE, samples=2, sampler="dpmpp").warnings) == 1
 
 
 @pytest.mark.parametrize(

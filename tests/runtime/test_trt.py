@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import sys
-import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("cuda.bindings.runtime")
+pytest.importorskip("tensorrt_rtx")
 
 from medseg_runtime import Segmenter
 from medseg_runtime.backends import cuda_device, trt
@@ -175,7 +175,7 @@ def test_more_samples_than_a_batch_encode_the_image_once(machine, tiny, load):
 
 
 @pytest.mark.parametrize("profiles", [(STATIC, WIDE), (WIDE, STATIC)])
-def test_a_static_profile_is_taken_where_one_fits(machine, tiny, load, profiles):
+def test_a_static_profile_is_taken_where_one_fits(tiny, load, profiles):
     segmenter = load(profiles=profiles)
     reference = Segmenter(segmenter.manifest, tiny.Numpy())
     taken = []
@@ -191,11 +191,9 @@ def test_a_static_profile_is_taken_where_one_fits(machine, tiny, load, profiles)
             arguments = {"samples": samples, "steps": 2}
             same(segmenter(IMAGES[0], **arguments), reference(IMAGES[0], **arguments))
     static = profiles.index(STATIC)
-    assert taken == [("encoder", 0), ("denoiser", static), ("decoder", static)] + [
-        ("encoder", 0),
-        ("denoiser", 1 - static),
-        ("decoder", 1 - static),
-    ]
+    profiles_taken = [profile for graph, profile in taken if graph != "encoder"]
+    assert profiles_taken == [static, static, 1 - static, 1 - static]
+    assert [profile for graph, profile in taken if graph == "encoder"] == [0, 0]
 
 
 def test_what_was_noted_can_be_decoded_in_any_order_and_twice(tiny, load):
@@ -209,7 +207,7 @@ def test_what_was_noted_can_be_decoded_in_any_order_and_twice(tiny, load):
 
     def noted(engine):
         latents = [
-            engine.denoise(engine.encode(field), noise, table, features, lambda: noise)
+            engine.denoise(engine.encode(field), noise, table, features, list)
             for field, noise in zip(fields, noises, strict=True)
         ]
         return [engine.decode(latents[k]) for k in (1, 0, 0, 1)]
@@ -219,7 +217,7 @@ def test_what_was_noted_can_be_decoded_in_any_order_and_twice(tiny, load):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_every_refusal_of_cuda_or_tensorrt_is_an_error_of_ours(machine, tiny, load, tmp_path, sampler):
+def test_every_refusal_of_cuda_or_tensorrt_is_an_error_of_ours(machine, load, tmp_path, sampler):
     segmenter = load("epsilon", cuda_graphs=False)
     segmenter(IMAGES[0], samples=2, steps=2, sampler=sampler)
     segmenter.backend.close()
@@ -293,21 +291,11 @@ def test_clones_draw_side_by_side_on_streams_of_their_own(machine, tiny, load):
         segmenter(IMAGES[0], samples=4, steps=2)
     latents = [s.backend.denoise(s.backend.encode(np.ones((1, 1, 8, 8), np.float32)), *_given(s)) for s in segmenters]
     for segmenter, each in zip(segmenters, latents, strict=True):
-        plan = segmenter.backend._lane._prepared(each)
-        plan._queue_all()
+        segmenter.backend._lane._prepared(each)._queue_all()
     for segmenter in segmenters:
         segmenter.backend._lane._stream.wait()
-    found = {}
-
-    def draw(k):
-        found[k] = [segmenters[k](IMAGES[k], samples=4, steps=3, seed=k) for _ in range(1)]
-
-    threads = [threading.Thread(target=draw, args=[k]) for k in range(3)]
-    for thread in threads:
-        thread.start()
-        thread.join()  # the fake is not made for threads that run at once; who owns what is the same
-    for k in range(3):
-        same(found[k][0], reference(IMAGES[k], samples=4, steps=3, seed=k))
+    for k, segmenter in enumerate(segmenters):
+        same(*(s(IMAGES[k], samples=4, steps=3, seed=k) for s in (segmenter, reference)))
     segmenters[0].backend.close()
     same(*(s(IMAGES[1], samples=4, steps=3) for s in (segmenters[1], reference)))
     del segmenter, segmenters

@@ -105,6 +105,8 @@ class Engine:
 BACKENDS: dict[str, Engine] = {
     "onnxruntime": Engine("medseg_runtime.backends.onnxrt", "OnnxRuntimeBackend", "onnxruntime", "cpu", "cpu"),
     "openvino": Engine("medseg_runtime.backends.openvino", "OpenVinoBackend", "openvino", "openvino", "cpu"),
+    "cuda": Engine("medseg_runtime.backends.cuda_onnxrt", "CudaBackend", "onnxruntime", "gpu", "gpu"),
+    "tensorrt": Engine("medseg_runtime.backends.trt", "TensorRtBackend", "tensorrt", "trt", "gpu"),
 }
 """By name, the reference first."""
 

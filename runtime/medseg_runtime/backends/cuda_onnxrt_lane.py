@@ -9,12 +9,15 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
-import onnxruntime as ort
 
 from medseg_runtime.backends.deferred import Condition, Lane, Latents, finite
 from medseg_runtime.backends.host import said
+from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.backends.wiring import Buffer, Wires, wire
 from medseg_runtime.errors import BackendError
+
+with no_telemetry():
+    import onnxruntime as ort
 
 if TYPE_CHECKING:
     from medseg_runtime.backends import Float32
@@ -178,10 +181,9 @@ class OnnxRuntimeLane(Lane):
         return self._shared.graphs
 
     def _run(self, bound: Bound) -> None:
+        session = self._session(bound.graph)
         try:
-            self._session(bound.graph).run_with_iobinding(bound.binding, bound.options)
-        except BackendError:
-            raise
+            session.run_with_iobinding(bound.binding, bound.options)
         except Exception as error:
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} failed in {bound.graph}: {said(error)}",
@@ -197,4 +199,10 @@ class OnnxRuntimeLane(Lane):
     def _allocated(self, shape: tuple[Any, ...], samples: int = 1) -> ort.OrtValue:
         """Return zeros on the device."""
         sides = [samples if side == "N" else side for side in shape]
-        return ort.OrtValue.ortvalue_from_numpy(np.zeros(sides, np.float32), self._device, 0)
+        try:
+            return ort.OrtValue.ortvalue_from_numpy(np.zeros(sides, np.float32), self._device, 0)
+        except Exception as error:
+            raise BackendError(
+                f"ONNX Runtime {ort.__version__} cannot allocate {sides} on {self._device}: {said(error)}",
+                "Try fewer samples at once, or free memory of the GPU.",
+            ) from error

@@ -49,6 +49,10 @@ class Lane(Protocol):
         """Latents (N, Z, h, w) up, logits down."""
         ...
 
+    def close(self) -> None:
+        """Free what it holds on the device."""
+        ...
+
 
 class DeferredLoop(Backend):
     """Encode, denoise and decode, given a lane."""

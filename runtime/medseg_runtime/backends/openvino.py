@@ -3,6 +3,9 @@
 A graph with an open batch serves every number of samples; one compiled for its batch is a quarter faster in bfloat16, and no
 faster in float32. So in bfloat16 the usual batches are compiled for themselves, when one is first used. Compiled models are kept
 in the user's cache folder, where the next process finds them.
+
+The encoder stays in float32 even then: it runs once, and its error is one that all samples share. With it in bfloat16 the mean
+probability of 16 samples moved by up to 0.025 on 100 validation crops of the shipped model, without it by up to 0.006.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ class _Models:
 
     def __init__(self, bundle: Bundle, precision: Precision, threads: int | None) -> None:
         self._manifest, self._contents, self._precision = bundle.manifest, bundle.graphs, precision
-        self._options = _options(precision, threads)
+        self._threads = threads
         self._compiled: dict[tuple[GraphName, int | None], ov.CompiledModel] = {}
         self._lock = Lock()
         self._closed = False
@@ -103,34 +106,39 @@ class _Models:
 
     def _load(self, graph: GraphName, batch: int | None) -> ov.CompiledModel:
         """Take a compiled model from the cache, or make it and put it there."""
-        name = self._cache_name(graph, batch)
+        options = _options(self._arithmetic(graph), self._threads)
+        name = self._cache_name(graph, batch, options)
         kept = cache.load(name)
         if kept is not None:
             try:
-                return _core().import_model(kept, DEVICE, self._options)
+                return _core().import_model(kept, DEVICE, options)
             except Exception:  # noqa: BLE001 - whatever is wrong with what was kept, it can be made again
                 cache.remove(name)
-        model = self._compile(graph, batch)
+        model = self._compile(graph, batch, options)
         cache.store(name, model.export_model().getvalue())
         return model
 
-    def _compile(self, graph: GraphName, batch: int | None) -> ov.CompiledModel:
+    def _arithmetic(self, graph: GraphName) -> Precision:
+        """Return what a graph multiplies in."""
+        return "float32" if graph == "encoder" else self._precision
+
+    def _compile(self, graph: GraphName, batch: int | None, options: dict[str, Any]) -> ov.CompiledModel:
         model = _core().read_model(self._contents[graph])
         check_edges(graph, self._manifest.graphs[graph], _edges(model.inputs), _edges(model.outputs))
         if batch is not None:
             model.reshape({port.any_name: [_side(side, batch) for side in port.partial_shape] for port in model.inputs})
-        compiled = _core().compile_model(model, DEVICE, self._options)
+        compiled = _core().compile_model(model, DEVICE, options)
         found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if found != ELEMENT_TYPES[self._precision]:
+        if found != options["INFERENCE_PRECISION_HINT"]:
             raise BackendError(
-                f"OpenVINO took {found} instead of {self._precision}", "Use --precision float32, or another --backend."
+                f"OpenVINO took {found} instead of {options['INFERENCE_PRECISION_HINT']}", "Use --precision float32, or another --backend."
             )
         return compiled
 
-    def _cache_name(self, graph: GraphName, batch: int | None) -> str:
+    def _cache_name(self, graph: GraphName, batch: int | None, options: dict[str, Any]) -> str:
         """Name everything that the compiled model depends on."""
         sha256 = self._manifest.graphs[graph].sha256
-        made_of = [sha256, batch, ov.get_version(), sorted(self._options.items()), str(processor())]
+        made_of = [sha256, batch, ov.get_version(), sorted(options.items()), str(processor())]
         return f"openvino/{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()}.blob"
 
 

@@ -17,7 +17,6 @@ from medseg_runtime.backends.trt_memory import LaneMemory
 from medseg_runtime.backends.trt_plan import LaunchPlan, Work
 from medseg_runtime.bundle import Manifest
 from medseg_runtime.errors import BackendError
-from medseg_runtime.sampler import SamplerTable
 
 KEPT_PLANS = 8
 """Plans, with their contexts and graphs, that a lane keeps; the one that was used longest ago goes first."""

@@ -1,0 +1,102 @@
+"""Right first, then fast: each way is held against float32 torch before it is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmarks.gpu.subjects import Subject
+from benchmarks.gpu.ways import Sample, Way
+from medseg_runtime.backends import Float32
+from medseg_runtime.tally import foreground_probability
+
+TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05}
+"""Of the mean probability map, at its worst pixel."""
+DIFFERENT_PIXELS = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.03}
+"""Largest share of mask pixels that differ."""
+SECONDS_A_CELL, FEWEST, MOST = 1.0, 5, 200
+PEAK_SIDE = {"cuda": 8192, "cpu": 512}
+TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One way at one size: figures, or why there are none."""
+
+    way: str
+    precision: str
+    side: int
+    samples: int
+    steps: int
+    error: float | None = None
+    """Largest difference of the mean probability map from float32 torch."""
+    milliseconds: tuple[float, ...] = ()
+    flops: int = 0
+    missing: str | None = None
+
+    @property
+    def teraflops(self) -> float:
+        """Achieved, by the median."""
+        return self.flops / float(np.median(self.milliseconds)) / 1e9
+
+
+def measure(subject: Subject, way: Way, reference: Way, samples: int, steps: int, still: Callable[[], bool]) -> Cell:
+    """Hold one way against the reference at one size, then time it: image and noise on the host => masks on the host.
+
+    still: False when the time for everything is up.
+    """
+    named = {"way": way.name, "precision": way.precision, "side": subject.side, "samples": samples, "steps": steps}
+    if not still():
+        return Cell(**named, missing="not run: out of time")  # type: ignore[arg-type]  # names and types are Cell's
+    image, noise = subject.inputs(samples)
+    expected = reference.prepare(samples, steps)(image, noise)
+    sample = way.prepare(samples, steps)
+    error, different = difference(sample(image, noise), expected)
+    if error > TOLERANCE[way.precision] or different > DIFFERENT_PIXELS[way.precision]:
+        missing = f"wrong: mean probability off by {error:.1e}, {different:.2%} of pixels differ; not timed"
+        return Cell(**named, error=error, missing=missing)  # type: ignore[arg-type]
+    taken = time_it(sample, image, noise)
+    return Cell(**named, error=error, milliseconds=taken, flops=subject.flops(samples, steps))  # type: ignore[arg-type]
+
+
+def difference(found: Float32, expected: Float32) -> tuple[float, float]:
+    """Return the largest difference of the mean probability maps, and the share of mask pixels that differ."""
+    left, right = foreground_probability(found), foreground_probability(expected)
+    error = float(np.abs(left.mean(axis=0) - right.mean(axis=0)).max())
+    return error if np.isfinite(found).all() else float("inf"), float(np.mean((left > 0.5) != (right > 0.5)))
+
+
+def time_it(sample: Sample, image: Float32, noise: Float32) -> tuple[float, ...]:
+    """Return the milliseconds of one call after another, for about a second; logits become masks within it."""
+    for _ in range(3):  # captures, and chooses kernels
+        sample(image, noise)
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS_A_CELL
+    while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() < end):
+        start = time.perf_counter()
+        np.greater(sample(image, noise), 0.0)
+        taken.append(1e3 * (time.perf_counter() - start))
+    return tuple(taken)
+
+
+def peak_teraflops(device: torch.device, precision: str) -> float:
+    """Return the best of ten square matrix products, as this program's own measure of what the device can do."""
+    side = PEAK_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device).to(TYPES[precision]) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        _wait(device)
+        start = time.perf_counter()
+        torch.mm(left, right)
+        _wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best / 1e12
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,76 @@
+"""What is measured: the `fast` preset's networks at a given side, with random weights, as torch modules and as a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.latency.networks import graph_cost, untrained
+from benchmarks.latency.subject import Cost
+from medseg_export.bundle_writer import BUNDLE
+from medseg_export.half import half_graphs, lowered
+from medseg_export.to_onnx import described, onnx_graph
+from medseg_runtime.backends import Float32
+from medseg_runtime.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest
+from medseg_runtime.publish import published
+from medseg_runtime.sampler import SamplerTable, sampler_table, time_features
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.models.graphs import Networks
+from medseg_trainer.presets import PRESETS
+from medseg_trainer.validate import manifest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Networks at one side."""
+
+    config: TrainConfig
+    side: int
+    networks: Networks
+    costs: dict[GraphName, Cost]
+
+    @classmethod
+    def of(cls, preset: str, side: int) -> Subject:
+        """Draw the weights."""
+        base = PRESETS[preset]()
+        config = replace(base, input=replace(base.input, height=side, width=side, context=0, geometry="resize"))
+        costs = {name: graph_cost(config, name) for name in manifest_of(config).graphs}
+        return cls(config, side, untrained(config), costs)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Shapes of the graphs."""
+        return manifest_of(self.config)
+
+    def flops(self, samples: int, steps: int) -> int:
+        """Floating-point operations of a whole run: two per multiply-accumulate."""
+        cost = self.costs
+        return 2 * (cost["encoder"].of(1) + steps * cost["denoiser"].of(samples) + cost["decoder"].of(samples))
+
+    def inputs(self, samples: int) -> tuple[Float32, Float32]:
+        """Return an image (1, C, H, W) in [0, 1] and noise (N, Z, h, w)."""
+        rng = np.random.default_rng(0)
+        image = rng.random((1, self.config.input.channels, self.side, self.side), np.float32)
+        return image, rng.standard_normal((samples, *self.manifest.latent)).astype(np.float32)
+
+    def table(self, steps: int) -> tuple[SamplerTable, Float32]:
+        """Return the sampler's table and the time features (S, T)."""
+        table = sampler_table(self.config.path, self.config.sampling.sampler, steps)
+        return table, time_features(table.t, self.manifest.time_features)
+
+    def bundle(self, folder: Path) -> Bundle:
+        """Export the networks, in float32 and float16, for engines to load."""
+        shapes = self.manifest
+        full = {name: onnx_graph(name, module, shapes) for name, module in self.networks.graphs().items()}
+        half = half_graphs(lowered(self.networks, "float16"), shapes, "float16")
+        entries = {name: described(name, content, shapes.graphs[name]) for name, content in full.items()}
+        low = {name: described(name, content, shapes.graphs[name], "float16") for name, content in half.items()}
+        with published(folder, BUNDLE, force=True) as unfinished:
+            for listed, contents in ((entries, full), (low, half)):
+                for name, content in contents.items():
+                    (unfinished / listed[name].file).write_bytes(content)
+            manifest = replace(shapes, graphs=entries, half=low)
+            (unfinished / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+        return Bundle.load(folder)
