@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 FIRST, NEXT = 12, 4
 """Samples drawn before the first look, and between looks; even, because antithetic samples come in pairs."""
-TOLERANCE = 0.02
+TOLERANCE = 0.03
 """Standard error of the confidence at which drawing stops."""
 MAX_SAMPLES = 64
 """Drawn at most, where a caller sets no other limit."""

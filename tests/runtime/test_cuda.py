@@ -150,6 +150,7 @@ def test_a_session_that_refuses_cuda_graphs_runs_without_and_says_so(tiny_bundle
 
 @pytest.mark.skipif(HAS_CUDA, reason="an ONNX Runtime with CUDA is installed")
 def test_an_onnx_runtime_for_the_cpu_is_refused_with_the_repair(tiny_folder):
+    assert CudaBackend.precisions() == ()
     with pytest.raises(BackendError, match=r"has no CUDAExecutionProvider\. Run `pip uninstall .*medseglatdiff\[gpu\]"):
         Segmenter.load(tiny_folder, backend="cuda")
 

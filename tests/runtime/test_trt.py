@@ -347,6 +347,38 @@ def test_nan_is_refused_also_where_the_decoder_hides_it(machine, tiny, load):
     same(*(s(IMAGES[0], samples=4) for s in (segmenter, reference)))
 
 
+def test_what_the_caller_does_with_his_arrays_later_changes_nothing(tiny, load):
+    segmenter = load()
+    noise, table, features, fresh = _given(segmenter)
+    image = np.full((1, 1, 8, 8), 0.5, np.float32)
+
+    def noted(engine):
+        return engine.denoise(engine.encode(image), noise, table, features, fresh)
+
+    expected, latents = tiny.Numpy().decode(noted(tiny.Numpy())), noted(segmenter.backend)
+    image[:], noise[:] = 0.0, 0.0
+    np.testing.assert_array_equal(segmenter.backend.decode(latents), expected)
+
+
+@pytest.mark.parametrize("cls", ["DeviceMemory", "PinnedMemory"])
+def test_memory_is_freed_once(machine, cls):
+    memory = getattr(cuda_device, cls)(1000)
+    memory.close()
+    memory.close()
+    assert machine.held() == {}
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_gpu_reads_from_page_locked_memory_only(fake_nvidia):
+    stream, target = cuda_device.Stream(), cuda_device.DeviceMemory(64)
+    pageable = np.zeros(16, np.float32)
+    with pytest.raises(fake_nvidia.RuleBroken, match="no pinned memory there"):
+        stream.upload(target.pointer, pageable.ctypes.data, 64)
+    with pytest.raises(IndexError, match="reaches beyond 64 bytes"):
+        cuda_device.PinnedMemory(64).floats(4, (16,))
+    stream.close()
+
+
 def refused(tiny, folder, error, match, *, precision="auto", threads=None, **written):
     bundle = Bundle.load(write_engines(tiny.write_bundle(folder), **written))
     with pytest.raises(error, match=match):

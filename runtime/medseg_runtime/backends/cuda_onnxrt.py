@@ -89,8 +89,8 @@ class CudaBackend(DeferredLoop):
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
-        """Return what its kernels multiply in; a bundle may have graphs of one of them only."""
-        return ("float16", "bfloat16", "float32")
+        """Return what its kernels multiply in, nothing without the provider; a bundle may have graphs of one of them only."""
+        return ("float16", "bfloat16", "float32") if cls.place.provider in ort.get_available_providers() else ()
 
     @property
     def why(self) -> str:  # type: ignore[override]  # a property, as it names what came of the graphs

@@ -98,6 +98,11 @@ class TensorRtBackend(DeferredLoop):
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
+        """Return what engines may have been built in; nothing without a GPU."""
+        try:
+            first_gpu()
+        except EngineError:
+            return ()
         return ("float16", "bfloat16", "float32")
 
     @property
