@@ -1,0 +1,35 @@
+"""How others call us, for the type checker alone: mypy reads it, nothing runs it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import assert_type
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg_runtime import Segmentation, Segmenter
+from medseg_runtime.pipeline import Outcome
+from medseg_runtime.sampler import SamplerTable
+
+
+def one_image(pixels: npt.NDArray[np.uint8]) -> None:
+    segmenter = Segmenter.load("bundle", backend="auto", precision="float32", threads=2, max_batch=16)
+    assert_type(segmenter.clone(), Segmenter)
+    result = segmenter(pixels, samples="auto", max_samples=32, seed=1, center=(3.0, 4.0))
+    assert_type(result, Segmentation)
+    assert_type(result.masks, npt.NDArray[np.bool_])
+    assert_type(result.confidence, npt.NDArray[np.float32])
+    assert_type(result.representatives(4), tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]])
+    assert_type(segmenter.check(samples=4, steps=2), SamplerTable)
+
+
+def many_images(segmenter: Segmenter, folder: Path) -> Iterator[Segmentation]:
+    for outcome in segmenter.stream(sorted(folder.glob("*.png")), samples=16, keep_masks=False):
+        assert_type(outcome, Outcome[Path, Segmentation])
+        yield outcome.result()
+
+
+def what_is_refused(segmenter: Segmenter) -> None:
+    segmenter([1, 2, 3])  # type: ignore[arg-type]
+    segmenter("image.png", samples="many")  # type: ignore[arg-type]
+    segmenter.stream(["image.png"], shots=3)  # type: ignore[call-arg]
