@@ -10,6 +10,7 @@ import typer
 from medseg_export.engine_options import (
     DEFAULT_SAMPLES,
     Compatible,
+    Float32,
     Level,
     Samples,
     Sm,
@@ -49,6 +50,7 @@ def export(
     trt_level: Level = 3,
     trt_hardware: Compatible = "none",
     trt_version_compatible: VersionCompatible = False,
+    trt_float32: Float32 = False,
 ) -> None:
     """Export a training run as a bundle of three ONNX graphs, checked against torch.
 
@@ -74,7 +76,7 @@ def export(
         ),
     )
     bundle = _export(ckpt, out, steps, force=force, half=half or trt or trt_rtx, data=data)
-    _build(bundle, wanted)
+    _build(bundle, wanted, float32=trt_float32)
 
 
 @app.command()
@@ -88,6 +90,7 @@ def build(
     trt_level: Level = 3,
     trt_hardware: Compatible = "none",
     trt_version_compatible: VersionCompatible = False,
+    trt_float32: Float32 = False,
 ) -> None:
     """Build engines from a bundle alone: no torch and no training run, so on a device too."""
     from medseg_export.engine_target import targets
@@ -108,7 +111,7 @@ def build(
             optimization_level=trt_level,
         ),
     )
-    _build(Bundle.load(bundle), wanted)
+    _build(Bundle.load(bundle), wanted, float32=trt_float32)
 
 
 def _refuse_options_before(context: typer.Context) -> None:
@@ -146,23 +149,26 @@ def _export(ckpt: Path, out: Path, steps: int | None, *, force: bool, half: bool
     return bundle
 
 
-def _build(bundle: Bundle, wanted: list[Target]) -> None:
-    """Build engines for each target and print what they are."""
+def _build(bundle: Bundle, wanted: list[Target], *, float32: bool) -> None:
+    """Build engines for each target and print what they are, and which of their layers are still in float32."""
     from rich.console import Console
     from rich.progress import Progress
 
     from medseg_export.engine_cache import EngineCache
     from medseg_export.engine_writer import build_engines
+    from medseg_export.float32_layers import float32_report
 
     for target in wanted:
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            out, record = build_engines(bundle, target, progress, EngineCache.of_user())
+            out, record = build_engines(bundle, target, progress, EngineCache.of_user(), float32=float32)
         size = sum(plan.bytes for plan in record.plans.values()) / 1e6
         profiles = " and ".join(map(str, record.profiles))
         typer.echo(
             f"{out}: {record.library} {record.version}, {record.precision}, samples {profiles}, {size:.1f} MB in "
             f"{len(record.plans)} plans"
         )
+        for line in () if float32 else float32_report(target, bundle):
+            typer.echo(f"in float32: {line}")
 
 
 def main() -> None:

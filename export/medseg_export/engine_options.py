@@ -68,5 +68,13 @@ VersionCompatible = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Float32 = Annotated[
+    bool,
+    typer.Option(
+        "--trt-float32",
+        help="Build from the float32 graphs: the CPU's masks, at half the speed of float16 or less.",
+        rich_help_panel=PANEL,
+    ),
+]
 DEFAULT_SAMPLES = ["1,16,64", "16"]
 """Any number of samples, and the default one at its fastest."""

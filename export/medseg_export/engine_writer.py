@@ -13,26 +13,28 @@ from medseg_export.engine_cache import EngineCache, plan_key
 from medseg_export.to_tensorrt import Target, build_plan
 from medseg_runtime.bundle import Bundle, Graph, GraphName
 from medseg_runtime.engines import ENGINES, RECORD_NAME, EngineRecord, Plan, target_name
-from medseg_runtime.errors import OutputError
-from medseg_runtime.publish import FolderKind, check_output, published
+from medseg_runtime.errors import EngineError, OutputError
+from medseg_runtime.publish import FolderKind, check_output, published, shown
 
 PLAN_FILES: dict[GraphName, str] = {name: f"{name}.plan" for name in get_args(GraphName)}
 ENGINE = FolderKind("engine", RECORD_NAME, frozenset({RECORD_NAME, *PLAN_FILES.values()}))
 
 
-def build_engines(bundle: Bundle, target: Target, progress: Progress, cache: EngineCache) -> tuple[Path, EngineRecord]:
-    """Build a bundle's three engines from its low-precision graphs, or from the float32 ones where it has no others.
+def build_engines(
+    bundle: Bundle, target: Target, progress: Progress, cache: EngineCache, *, float32: bool = False
+) -> tuple[Path, EngineRecord]:
+    """Build a bundle's three engines; those of the same target are replaced, all three at once.
 
-    Engines of the same target are replaced, all three at once.
+    float32: from the float32 graphs, not from the low-precision ones.
 
     Returns: the folder that was written, and its record.
 
     Raises:
-        EngineError: the library refuses a graph, a profile or an option.
+        EngineError: the bundle has no low-precision graphs, or the library refuses a graph, a profile or an option.
         OutputError: the bundle cannot be written to.
     """
+    graphs, contents = _sources(bundle, float32=float32)
     out = bundle.folder / ENGINES / target_name(target.library, target.compute_capabilities)
-    graphs, contents = (bundle.manifest.half, bundle.half) if bundle.half else (bundle.manifest.graphs, bundle.graphs)
     try:
         check_output(out, ENGINE, force=True)
         plans = {
@@ -46,6 +48,18 @@ def build_engines(bundle: Bundle, target: Target, progress: Progress, cache: Eng
     except OutputError as error:
         raise OutputError(error.problem, "Copy the bundle to a folder that may be written, and build there.") from error
     return out, record
+
+
+def _sources(bundle: Bundle, *, float32: bool) -> tuple[dict[GraphName, Graph], dict[GraphName, bytes]]:
+    """Return the graphs to build from; float32 in their place would be a fall in speed that nobody asked for."""
+    if float32:
+        return bundle.manifest.graphs, bundle.graphs
+    if not bundle.half:
+        raise EngineError(
+            f"the bundle {shown(bundle.folder)} has no float16 graphs",
+            "Export it again with `medseg-export --half`, or build engines in float32 with `--trt-float32`.",
+        )
+    return bundle.manifest.half, bundle.half
 
 
 def _cached_plan(

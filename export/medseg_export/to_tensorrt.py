@@ -16,11 +16,12 @@ from typing import Any
 
 from rich.progress import Progress
 
-from medseg_export.build_listeners import logger, progress_monitor
+from medseg_export.build_progress import progress_monitor
 from medseg_runtime.bundle import Graph, GraphName, Shape
 from medseg_runtime.engines import Flags, Library, Profile
 from medseg_runtime.errors import EngineError
 from medseg_runtime.gpu import Gpu
+from medseg_runtime.trt_log import error_log
 
 REPORT = "Export the bundle again with `medseg-export`; if that does not help, report it with this message."
 
@@ -81,14 +82,14 @@ def parse(trt: ModuleType, name: GraphName, graph: Graph, content: bytes) -> Net
     Raises:
         EngineError: the parser refuses it, or reads something else than bundle.json describes.
     """
-    log = logger(trt)
-    log.errors.clear()
+    log = error_log(trt)
+    log.forget()
     builder = trt.Builder(log)
     definition = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(definition, log)
     if not parser.parse(content):
         refused = "; ".join(_refusal(parser.get_error(index)) for index in range(parser.num_errors))
-        log.errors.clear()
+        log.forget()
         raise EngineError(f"{_named(trt)} does not take the {name}: {refused}", REPORT)
     inputs = {tensor.name: tensor for tensor in map(definition.get_input, range(definition.num_inputs))}
     outputs = {tensor.name: tensor for tensor in map(definition.get_output, range(definition.num_outputs))}
@@ -136,7 +137,7 @@ def _set_compute_capabilities(target: Target, config: Any) -> None:
     config.num_compute_capabilities = len(wanted)
     for index, member in enumerate(known.values()):
         if not config.set_compute_capability(member, index):
-            raise EngineError(f"{_named(trt)} refuses {member}: {logger(trt).last_errors()}", "Leave it out of --sm.")
+            raise EngineError(f"{_named(trt)} refuses {member}: {error_log(trt).take()}", "Leave it out of --sm.")
 
 
 def add_profile(trt: ModuleType, builder: Any, config: Any, graph: Graph, profile: Profile) -> None:
@@ -154,7 +155,7 @@ def add_profile(trt: ModuleType, builder: Any, config: Any, graph: Graph, profil
     except (RuntimeError, ValueError) as error:  # set_shape raises where it is plainly wrong; -1 is for the rest
         raise _bad_profile(trt, profile, str(error)) from error
     if index < 0:
-        raise _bad_profile(trt, profile, logger(trt).last_errors())
+        raise _bad_profile(trt, profile, error_log(trt).take())
 
 
 def _bad_profile(trt: ModuleType, profile: Profile, reason: str) -> EngineError:
@@ -180,7 +181,7 @@ def _serialize(trt: ModuleType, network: Network, config: Any, name: GraphName, 
 
     It runs in a thread, because an interrupt is raised in the main one: inside a callback of TensorRT it would be swallowed.
     """
-    log = logger(trt)
+    log = error_log(trt)
     monitor = progress_monitor(trt, progress, name)
     config.progress_monitor = monitor
     with ThreadPoolExecutor(1) as pool:
@@ -191,7 +192,7 @@ def _serialize(trt: ModuleType, network: Network, config: Any, name: GraphName, 
             monitor.cancel()
             raise
     if plan is None:
-        raise EngineError(f"{_named(trt)} cannot build the {name}: {log.last_errors()}", REPORT)
+        raise EngineError(f"{_named(trt)} cannot build the {name}: {log.take()}", REPORT)
     return bytes(plan)
 
 

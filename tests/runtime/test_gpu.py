@@ -39,7 +39,7 @@ def with_engines(tiny, tmp_path):
         flags = Flags(version_compatible=False, hardware="none", workspace_mib=None, optimization_level=1)
         target = target_here((Profile(min=1, opt=4, max=16),), flags)
         with progress.Progress(disable=True) as bar:
-            build_engines(Bundle.load(folder), target, bar, EngineCache(tmp_path / "cache"))
+            build_engines(Bundle.load(folder), target, bar, EngineCache(tmp_path / "cache"), float32=True)
         return folder
 
     (tmp_path / "flow").mkdir()

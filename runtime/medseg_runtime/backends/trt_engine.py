@@ -5,43 +5,17 @@ TensorRT and TensorRT-RTX have one API here; only members that 10.3 to 11.4 and 
 
 from __future__ import annotations
 
-from collections import deque
-from functools import cache
 from typing import Any
 
 from medseg_runtime.backends.cuda_device import Stream
 from medseg_runtime.bundle import Graph, GraphName, Manifest
 from medseg_runtime.engines import Engines
 from medseg_runtime.errors import EngineError
+from medseg_runtime.trt_log import error_log
 
-KEPT_MESSAGES = 4
 REPORT = (
     "Build the engines again with `medseg-export build`, and report the bundle and these words if that does not help."
 )
-
-
-@cache
-def error_log(library: Any) -> Any:
-    """Return the one logger of this process for a library, which ignores every other it is given later.
-
-    library: the module `tensorrt` or `tensorrt_rtx`. The logger has `take()`, which returns and forgets the last errors.
-    """
-
-    class ErrorLog(library.ILogger):  # type: ignore[misc]  # the library is not there when types are checked
-        def __init__(self) -> None:
-            library.ILogger.__init__(self)  # pybind11 wants the base class called by name
-            self.messages: deque[str] = deque(maxlen=KEPT_MESSAGES)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (library.ILogger.ERROR, library.ILogger.INTERNAL_ERROR):
-                self.messages.append(message)
-
-        def take(self) -> str:
-            said = "; ".join(self.messages)
-            self.messages.clear()
-            return said or "it logged no error"
-
-    return ErrorLog()
 
 
 class LoadedEngines:
