@@ -181,7 +181,6 @@ def engine_ways(subject: Subject, bundle: Bundle, device: torch.device) -> list[
 def _tensorrt(bundle: Bundle) -> Backend:
     from rich.progress import Progress
 
-    from medseg_export.engine_cache import EngineCache
     from medseg_export.engine_target import target_here
     from medseg_export.engine_writer import build_engines
     from medseg_runtime.engines import Flags, Profile
@@ -189,5 +188,5 @@ def _tensorrt(bundle: Bundle) -> Backend:
     flags = Flags(version_compatible=False, hardware="none", workspace_mib=None, optimization_level=3)
     target = target_here((Profile(min=1, opt=16, max=64),), flags)
     with Progress(disable=True) as progress:
-        build_engines(bundle, target, progress, EngineCache(bundle.folder.parent / "cache"))
+        build_engines(bundle, target, progress)
     return open_backend("tensorrt", bundle)

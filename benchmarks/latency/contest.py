@@ -63,8 +63,8 @@ def hold(
     rivals = peers(preset_of(Bundle.load(subject.path)), samples, has_bf16=has_bf16, divisor=plan.field_divisor)
     ours = [Ours(engine, engine.open(subject.path, threads), subject, samples) for engine in engines]
     precisions = ("float32", "bfloat16") if has_bf16 else ("float32",)
-    sides = {precision: find_peak(precision, threads, plan.gemm_sides).side for precision in precisions}
-    runs = {f"peak {precision}": product(precision, side) for precision, side in sides.items()}
+    best = [find_peak(precision, threads, plan.gemm_sides) for precision in precisions]
+    runs = {f"peak {peak.precision}": product(peak.library, peak.precision, peak.side, threads) for peak in best}
     for one in ours:
         runs |= one.runs()
     taken = in_turns(runs | {peer.key: peer.run for peer in rivals}, plan.contest_rounds, say)
@@ -85,6 +85,6 @@ def hold(
         steps=steps,
         threads=threads,
         contenders=tuple(found),
-        peaks=tuple(peak_of(p, threads, side, taken[f"peak {p}"]) for p, side in sides.items()),
+        peaks=tuple(peak_of(p.precision, threads, p.library, p.side, taken[f"peak {p.precision}"]) for p in best),
         stages={str(one.engine): {s: float(np.median(ms)) for s, ms in one.stages.items()} for one in ours},
     )

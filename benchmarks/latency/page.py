@@ -43,7 +43,7 @@ def _head(report: Report) -> str:
     most = max(report.taken_by_others.values(), default=0.0)
     features = ", ".join(machine.features) or "not even AVX2"
     peaks = "; ".join(
-        f"{peak.precision}, {counted(peak.threads, 'thread')}: {peak.gmacs_per_second:.0f} GMAC/s at {peak.side}x{peak.side}"
+        f"{peak.precision}, {counted(peak.threads, 'thread')}: {peak.gmacs_per_second:.0f} GMAC/s by {peak.library} at {peak.side}x{peak.side}"
         for peak in report.peaks
     )
     return "\n\n".join((
@@ -54,7 +54,7 @@ def _head(report: Report) -> str:
         (f"`{report.command}`, {report.date}, {report.seconds / 60:.0f} minutes. Load average at the start: {load}. "
         f"Others took {machine.taken_by_others:.1%} of the processor time before it, and at most {most:.1%} during a part of it."),
         f"Bundles: {'; '.join(_described(subject) for subject in report.subjects)}.",
-        ("How to read it: a *floor* is the number of multiply-accumulates in convolutions and matrix products over the fastest matrix product that torch does "
+        ("How to read it: a *floor* is the number of multiply-accumulates in convolutions and matrix products over the fastest matrix product that torch or ONNX Runtime does "
         f"here in the same precision and number of threads ({peaks}; in the contest, measured again in its rounds). With the same multiplications nothing gets "
         "below it. A ratio is one of medians of calls taken in turns; in brackets, the 10th to 90th percentile of the ratios within a round."),
     ))  # fmt: skip

@@ -154,13 +154,12 @@ def _build(bundle: Bundle, wanted: list[Target], *, float32: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from medseg_export.engine_cache import EngineCache
     from medseg_export.engine_writer import build_engines
     from medseg_export.float32_layers import float32_report
 
     for target in wanted:
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            out, record = build_engines(bundle, target, progress, EngineCache.of_user(), float32=float32)
+            out, record = build_engines(bundle, target, progress, float32=float32)
         size = sum(plan.bytes for plan in record.plans.values()) / 1e6
         profiles = " and ".join(map(str, record.profiles))
         typer.echo(

@@ -9,8 +9,8 @@ from typing import get_args
 
 from rich.progress import Progress
 
-from medseg_export.engine_cache import EngineCache, plan_key
-from medseg_export.to_tensorrt import Target, build_plan
+from medseg_export.engine_cache import cached_plan
+from medseg_export.to_tensorrt import Target
 from medseg_runtime.bundle import Bundle, Graph, GraphName
 from medseg_runtime.engines import ENGINES, RECORD_NAME, EngineRecord, Plan, target_name
 from medseg_runtime.errors import EngineError, OutputError
@@ -21,7 +21,7 @@ ENGINE = FolderKind("engine", RECORD_NAME, frozenset({RECORD_NAME, *PLAN_FILES.v
 
 
 def build_engines(
-    bundle: Bundle, target: Target, progress: Progress, cache: EngineCache, *, float32: bool = False
+    bundle: Bundle, target: Target, progress: Progress, *, float32: bool = False
 ) -> tuple[Path, EngineRecord]:
     """Build a bundle's three engines; those of the same target are replaced, all three at once.
 
@@ -37,9 +37,7 @@ def build_engines(
     out = bundle.folder / ENGINES / target_name(target.library, target.compute_capabilities)
     try:
         check_output(out, ENGINE, force=True)
-        plans = {
-            name: _cached_plan(target, name, graph, contents[name], cache, progress) for name, graph in graphs.items()
-        }
+        plans = {name: cached_plan(target, name, graph, contents[name], progress) for name, graph in graphs.items()}
         record = _record(target, graphs, plans)
         with published(out, ENGINE, force=True) as partial:
             for name, plan in plans.items():
@@ -60,18 +58,6 @@ def _sources(bundle: Bundle, *, float32: bool) -> tuple[dict[GraphName, Graph], 
             "Export it again with `medseg-export --half`, or build engines in float32 with `--trt-float32`.",
         )
     return bundle.manifest.half, bundle.half
-
-
-def _cached_plan(
-    target: Target, name: GraphName, graph: Graph, content: bytes, cache: EngineCache, progress: Progress
-) -> bytes:
-    key = plan_key(target, graph.sha256)
-    plan = cache.plan(key)
-    if plan is None:
-        plan, timing = build_plan(target, name, graph, content, cache.timing(target), progress)
-        cache.keep_timing(target, timing)
-        cache.keep_plan(key, plan)
-    return plan
 
 
 def _record(target: Target, graphs: dict[GraphName, Graph], plans: dict[GraphName, bytes]) -> EngineRecord:

@@ -9,6 +9,7 @@ stratified    a part of the variance is one number per channel and sample, and t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -21,6 +22,7 @@ Float64 = npt.NDArray[np.float64]
 UInt32 = npt.NDArray[np.uint32]
 
 BITS = 32
+NORMAL = NormalDist()
 SOBOL = (
     (1, 0, (1,)),
     (2, 1, (1, 3)),
@@ -54,30 +56,49 @@ class NoiseLaw:
 class SampleNoise:
     """The random numbers of one sample, from (seed, index) alone.
 
-    Sample k is therefore the same for every number of samples, batch split and backend. The stream is one that NumPy
+    Sample k is therefore the same for every number of samples, batch split and backend. The streams are ones that NumPy
     promises never to change: MT19937, seeded through SeedSequence, read by `RandomState`.
     """
 
     def __init__(self, seed: int, index: int, law: NoiseLaw) -> None:
         self._seed, self._index, self._law = seed, index, law
-        stream, self._negated = divmod(index, 2) if law.antithetic else (index, 0)
-        sequence = np.random.SeedSequence(entropy=seed, spawn_key=(stream,))
-        self._state = np.random.RandomState(np.random.MT19937(sequence))
+        self._later: np.random.RandomState | None = None
 
     def start(self, shape: tuple[int, int, int]) -> Float32:
-        """Return the noise that the sample starts from, (Z, h, w) float32; called once, before any `draw`."""
-        values = self.draw(shape)
-        if not self._law.stratified:
-            return values
-        common = sobol_normal(self._seed, self._index, shape[0]).astype(np.float32)[:, None, None]
-        share = np.float32(self._law.stratified)
-        mixed: Float32 = np.sqrt(1 - share) * values + np.sqrt(share) * common
-        return mixed
+        """Return the noise that the sample starts from, (Z, h, w) float32, read only."""
+        return _start(self._seed, self._index, self._law, shape)
 
     def draw(self, shape: tuple[int, ...]) -> Float32:
-        """Return the next standard normal array of this sample, float32."""
-        values = self._state.standard_normal(shape).astype(np.float32)
-        return -values if self._negated else values
+        """Return the next standard normal array that a step of this sample adds, float32."""
+        stream, negated = _stream(self._index, self._law)
+        if self._later is None:
+            self._later = _numbers(self._seed, stream, 1)
+        values = self._later.standard_normal(shape).astype(np.float32)
+        return -values if negated else values
+
+
+@lru_cache(
+    maxsize=256
+)  # images of a video or a folder start from the same noise, and seeding a stream costs more than drawing from it
+def _start(seed: int, index: int, law: NoiseLaw, shape: tuple[int, int, int]) -> Float32:
+    stream, negated = _stream(index, law)
+    noise = _numbers(seed, stream).standard_normal(shape).astype(np.float32)
+    if law.stratified:
+        common = sobol_normal(seed, index, shape[0]).astype(np.float32)[:, None, None]
+        share = np.float32(law.stratified)
+        noise = np.sqrt(1 - share) * noise + np.sqrt(share) * common
+    noise = -noise if negated else noise
+    noise.setflags(write=False)
+    return noise
+
+
+def _stream(index: int, law: NoiseLaw) -> tuple[int, bool]:
+    """Return the number of a sample's streams, and whether it has their negatives."""
+    return (index // 2, bool(index % 2)) if law.antithetic else (index, False)
+
+
+def _numbers(seed: int, *key: int) -> np.random.RandomState:
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(entropy=seed, spawn_key=key)))
 
 
 def sobol_normal(seed: int, index: int, channels: int) -> Float64:
@@ -89,9 +110,15 @@ def sobol_normal(seed: int, index: int, channels: int) -> Float64:
     Raises:
         ParameterError: there are more channels than directions.
     """
-    shift = np.random.SeedSequence(entropy=seed, spawn_key=(0, 0)).generate_state(channels, np.uint32)
-    uniform = ((sobol_bits(index, channels) ^ shift) + 0.5) / 2.0**BITS
-    return np.array([NormalDist().inv_cdf(u) for u in uniform])
+    uniform = ((sobol_bits(index, channels) ^ _shift(seed, channels)) + 0.5) / 2.0**BITS
+    return np.array([NORMAL.inv_cdf(u) for u in uniform.tolist()])
+
+
+@lru_cache(maxsize=64)
+def _shift(seed: int, channels: int) -> UInt32:
+    """Return the random digital shift that the samples of one seed share."""
+    sequence = np.random.SeedSequence(entropy=seed, spawn_key=(0, 0))
+    return np.asarray(sequence.generate_state(channels, np.uint32), np.uint32)
 
 
 def sobol_bits(index: int, channels: int) -> UInt32:
@@ -104,7 +131,7 @@ def sobol_bits(index: int, channels: int) -> UInt32:
         raise ParameterError(
             f"noise of {channels} channels cannot be stratified", f"Use a latent of at most {MAX_STRATIFIED} channels."
         )
-    chosen = [bit for bit in range(BITS) if index >> bit & 1]
+    chosen = [bit for bit in range(index.bit_length()) if index >> bit & 1]
     return np.asarray(np.bitwise_xor.reduce(_DIRECTIONS[:channels, chosen], axis=1, initial=0), np.uint32)
 
 

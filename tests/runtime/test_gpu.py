@@ -24,12 +24,11 @@ def gpu():
 
 
 @pytest.fixture
-def with_engines(tiny, tmp_path):
+def with_engines(tiny, tmp_path, cache_home):  # noqa: ARG001  # built, not taken from another run's cache
     """with_engines(objective) is the tiny bundle with engines built here."""
     pytest.importorskip("tensorrt", reason="TensorRT is not installed")
     pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     progress = pytest.importorskip("rich.progress")
-    from medseg_export.engine_cache import EngineCache
     from medseg_export.engine_target import target_here
     from medseg_export.engine_writer import build_engines
     from medseg_runtime.engines import Flags, Profile
@@ -39,7 +38,7 @@ def with_engines(tiny, tmp_path):
         flags = Flags(version_compatible=False, hardware="none", workspace_mib=None, optimization_level=1)
         target = target_here((Profile(min=1, opt=4, max=16),), flags)
         with progress.Progress(disable=True) as bar:
-            build_engines(Bundle.load(folder), target, bar, EngineCache(tmp_path / "cache"), float32=True)
+            build_engines(Bundle.load(folder), target, bar, float32=True)
         return folder
 
     (tmp_path / "flow").mkdir()

@@ -11,6 +11,7 @@ from medseg_runtime.noise import MAX_STRATIFIED, NoiseLaw, SampleNoise, sobol_bi
 
 STRATIFIED = NoiseLaw(stratified=0.5)
 SHAPE = (4, 16, 16)
+LATER = [0.06645450, 0.40218195]
 
 
 @pytest.mark.parametrize(
@@ -23,14 +24,29 @@ SHAPE = (4, 16, 16)
     ],
 )
 def test_the_stream_never_changes(seed, index, antithetic, golden):
-    draw = SampleNoise(seed, index, NoiseLaw(antithetic=antithetic)).draw((2, 2))
-    assert draw.dtype == np.float32
-    np.testing.assert_allclose(draw.ravel(), golden, rtol=1e-6)
+    noise = SampleNoise(seed, index, NoiseLaw(antithetic=antithetic)).start((1, 2, 2))
+    assert noise.dtype == np.float32
+    np.testing.assert_allclose(noise.ravel(), golden, rtol=1e-6)
+
+
+def test_the_later_numbers_never_change():
+    assert SampleNoise(7, 3, NoiseLaw()).draw((2,)).tolist() == pytest.approx(LATER, rel=1e-6)
+    assert SampleNoise(7, 7, NoiseLaw(antithetic=True)).draw((2,)).tolist() == pytest.approx(
+        [-x for x in LATER], rel=1e-6
+    )
+
+
+def test_what_a_sample_starts_from_is_no_one_s_to_change():
+    noise = SampleNoise(0, 0, STRATIFIED).start(SHAPE)
+    with pytest.raises(ValueError, match="read-only"):
+        noise += 1
+    assert np.array_equal(noise, SampleNoise(0, 0, STRATIFIED).start(SHAPE))
 
 
 @given(st.integers(0, 2**64), st.integers(0, 1000))
 def test_antithetic_neighbours_are_exact_negatives_in_every_draw(seed, pair):
     even, odd = (SampleNoise(seed, 2 * pair + k, NoiseLaw(antithetic=True)) for k in (0, 1))
+    assert (even.start((1, 2, 3)) == -odd.start((1, 2, 3))).all()
     for _ in range(3):
         assert (even.draw((5,)) == -odd.draw((5,))).all()
 
