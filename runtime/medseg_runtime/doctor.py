@@ -119,7 +119,10 @@ def _engines(diagnosis: Diagnosis) -> list[str]:
     for name, engine in BACKENDS.items():
         try:
             backend: BackendClass = getattr(import_module(engine.module), engine.cls)
-            diagnosis.add("engine", f"{name} {backend.version}: {', '.join(backend.precisions()) or 'nothing here for it to run on'}")
+            diagnosis.add(
+                "engine",
+                f"{name} {backend.version}: {', '.join(backend.precisions()) or 'nothing here for it to run on'}",
+            )
         except ImportError as error:
             diagnosis.add("engine", f"{name}: not installed (pip install '{DISTRIBUTION}[{engine.extra}]')")
             if _is_there(name, engine, both):

@@ -31,6 +31,11 @@ INFERNO = np.array(
 """matplotlib's inferno (CC0) at 0, 0.1 ... 1: perceptually even, and brighter is more."""
 INFERNO_FROM = 0.12
 """Where a value of 0 begins in it: the black end could not be told from a dark image."""
+_POSITIONS = np.linspace(INFERNO_FROM, 1.0, 1024) * (len(INFERNO) - 1)
+_RAMP = np.stack([np.interp(_POSITIONS, np.arange(len(INFERNO)), INFERNO[:, c]) for c in range(3)], axis=-1).astype(
+    np.float32
+)
+"""The colours of 1,024 values from 0 to 1: looked up, not interpolated for every pixel of a picture."""
 SUPERSAMPLING = 3
 CURVE_POINTS = 5
 _T = np.linspace(0.0, 1.0, CURVE_POINTS)[:, None]
@@ -81,9 +86,7 @@ def photograph(pixels: Pixels, view: View) -> Float32:
 
 def inferno(values: Float32) -> Float32:
     """Return the colours of values in [0, 1]: (...) => (..., 3)."""
-    position = (INFERNO_FROM + (1.0 - INFERNO_FROM) * np.clip(values, 0, 1)) * (len(INFERNO) - 1)
-    knots = np.arange(len(INFERNO))
-    return np.stack([np.interp(position, knots, INFERNO[:, c]) for c in range(3)], axis=-1).astype(np.float32)
+    return _RAMP[np.rint(np.clip(values, 0, 1) * (len(_RAMP) - 1)).astype(np.intp)]
 
 
 def blend(canvas: Float32, colour: Colour | Float32, opacity: Float32 | float) -> None:
@@ -121,7 +124,7 @@ def draw_outline(canvas: Float32, outline: Float64, colour: Colour, *, width: fl
     pen = ImageDraw.Draw(ink)
     points = (curves - (left * SUPERSAMPLING, top * SUPERSAMPLING)).reshape(len(curves), -1).tolist()
     for curve in points:
-        pen.line(curve, fill=255, width=round(width * SUPERSAMPLING), joint="curve")
+        pen.line(curve, fill=255, width=round(width * SUPERSAMPLING))
     blend(part, colour, opacity / 255 * np.asarray(ink.reduce(SUPERSAMPLING), np.float32))
 
 

@@ -131,7 +131,8 @@ class _Models:
         found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if found != options["INFERENCE_PRECISION_HINT"]:
             raise BackendError(
-                f"OpenVINO took {found} instead of {options['INFERENCE_PRECISION_HINT']}", "Use --precision float32, or another --backend."
+                f"OpenVINO took {found} instead of {options['INFERENCE_PRECISION_HINT']}",
+                "Use --precision float32, or another --backend.",
             )
         return compiled
 
