@@ -29,7 +29,7 @@ from medseg_trainer.evaluate import SampleSettings
 mpl.use("agg")
 FIXED = (4, 8, 12, 16, 32, MAX_SAMPLES)
 REFERENCE = 32
-TOLERANCES = (0.04, 0.03, 0.025, TOLERANCE, 0.0175, 0.015, 0.0125, 0.01)
+TOLERANCES = sorted({0.04, 0.03, 0.025, 0.02, 0.0175, 0.015, 0.0125, 0.01, TOLERANCE}, reverse=True)
 BOOTSTRAP_DRAWS = 1000
 
 Bool = npt.NDArray[np.bool_]
