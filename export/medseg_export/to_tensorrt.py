@@ -24,6 +24,7 @@ from medseg_runtime.gpu import Gpu
 from medseg_runtime.trt_log import error_log
 
 REPORT = "Export the bundle again with `medseg-export`; if that does not help, report it with this message."
+PLAINER = "Build again with fewer options, and nothing else on the GPU; if that does not help, report it with this message."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +193,7 @@ def _serialize(trt: ModuleType, network: Network, config: Any, name: GraphName, 
             monitor.cancel()
             raise
     if plan is None:
-        raise EngineError(f"{_named(trt)} cannot build the {name}: {log.take()}", REPORT)
+        raise EngineError(f"{_named(trt)} cannot build the {name}: {log.take()}", PLAINER)
     return bytes(plan)
 
 

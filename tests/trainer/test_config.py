@@ -137,7 +137,7 @@ def test_show_lists_the_presets(medseg_train):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("show", "huge"), "there is no preset 'huge'. Use one of: fast, paper, photo, tiny."),
+        (("show", "huge"), "there is no preset 'huge'. Use one of: fast, paper, photo, isic, cvc, tiny."),
         (("fit", "huge", "--data", ".", "--out", "run"), "there is no preset 'huge'"),
         (("fit", "tiny", "--data", "absent", "--out", "run"), "there is no folder 'absent'. Give --data"),
         (("evaluate", "absent", "--data", "."), "'absent' is neither a run nor a bundle. Give a folder"),

@@ -306,7 +306,7 @@ def test_a_run_folder_that_is_a_file_is_refused(config, phantom_zips, tmp_path):
 def test_the_weights_with_the_best_ged_are_kept(config, phantom_zips, tmp_path, monkeypatch):
     geds, averages = iter([0.5, 0.3, 0.4]), []
 
-    def validate(_validator, networks, _name):
+    def validate(_validator, networks, _sampling, _name):
         averages.append({k: v.clone() for k, v in networks.denoiser.state_dict().items()})
         return {"ged": next(geds)}
 

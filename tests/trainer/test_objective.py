@@ -196,7 +196,7 @@ def test_cell_weights_multiply_the_squares(stage):
 def test_the_auxiliary_loss_is_cross_entropy_with_the_raters_mean(stage):
     module, _ = stage(auxiliary_weight=2.0)
     image, labels, noise, time = inputs()
-    probability = module.auxiliary(module.condition(image)).sigmoid()
+    probability = module.auxiliary.exit(module.condition(image)).sigmoid()
     mean = labels.float().mean(dim=1, keepdim=True)
     expected = -(mean * probability.log() + (1 - mean) * (1 - probability).log()).mean()
     loss, parts = module(image, labels, noise, time)
@@ -208,7 +208,7 @@ def test_the_auxiliary_loss_of_several_classes(stage):
     module, _ = stage(classes=("core", "rim"), auxiliary_weight=1.0)
     image, labels, noise, time = inputs()
     labels[0, 1, 9:11, 9:11] = 2  # where rater 0 says 1
-    log_probability = module.auxiliary(module.condition(image)).log_softmax(dim=1)
+    log_probability = module.auxiliary.exit(module.condition(image)).log_softmax(dim=1)
     share = torch.stack([(labels == k).float().mean(dim=1) for k in range(3)], dim=1)
     expected = -(share * log_probability).sum(dim=1).mean()
     torch.testing.assert_close(module(image, labels, noise, time)[1]["auxiliary"], expected, atol=1e-5, rtol=1e-5)

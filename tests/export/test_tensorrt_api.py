@@ -1,0 +1,129 @@
+"""One code path for TensorRT 10.3 to 11.4 and TensorRT-RTX: our code names only what all of them have.
+
+`trt_api_matrix.json` was read from NVIDIA's own Python bindings, which import without a GPU: each class and member, and in which
+versions it is there.
+"""
+
+import ast
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from medseg_export import build_progress, engine_target, float32_layers, to_tensorrt
+from medseg_runtime import gpu, trt_log
+from medseg_runtime.backends import BACKENDS
+
+HERE = Path(__file__).parent
+MATRIX = json.loads((HERE / "trt_api_matrix.json").read_text())
+RUNNER = Path(trt_log.__file__).parent / "backends" / "trt_engine.py"
+SOURCES = [
+    *(Path(module.__file__) for module in (to_tensorrt, build_progress, float32_layers, trt_log)),
+    RUNNER,
+]
+RECEIVERS = {
+    "trt": None,
+    "library": None,
+    "_library": None,
+    "builder": "Builder",
+    "config": "IBuilderConfig",
+    "definition": "INetworkDefinition",
+    "parser": "OnnxParser",
+    "error": "ParserError",
+    "ranges": "IOptimizationProfile",
+    "cache": "ITimingCache",
+    "layer": "ILayer",
+    "tensor": "ITensor",
+    "_runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "_engines[]": "ICudaEngine",
+    "raw": "IExecutionContext",
+    "_raw": "IExecutionContext",
+}
+"""Name in our code -> class of TensorRT that it stands for; None: the module itself."""
+FEATURE_TESTED = {
+    "ComputeCapability": "read only where there is no GPU to build on, which is TensorRT-RTX",
+    "IBuilderConfig.num_compute_capabilities": "as ComputeCapability",
+    "IBuilderConfig.set_compute_capability": "as ComputeCapability",
+}
+OURS = {"name", "get", "record", "plans", "shape", "activation_bytes", "context", "version"}
+"""Members of our own classes whose names TensorRT has too."""
+
+
+def spoken_of(node):
+    """The name by which an expression is known in our code."""
+    if isinstance(node, ast.Subscript):
+        name = spoken_of(node.value)
+        return None if name is None else f"{name}[]"
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
+def member(node):
+    """An attribute of something of TensorRT's, as `Class.member`, or None."""
+    if not isinstance(node, ast.Attribute) or node.attr.startswith("__"):  # what every object has
+        return None
+    receiver = spoken_of(node.value)
+    if receiver in RECEIVERS:
+        owner = RECEIVERS[receiver]
+        return node.attr if owner is None else f"{owner}.{node.attr}"
+    inner = member(node.value)
+    return f"{inner}.{node.attr}" if inner is not None and inner in MATRIX["members"] and "." not in inner else None
+
+
+def named(path):
+    """Every member of TensorRT that a source names."""
+    return {found for node in ast.walk(ast.parse(path.read_text())) if (found := member(node)) is not None}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_our_code_names_only_what_every_version_has(path):
+    found = named(path)
+    assert found
+    unknown = found - MATRIX["members"].keys()
+    assert unknown == set()
+    every = len(MATRIX["versions"])
+    lacking = {name for name in found if MATRIX["members"][name].count("+") != every}
+    assert lacking <= FEATURE_TESTED.keys()
+
+
+def test_what_some_versions_lack_is_used_where_it_is_there():
+    found = set().union(*map(named, SOURCES))
+    assert found >= FEATURE_TESTED.keys()
+    for name in FEATURE_TESTED:
+        assert MATRIX["members"][name].count("+") < len(MATRIX["versions"])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_no_member_hides_behind_a_name_that_is_not_followed(path):
+    """An attribute that only TensorRT could mean must have been found through a name in RECEIVERS."""
+    members = {name.rpartition(".")[2] for name in MATRIX["members"]}
+    followed = {name.rpartition(".")[2] for name in named(path)}
+    attributes = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert (attributes & members) - followed - OURS == set()
+
+
+def test_every_module_that_binds_tensorrt_is_looked_at():
+    roots = [Path(module.__file__).parent for module in (to_tensorrt, trt_log)]
+    binds = ("trt: ModuleType", "library: Any")
+    found = {path for root in roots for path in root.rglob("*.py") if any(word in path.read_text() for word in binds)}
+    assert found - {Path(gpu.__file__)} == set(SOURCES)  # there it is the driver's library
+
+
+def test_the_matrix_is_right_about_the_package_that_is_installed():
+    library = pytest.importorskip("tensorrt_rtx")
+    column = MATRIX["versions"].index("RTX 1.7")
+    if not library.__version__.startswith("1.7."):
+        pytest.skip(f"TensorRT-RTX is {library.__version__}, the matrix knows 1.7")
+    for name, present in MATRIX["members"].items():
+        owner, _, attribute = name.rpartition(".")
+        holder = getattr(library, owner, None) if owner else library
+        assert hasattr(holder, attribute) == (present[column] == "+"), name
+
+
+def test_the_extras_that_errors_name_exist():
+    extras = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for library, extra in engine_target.EXTRA.items():
+        assert any(requirement.startswith(library) for requirement in extras[extra])
+        assert any(requirement.startswith("cuda-bindings") for requirement in extras[extra])
+    assert BACKENDS["tensorrt"].extra in extras
