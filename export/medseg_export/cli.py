@@ -157,8 +157,9 @@ def _build(bundle: Bundle, wanted: list[Target], *, float32: bool) -> None:
     from medseg_export.engine_writer import build_engines
     from medseg_export.float32_layers import float32_report
 
+    console = Console(stderr=True)
     for target in wanted:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             out, record = build_engines(bundle, target, progress, float32=float32)
         size = sum(plan.bytes for plan in record.plans.values()) / 1e6
         profiles = " and ".join(map(str, record.profiles))

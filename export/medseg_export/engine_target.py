@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from medseg_export.to_tensorrt import Target
+from medseg_export.to_tensorrt import Target, capability_members
 from medseg_runtime.bundle import MAX_BATCH
 from medseg_runtime.engines import Flags, Library, Profile
 from medseg_runtime.errors import EngineError, ParameterError
@@ -63,11 +63,13 @@ def target_ahead(compute_capabilities: tuple[int, ...], profiles: tuple[Profile,
     """Return a target of RTX GPUs that need not be here.
 
     Raises:
-        EngineError: TensorRT-RTX is not installed.
+        EngineError: TensorRT-RTX is not installed, or does not build for one of them.
     """
+    trt = _imported("tensorrt_rtx")
+    capability_members(trt, compute_capabilities)
     return Target(
         library="tensorrt_rtx",
-        trt=_imported("tensorrt_rtx"),
+        trt=trt,
         gpu=None,
         compute_capabilities=compute_capabilities,
         profiles=profiles,

@@ -24,7 +24,9 @@ from medseg_runtime.gpu import Gpu
 from medseg_runtime.trt_log import error_log
 
 REPORT = "Export the bundle again with `medseg-export`; if that does not help, report it with this message."
-PLAINER = "Build again with fewer options, and nothing else on the GPU; if that does not help, report it with this message."
+PLAINER = (
+    "Build again with fewer options, and nothing else on the GPU; if that does not help, report it with this message."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +129,20 @@ def configure(target: Target, builder: Any) -> Any:
 
 
 def _set_compute_capabilities(target: Target, config: Any) -> None:
-    trt, wanted = target.trt, target.compute_capabilities
+    members = capability_members(target.trt, target.compute_capabilities)
+    config.num_compute_capabilities = len(members)
+    for index, member in enumerate(members):
+        if not config.set_compute_capability(member, index):
+            refused = error_log(target.trt).take()
+            raise EngineError(f"{_named(target.trt)} refuses {member}: {refused}", "Leave it out of --sm.")
+
+
+def capability_members(trt: ModuleType, wanted: tuple[int, ...]) -> list[Any]:
+    """Return what TensorRT-RTX calls these compute capabilities.
+
+    Raises:
+        EngineError: it does not build for one of them.
+    """
     known = {sm: getattr(trt.ComputeCapability, f"SM{sm}", None) for sm in wanted}
     if lacking := [sm for sm, member in known.items() if member is None]:
         offered = sorted(int(name[2:]) for name in dir(trt.ComputeCapability) if name.startswith("SM"))
@@ -135,10 +150,7 @@ def _set_compute_capabilities(target: Target, config: Any) -> None:
             f"{_named(trt)} does not build for compute capability {', '.join(f'{sm / 10}' for sm in lacking)}",
             f"Give --sm some of {','.join(map(str, offered))}; other GPUs take `--trt`, on the machine that has them.",
         )
-    config.num_compute_capabilities = len(wanted)
-    for index, member in enumerate(known.values()):
-        if not config.set_compute_capability(member, index):
-            raise EngineError(f"{_named(trt)} refuses {member}: {error_log(trt).take()}", "Leave it out of --sm.")
+    return list(known.values())
 
 
 def add_profile(trt: ModuleType, builder: Any, config: Any, graph: Graph, profile: Profile) -> None:
@@ -186,9 +198,8 @@ def _serialize(trt: ModuleType, network: Network, config: Any, name: GraphName, 
     monitor = progress_monitor(trt, progress, name)
     config.progress_monitor = monitor
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(network.builder.build_serialized_network, network.definition, config)
         try:
-            plan = building.result()
+            plan = pool.submit(network.builder.build_serialized_network, network.definition, config).result()
         except BaseException:
             monitor.cancel()
             raise
@@ -201,7 +212,7 @@ def _refusal(error: Any) -> str:
     where = (
         f"operator {error.node_operator()} (node {error.node()} {error.node_name()!r}), " if error.node() >= 0 else ""
     )
-    return f"{where}{error.code().name}: {error.desc()}"
+    return f"{where}{error.code().name}: {' '.join(error.desc().split()).rstrip('.')}"
 
 
 def _fits(trt: ModuleType, found: dict[str, Any], expected: dict[str, Shape]) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -398,6 +399,28 @@ def test_half_writes_low_precision_graphs_and_prints_their_judgement(
     assert written.half == made.half
     assert written.manifest.parity["half"]["images"] == "1 synthetic image"
     assert {path.name for path in out.iterdir()} == {path.name for path in made.folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("option", "match"),
+    [
+        (["--trt"], r"no NVIDIA GPU can be used: .*, and TensorRT tunes an engine on the GPU .* `--trt-rtx`\.\n$"),
+        (["--trt-rtx", "--sm", "90"], r"does not build for compute capability 9\.0\. Give --sm some of .*\n$"),
+        (["--trt-rtx", "--trt-samples", "0"], r"'0' is no range of samples\. Give MIN,OPT,MAX .*\n$"),
+    ],
+    ids=["no GPU", "Hopper", "samples"],
+)
+def test_engines_that_cannot_be_built_are_refused_before_anything_is_exported(
+    medseg_export, run_of, tmp_path, monkeypatch, option, match
+):
+    if "--trt-rtx" in option:
+        pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr("medseg_runtime.gpu.DRIVER", "libcuda-of-nobody.so.1")
+    monkeypatch.setattr(bundle_writer, "write_bundle", lambda *_, **__: pytest.fail("it was exported first"))
+    code, printed, err = medseg_export("--ckpt", run_of("flow"), "--out", tmp_path / "bundle", *option)
+    assert (code, printed) == (1, "")
+    assert re.fullmatch(rf"medseg-export: error: .*{match}", err)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_a_run_is_one_line(medseg_export, tmp_path):
