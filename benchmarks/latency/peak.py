@@ -51,6 +51,7 @@ def _onnx_runtime_product(side: int, threads: int) -> Run:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take a core from who comes next
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     feeds = {name: rng.standard_normal(shape, np.float32) for name in ("a", "b")}
