@@ -443,7 +443,9 @@ def infer(monkeypatch, capfd, tmp_path):
     monkeypatch.setattr(
         Segmenter,
         "load",
-        lambda bundle, *, backend, **_: load(bundle, backend=backend) if bundle or backend != "auto" else toy_segmenter(),
+        lambda bundle, *, backend, **_: (
+            load(bundle, backend=backend) if bundle or backend != "auto" else toy_segmenter()
+        ),
     )
 
     def run_it(*arguments):
