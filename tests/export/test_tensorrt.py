@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from types import ModuleType
 
 import onnx.parser
 import pytest
@@ -117,6 +118,24 @@ def test_networks_are_strongly_typed_and_compute_in_what_the_graph_says(bundle, 
         convolutions = [layer for layer in layers if layer.type == tensorrt_rtx.LayerType.CONVOLUTION]
         assert len(convolutions) > 2
         assert {layer.get_output(0).dtype.name for layer in convolutions} == {dtype}
+
+
+def test_every_library_is_asked_for_a_strongly_typed_network(bundle):
+    # TensorRT-RTX knows no other; TensorRT 10 would compute in what it likes
+    asked = []
+
+    class Builder:  # no subclass: the binding's own cannot be told when one is deleted
+        def __init__(self, log):
+            self.real = tensorrt_rtx.Builder(log)
+
+        def create_network(self, flags=0):
+            asked.append(flags)
+            return self.real.create_network(flags)
+
+    library = ModuleType("tensorrt")
+    vars(library).update({name: getattr(tensorrt_rtx, name) for name in dir(tensorrt_rtx)} | {"Builder": Builder})
+    parse(library, "decoder", bundle.manifest.graphs["decoder"], bundle.graphs["decoder"])
+    assert asked == [1 << int(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED)]
 
 
 def test_options_reach_the_builder_and_products_are_not_rounded_to_tf32():
