@@ -460,6 +460,15 @@ def test_a_build_that_fails_leaves_the_engines_that_were_there(own):
     assert folders(own) == listed
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as a terminal's Ctrl-C: a process that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_build_ends_at_its_next_step_and_leaves_nothing(own, monkeypatch):
     started, monitors = [], []
 
