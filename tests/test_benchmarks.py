@@ -33,6 +33,8 @@ def smoke(phantom_zips, tmp_path_factory) -> Report:
     assert done.returncode == 0, done.stderr
     (path,) = out.glob("*.json")
     assert path.with_suffix(".md").read_text() == page(Report.read(path))
+    assert str(ROOT) not in path.read_text()
+    assert not any(Path(subject.folder).is_absolute() for subject in Report.read(path).subjects)
     assert path.with_suffix(".png").stat().st_size > 10_000
     return Report.read(path)
 

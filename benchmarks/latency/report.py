@@ -64,8 +64,10 @@ class Report:
         return next(peak for peak in self.peaks if (peak.precision, peak.threads) == (precision, threads))
 
     def write(self, path: Path) -> None:
-        """Write the JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+        """Write the JSON; of a bundle's folder its name alone, for the rest of the path is this machine's business."""
+        named = tuple(dataclasses.replace(subject, folder=subject.path.name) for subject in self.subjects)
+        content = dataclasses.asdict(dataclasses.replace(self, subjects=named))
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Report:

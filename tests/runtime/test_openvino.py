@@ -9,6 +9,7 @@ from medseg_runtime import ParameterError, Segmenter
 from medseg_runtime.backends import open_backend
 from medseg_runtime.backends import openvino as backend_module
 from medseg_runtime.backends.openvino import OpenVinoBackend
+from medseg_runtime.bundle import Bundle
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (11, 9), dtype=np.uint8)
 BFLOAT16 = "bfloat16" in OpenVinoBackend.precisions()
@@ -92,6 +93,16 @@ def test_without_a_cache_folder_it_compiles_and_says_nothing(tiny_folder, tmp_pa
     assert len(Segmenter.load(tiny_folder, backend="openvino")(IMAGE).masks) == 16
     assert len(compiled) == 3
     assert capfd.readouterr() == ("", "")
+
+
+@needs_bfloat16
+def test_the_encoder_stays_in_float32_and_the_others_do_not():
+    bundle = Bundle.load()
+    half, full = (open_backend("openvino", bundle, precision=precision) for precision in ("bfloat16", "float32"))
+    field = np.random.default_rng(0).random((1, 1, 64, 64), np.float32)
+    np.testing.assert_allclose(half.encode(field), full.encode(field), atol=1e-5)
+    latents = np.random.default_rng(1).standard_normal((2, *bundle.manifest.latent), np.float32)
+    assert np.abs(half.decode(latents) - full.decode(latents)).max() > 1e-3
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])

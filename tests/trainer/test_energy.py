@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import kstest, norm
 
 from medseg_runtime.errors import CheckpointError, ParameterError
 from medseg_runtime.metrics import generalized_energy_distance
@@ -93,6 +93,13 @@ def test_noise_has_the_variances_of_the_runtimes():
     for found in (ours, theirs):
         assert found.var() == pytest.approx(1.0, abs=0.06)
         assert found.mean(axis=(-2, -1)).var() == pytest.approx(0.5 + 0.5 / 64, abs=0.06)
+
+
+def test_each_image_shifts_the_points_so_that_every_number_may_come():
+    law = NoiseLaw(stratified=0.999999)
+    noise = starting_noise(law, torch.randn(500, 4, 4, 2, 2), torch.rand(500, 4), torch.rand(500, 16))
+    common = noise.mean(dim=(3, 4)).flatten().numpy()
+    assert kstest(common, "norm").pvalue > 1e-3  # unshifted, they are sixteen numbers
 
 
 def test_independent_noise_stays_as_it_is():
