@@ -9,7 +9,8 @@ from medseg_runtime.errors import DataError
 from medseg_runtime.imaging import InputRule, paste, place, to_network, to_seen
 from medseg_trainer.config import AugmentConfig
 from medseg_trainer.data import Case
-from medseg_trainer.data.working_set import BatchSource, WorkingSet, _Draw, working_size
+from medseg_trainer.data.augment import Draw, augmented
+from medseg_trainer.data.working_set import BatchSource, WorkingSet, working_size
 
 STILL = AugmentConfig(shift_px=0, flip=False, intensity=0.0)
 NATIVE = InputRule(channels=1, height=32, width=32, geometry="native", intensity="minmax", context=64)
@@ -148,6 +149,54 @@ def test_image_and_labels_move_together(augment):
     assert len(seen) > 30  # it did move
 
 
+def blob_set(value=1):
+    """Unsymmetric, smooth at no place: an image that is its own mask, and a mask of a second class beside it."""
+    labels = np.zeros((1, 1, 64, 64), np.uint8)
+    labels[0, 0, 24:40, 28:34], labels[0, 0, 36:40, 34:42] = value, value
+    return WorkingSet((labels > 0).astype(np.float16), labels, 1)
+
+
+def test_turned_and_zoomed_images_keep_their_masks_in_place():
+    batches = source(blob_set(2), augment=AugmentConfig(shift_px=4, rotation_deg=180.0, zoom=0.3))
+    areas = []
+    for step in range(60):
+        batch = batches[step]
+        np.testing.assert_array_equal(batch.labels[0, 0] > 0, batch.image[0, 0] > 0.5)
+        assert set(np.unique(batch.labels)) <= {0, 2}
+        areas.append(int((batch.labels > 0).sum()))
+    whole = (blob_set().labels > 0).sum()
+    assert min(areas) < whole / 1.3 < whole * 1.3 < max(areas)  # nearly the extremes: 1 / 1.69 and 1.69
+    assert whole / 1.8 < min(areas)
+    assert max(areas) < whole * 1.8
+
+
+@pytest.mark.parametrize(("quarters", "angle"), [(1, np.pi / 2), (2, np.pi), (3, -np.pi / 2)])
+def test_a_quarter_turn_is_the_exact_one(quarters, angle):
+    data = blob_set()
+    still = (False, False, False)
+    field, labels = augmented(data.images[0], data.labels[0], NATIVE, Draw(0, 0, still, None, (angle, 1.0)))
+    expected = np.rot90(data.labels[0, 0, 16:48, 16:48], -quarters)
+    np.testing.assert_array_equal(labels[0], expected)
+    np.testing.assert_allclose(field[0], expected, atol=1e-5)
+
+
+def test_what_is_turned_in_from_beyond_repeats_the_edge_and_bears_no_mask():
+    data = WorkingSet(np.ones((1, 1, 32, 32), np.float16), np.ones((1, 1, 32, 32), np.uint8), 1)
+    field, labels = augmented(
+        data.images[0], data.labels[0], NATIVE, Draw(0, 0, (False, False, False), None, (np.pi / 4, 1.0))
+    )
+    np.testing.assert_allclose(field, 1.0)
+    assert not labels[0, [0, 0, -1, -1], [0, -1, 0, -1]].any()
+    assert labels[0, 16, 16] == 1
+
+
+def test_turning_leaves_the_other_random_choices_as_they_were():
+    turned = replace(LIVELY, rotation_deg=90.0, zoom=0.2)
+    plain, other = (Draw.of(np.random.default_rng(3), augment) for augment in (LIVELY, turned))
+    assert replace(other, turn=None) == plain
+    assert other.turn is not None
+
+
 def test_the_eight_symmetries_all_occur_and_nothing_else():
     batches = source(marked_set(18, 20), augment=AugmentConfig(shift_px=0, flip=True))
     field = batches.data.labels[0, 0, 16:48, 16:48]
@@ -169,7 +218,7 @@ def test_shifts_reach_their_limit_and_no_further(shift):
     )
     shifts = []
     for step in range(300):
-        shifts.append(_Draw.of(np.random.default_rng((batches.seed, 1, step)), batches.augment).down)
+        shifts.append(Draw.of(np.random.default_rng((batches.seed, 1, step)), batches.augment).down)
         rows = np.arange(16, 48) + shifts[-1]
         batch = batches[step]
         np.testing.assert_array_equal(batch.image[0, 0, :, 0], ramp[np.clip(rows, 0, 63)])  # the edge is repeated ...

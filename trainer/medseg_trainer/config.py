@@ -151,6 +151,10 @@ class AugmentConfig:
     """Mirror either side, and exchange rows and columns of square fields: the eight symmetries."""
     intensity: float = 0.0
     """Largest relative change of gain, offset and exponent of the intensities."""
+    rotation_deg: float = 0.0
+    """Largest angle, either way, about the field's middle."""
+    zoom: float = 0.0
+    """Largest magnification or its inverse, less one: 0.25 is 0.8 to 1.25 times the size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

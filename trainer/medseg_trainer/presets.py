@@ -51,7 +51,7 @@ def fast() -> TrainConfig:
         ),
         path=ProbabilityPath(objective="flow", shift=3.0),
         sampling=Sampling(sampler="euler", steps=4, noise=NoiseLaw(antithetic=True)),
-        augment=AugmentConfig(shift_px=8, intensity=0.1),
+        augment=AugmentConfig(shift_px=8, intensity=0.15, rotation_deg=180.0, zoom=0.2),
         energy=EnergyConfig(
             optimisation=Optimisation(steps=3600, batch_size=12, learning_rate=2e-4),
             samples=8,
@@ -103,15 +103,20 @@ def photo() -> TrainConfig:
         classes=("lesion",),
         input=InputRule(channels=3, height=256, width=256, geometry="resize", intensity="unit"),
         raters=1,
-        mask_autoencoder=replace(base.mask_autoencoder, factor=8, width=96),
+        mask_autoencoder=replace(
+            base.mask_autoencoder,
+            factor=8,
+            width=96,
+            optimisation=Optimisation(steps=600, batch_size=16, learning_rate=1e-3),
+        ),
         condition=replace(base.condition, widths=(32, 64, 96, 160, 192)),
         denoiser=replace(
             base.denoiser,
-            optimisation=replace(base.denoiser.optimisation, batch_size=8),
+            optimisation=replace(base.denoiser.optimisation, steps=2600, batch_size=8),
             mask_cell_weight=1.0,
             raters_per_image=1,
         ),
-        augment=AugmentConfig(shift_px=24, intensity=0.2),
+        augment=AugmentConfig(shift_px=24, intensity=0.2, rotation_deg=180.0, zoom=0.25),
         energy=None,
     )
 

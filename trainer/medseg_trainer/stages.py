@@ -104,7 +104,7 @@ def denoiser_stage(
         optimisation=config.denoiser.optimisation,
         losses=losses,
         keep=_without_auxiliary,
-        validate=_validation(config, config.sampling, autoencoder, validator, ""),
+        validate=validation(config, config.sampling, autoencoder, validator, ""),
         validate_every=config.validate_every,
     )
 
@@ -128,7 +128,7 @@ def energy_stage(config: TrainConfig, settings: EnergyConfig, networks: Networks
         optimisation=settings.optimisation,
         losses=losses,
         keep=_without_auxiliary,
-        validate=_validation(config, config.tuned_sampling, networks.mask_autoencoder, validator, "energy-"),
+        validate=validation(config, config.tuned_sampling, networks.mask_autoencoder, validator, "energy-"),
         validate_every=config.validate_every,
     )
 
@@ -137,7 +137,7 @@ def _without_auxiliary(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("auxiliary")}
 
 
-def _validation(
+def validation(
     config: TrainConfig, sampling: Sampling, autoencoder: MaskAutoencoder, validator: Validator | None, prefix: str
 ) -> Callable[[dict[str, Tensor], int], dict[str, float]]:
     """Return what measures the weights of a stage after a step, and draws a sheet named by both."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from medseg_runtime.errors import DataError
 from medseg_runtime.imaging import Box, InputRule, place, resample, to_network
 from medseg_trainer.config import AugmentConfig
 from medseg_trainer.data import Case, Split, read_cases
+from medseg_trainer.data.augment import Draw, augmented
 from medseg_trainer.data.case import Labels
 
 Float16 = npt.NDArray[np.float16]
@@ -139,64 +139,10 @@ class BatchSource:
     def __getitem__(self, step: int) -> Batch:
         """Return this process's part of a step's batch, augmented."""
         rng = np.random.default_rng((self.seed, 1, step))
-        drawn = [(index, _Draw.of(rng, self.augment)) for index in self.indices(step)]
+        drawn = [(index, Draw.of(rng, self.augment)) for index in self.indices(step)]
         part = drawn[self.rank :: self.world_size]
-        pairs = [self._augmented(int(index), draw) for index, draw in part]
+        pairs = [augmented(self.data.images[k], self.data.labels[k], self.rule, draw) for k, draw in part]
         return Batch(
             torch.from_numpy(np.stack([image for image, _ in pairs])),
             torch.from_numpy(np.stack([labels for _, labels in pairs])),
         )
-
-    def _augmented(self, index: int, draw: _Draw) -> tuple[npt.NDArray[np.float32], Labels]:
-        image, labels = self.data.images[index], self.data.labels[index]
-        height, width = self.rule.height, self.rule.width
-        top = (image.shape[1] - height) // 2 + draw.down
-        left = (image.shape[2] - width) // 2 + draw.right
-        # beyond the working size the image repeats its edge, as in `imaging`, and there is no mask
-        rows, columns = np.arange(top, top + height), np.arange(left, left + width)
-        clipped = np.clip(rows, 0, image.shape[1] - 1)[:, None], np.clip(columns, 0, image.shape[2] - 1)[None, :]
-        beyond = ((rows < 0) | (rows >= image.shape[1]))[:, None] | ((columns < 0) | (columns >= image.shape[2]))[
-            None, :
-        ]
-        field = image[:, clipped[0], clipped[1]].astype(np.float32)
-        marked = np.where(beyond, np.uint8(0), labels[:, clipped[0], clipped[1]])
-        if draw.intensity is not None:
-            gain, offset, exponent = draw.intensity
-            field = np.clip(field ** np.float32(exponent) * np.float32(gain) + np.float32(offset), 0.0, 1.0)
-        return _flipped(field, draw), _flipped(marked, draw)
-
-
-@dataclass(frozen=True, slots=True)
-class _Draw:
-    """The random choices for one image."""
-
-    down: int
-    right: int
-    symmetry: tuple[bool, bool, bool]
-    """Mirror rows, mirror columns, transpose."""
-    intensity: tuple[float, float, float] | None
-    """Gain, offset, exponent."""
-
-    @classmethod
-    def of(cls, rng: np.random.Generator, augment: AugmentConfig) -> _Draw:
-        down, right = rng.integers(-augment.shift_px, augment.shift_px + 1, 2)
-        mirror_rows, mirror_columns, transpose = rng.random(3) < (0.5 if augment.flip else 0.0)
-        gain, offset, exponent = rng.uniform(-augment.intensity, augment.intensity, 3)
-        return cls(
-            int(down),
-            int(right),
-            (bool(mirror_rows), bool(mirror_columns), bool(transpose)),
-            (1.0 + gain, 0.5 * offset, float(np.exp(2.0 * exponent))) if augment.intensity else None,
-        )
-
-
-def _flipped(values: npt.NDArray[Any], draw: _Draw) -> npt.NDArray[Any]:
-    """Apply one of the eight symmetries to the last two axes; the transpose only to square ones."""
-    mirror_rows, mirror_columns, transpose = draw.symmetry
-    if mirror_rows:
-        values = values[..., ::-1, :]
-    if mirror_columns:
-        values = values[..., ::-1]
-    if transpose and values.shape[-1] == values.shape[-2]:
-        values = values.swapaxes(-1, -2)
-    return values

@@ -1,0 +1,121 @@
+"""What may happen to an image and its masks before a step: shifted, turned, zoomed, mirrored, and shown in other intensities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg_runtime.imaging import InputRule
+from medseg_trainer.config import AugmentConfig
+from medseg_trainer.data.case import Labels
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The random choices for one image."""
+
+    down: int
+    right: int
+    symmetry: tuple[bool, bool, bool]
+    """Mirror rows, mirror columns, transpose."""
+    intensity: tuple[float, float, float] | None
+    """Gain, offset, exponent."""
+    turn: tuple[float, float] | None
+    """Angle in radians, clockwise on the screen; magnification."""
+
+    @classmethod
+    def of(cls, rng: np.random.Generator, augment: AugmentConfig) -> Draw:
+        """Draw for one image; a kind that is off takes no numbers or the same ones, so that the others stay what they were."""
+        down, right = rng.integers(-augment.shift_px, augment.shift_px + 1, 2)
+        mirror_rows, mirror_columns, transpose = rng.random(3) < (0.5 if augment.flip else 0.0)
+        gain, offset, exponent = rng.uniform(-augment.intensity, augment.intensity, 3)
+        turn = None
+        if augment.rotation_deg or augment.zoom:
+            angle, power = rng.uniform(-1.0, 1.0, 2) * (np.radians(augment.rotation_deg), np.log1p(augment.zoom))
+            turn = (float(angle), float(np.exp(power)))
+        return cls(
+            int(down),
+            int(right),
+            (bool(mirror_rows), bool(mirror_columns), bool(transpose)),
+            (1.0 + gain, 0.5 * offset, float(np.exp(2.0 * exponent))) if augment.intensity else None,
+            turn,
+        )
+
+
+def augmented(
+    image: npt.NDArray[np.floating[Any]], labels: Labels, rule: InputRule, draw: Draw
+) -> tuple[Float32, Labels]:
+    """Cut the field out of the working size: image (C, H, W) in [0, 1], labels (R, H, W) => the same at the field's size."""
+    rows, columns = _coordinates(image.shape[1:], rule, draw)
+    if draw.turn is None:
+        field, marked = _cut(image, labels, rows, columns)
+    else:
+        field, marked = _resampled(image, labels, rows, columns)
+    if draw.intensity is not None:
+        gain, offset, exponent = draw.intensity
+        field = np.clip(field ** np.float32(exponent) * np.float32(gain) + np.float32(offset), 0.0, 1.0)
+    return _mirrored(field, draw), _mirrored(marked, draw)
+
+
+def _coordinates(size: tuple[int, ...], rule: InputRule, draw: Draw) -> tuple[Float32, Float32]:
+    """Return the place in the working size of each row and column of the field; they broadcast to (H, W)."""
+    top = (size[0] - rule.height) // 2 + draw.down
+    left = (size[1] - rule.width) // 2 + draw.right
+    rows = np.arange(top, top + rule.height, dtype=np.float32)[:, None]
+    columns = np.arange(left, left + rule.width, dtype=np.float32)[None, :]
+    if draw.turn is None:
+        return rows, columns
+    angle, magnification = draw.turn
+    sine, cosine = np.sin(angle) / magnification, np.cos(angle) / magnification
+    middle = rows.mean(), columns.mean()
+    down, right = rows - middle[0], columns - middle[1]
+    return middle[0] + cosine * down - sine * right, middle[1] + sine * down + cosine * right
+
+
+def _cut(
+    image: npt.NDArray[np.floating[Any]], labels: Labels, rows: Float32, columns: Float32
+) -> tuple[Float32, Labels]:
+    """Take whole pixels. Beyond the working size the image repeats its edge, as in `imaging`, and there is no mask."""
+    height, width = image.shape[1:]
+    beyond = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+    near = np.clip(rows, 0, height - 1).astype(np.intp), np.clip(columns, 0, width - 1).astype(np.intp)
+    return image[:, near[0], near[1]].astype(np.float32), np.where(beyond, np.uint8(0), labels[:, near[0], near[1]])
+
+
+def _resampled(
+    image: npt.NDArray[np.floating[Any]], labels: Labels, rows: Float32, columns: Float32
+) -> tuple[Float32, Labels]:
+    """Read between pixels, bilinearly. A class is where it has more than half of the weight, so that outlines stay smooth."""
+    padded = np.pad(labels, ((0, 0), (1, 1), (1, 1)))
+    marked = np.zeros((len(labels), *np.broadcast_shapes(rows.shape, columns.shape)), np.uint8)
+    for value in range(1, int(labels.max(initial=0)) + 1):
+        marked[_bilinear((padded == value).astype(np.float32), rows + 1, columns + 1) > 0.5] = value
+    return _bilinear(image.astype(np.float32), rows, columns), marked
+
+
+def _bilinear(values: Float32, rows: Float32, columns: Float32) -> Float32:
+    """Sample (C, h, w) at places (H, W); beyond the edge it repeats."""
+    height, width = values.shape[1:]
+    rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
+    top, left = np.minimum(rows.astype(np.intp), height - 2), np.minimum(columns.astype(np.intp), width - 2)
+    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
+    upper = values[:, top, left] * (1 - right) + values[:, top, left + 1] * right
+    lower = values[:, top + 1, left] * (1 - right) + values[:, top + 1, left + 1] * right
+    return np.asarray(upper * (1 - down) + lower * down, np.float32)
+
+
+def _mirrored(values: npt.NDArray[Any], draw: Draw) -> npt.NDArray[Any]:
+    """Apply one of the eight symmetries to the last two axes; the transpose only to square ones."""
+    mirror_rows, mirror_columns, transpose = draw.symmetry
+    if mirror_rows:
+        values = values[..., ::-1, :]
+    if mirror_columns:
+        values = values[..., ::-1]
+    if transpose and values.shape[-1] == values.shape[-2]:
+        values = values.swapaxes(-1, -2)
+    return values
