@@ -197,6 +197,12 @@ def test_turning_leaves_the_other_random_choices_as_they_were():
     assert other.turn is not None
 
 
+def test_a_share_of_the_images_is_turned():
+    rng, augment = np.random.default_rng(0), AugmentConfig(rotation_deg=180.0, turn_share=0.25)
+    turned = sum(Draw.of(rng, augment).turn is not None for _ in range(2000))
+    assert 430 < turned < 570  # 500, and three and a half deviations
+
+
 def test_the_eight_symmetries_all_occur_and_nothing_else():
     batches = source(marked_set(18, 20), augment=AugmentConfig(shift_px=0, flip=True))
     field = batches.data.labels[0, 0, 16:48, 16:48]

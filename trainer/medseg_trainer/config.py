@@ -155,6 +155,8 @@ class AugmentConfig:
     """Largest angle, either way, about the field's middle."""
     zoom: float = 0.0
     """Largest magnification or its inverse, less one: 0.25 is 0.8 to 1.25 times the size."""
+    turn_share: float = 1.0
+    """Share of the images that are turned and zoomed; the others stay as sharp as those that a model will see."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

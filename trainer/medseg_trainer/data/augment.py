@@ -37,7 +37,8 @@ class Draw:
         turn = None
         if augment.rotation_deg or augment.zoom:
             angle, power = rng.uniform(-1.0, 1.0, 2) * (np.radians(augment.rotation_deg), np.log1p(augment.zoom))
-            turn = (float(angle), float(np.exp(power)))
+            turned = rng.random() < augment.turn_share
+            turn = (float(angle), float(np.exp(power))) if turned else None
         return cls(
             int(down),
             int(right),
