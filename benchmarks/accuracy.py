@@ -1,12 +1,15 @@
 """How good are N samples, by number of steps and kind of noise? Measures a bundle on val and writes a page and a plot.
 
-python benchmarks/accuracy.py --data DATA [--bundle BUNDLE] [--images 300]
+python benchmarks/accuracy.py --data DATA [--bundle BUNDLE] [--run RUN] [--images 300]
+
+A bundle tuned to draw in one step says little about how many the flow model needs: `--run` puts that model beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +19,10 @@ import matplotlib.pyplot as plt
 from medseg_runtime.noise import NoiseLaw
 from medseg_runtime.processor import processor
 from medseg_runtime.segmenter import Segmenter
+from medseg_trainer.checkpoint import RunFolder
 from medseg_trainer.evaluate import Evaluation, evaluate
+from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.validate import manifest_of
 
 mpl.use("agg")
 STEPS = (1, 2, 4, 10, 50)
@@ -36,33 +42,54 @@ SHOWN = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model at one law of noise and number of steps."""
+
+    model: str
+    """`bundle`, or `flow`: a run before its tuning."""
+    noise: NoiseLaw
+    measured: Evaluation
+
+
 def main() -> None:
     """Measure every combination and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--run", type=Path, help="run folder, for its flow model beside the bundle")
     parser.add_argument("--images", type=int)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
 
     segmenter = Segmenter.load(arguments.bundle)
     rows = []
+    for model, measured in subjects(segmenter, arguments.run):
+        for steps in arguments.steps:
+            found = evaluate(
+                measured, arguments.data, "val", samples=arguments.samples, steps=steps, images=arguments.images
+            )
+            rows.append(Row(model, measured.manifest.sampling.noise, found))
+            print(line(rows[-1]))
+
+    stem = f"accuracy_{segmenter.manifest.name}_{datetime.now(UTC).date().isoformat()}"
+    (arguments.out / f"{stem}.md").write_text(page(stem, rows))
+    plot(rows, arguments.out / f"{stem}.png")
+
+
+def subjects(segmenter: Segmenter, run: Path | None) -> Iterator[tuple[str, Segmenter]]:
+    """Yield the bundle with every law of noise, then the flow model of a run with its own."""
     # the bundle's own noise first; a dict has each law once
     for noise in dict.fromkeys((segmenter.manifest.sampling.noise, NoiseLaw(antithetic=True), NoiseLaw())):
         sampling = replace(segmenter.manifest.sampling, noise=noise)
-        measured = Segmenter(
-            replace(segmenter.manifest, sampling=sampling), segmenter.backend, bundle_sha256=segmenter.bundle_sha256
-        )
-        for steps in arguments.steps:
-            options = {"samples": arguments.samples, "steps": steps, "seed": 0, "images": arguments.images}
-            rows.append((named(noise), evaluate(measured, arguments.data, "val", **options)))
-            print(row(*rows[-1]))
-
-    results = Path(__file__).parent / "results"
-    stem = f"accuracy_{segmenter.manifest.name}_{datetime.now(UTC).date().isoformat()}"
-    (results / f"{stem}.md").write_text(page(stem, rows))
-    plot(rows, results / f"{stem}.png")
+        manifest = replace(segmenter.manifest, sampling=sampling)
+        yield "bundle", Segmenter(manifest, segmenter.backend, bundle_sha256=segmenter.bundle_sha256)
+    if run is not None:
+        folder = RunFolder(run)
+        config = folder.config()
+        yield "flow", Segmenter(manifest_of(config, config.sampling), TorchBackend(folder.networks("denoiser")))
 
 
 def named(noise: NoiseLaw) -> str:
@@ -72,46 +99,55 @@ def named(noise: NoiseLaw) -> str:
     return "antithetic" if noise.antithetic else "independent"
 
 
-def row(noise: str, measured: Evaluation) -> str:
+def line(row: Row) -> str:
     """Return one line of the table."""
-    ged = measured.figures["ged"]
+    figures = row.measured.figures
+    ged = figures["ged"]
     cells = [f"{ged.mean:.4f} ({ged.low:.3f} to {ged.high:.3f})"]
-    cells += [f"{measured.figures[name].mean:.4f}" for name in SHOWN[1:]]
-    return f"| {measured.steps} | {noise} | " + " | ".join(cells) + " |"
+    cells += [f"{figures[name].mean:.4f}" for name in SHOWN[1:]]
+    return f"| {row.model} | {row.measured.steps} | {named(row.noise)} | {' | '.join(cells)} |"
 
 
-def page(stem: str, rows: list[tuple[str, Evaluation]]) -> str:
+def page(stem: str, rows: list[Row]) -> str:
     """Return the page as Markdown."""
-    first = rows[0][1]
+    first = rows[0].measured
+    engines = {row.model: row.measured.backend for row in rows}
+    run = " --run RUN" if "flow" in engines else ""
     head = (
         f"# {stem}\n\n"
         f"{first.images:,} images of {first.groups} patients of the split `{first.split}`, {first.samples} samples, sampler {first.sampler}, "
-        f"seed {first.seed}; {first.backend}, bundle sha256 {first.bundle_sha256[:12]}; {processor()}.\n"
-        "Command: `python benchmarks/accuracy.py --data DATA`"
-        f"{'' if first.images > 1000 else f' `--images {first.images}`'}. Intervals: 95 %, bootstrap over patients. "
-        "`small_dice`: targets under 20 px. `hd95_px`: where neither consensus nor majority is empty. "
-        "`ged_one_noise`: all samples from one noise.\n\n"
+        f"seed {first.seed}; {', '.join(f'{model}: {engine}' for model, engine in engines.items())}; "
+        f"bundle sha256 {first.bundle_sha256[:12]}; {processor()}.\n"
+        f"Command: `python benchmarks/accuracy.py --data DATA{run}"
+        f"{'' if first.images > 1000 else f' --images {first.images}'}`. Intervals: 95 %, bootstrap over patients. "
+        "`flow`: the flow model of a run, before it is tuned to draw in one step. `small_dice`: targets under 20 px. "
+        "`hd95_px`: where neither consensus nor majority is empty. `ged_one_noise`: all samples from one noise.\n\n"
     )
-    table = f"| S | noise | {' | '.join(SHOWN)} |\n|{'---|' * (len(SHOWN) + 2)}\n"
-    return (
-        head
-        + table
-        + "\n".join(row(*entry) for entry in rows)
-        + f"\n\n![GED against the number of steps]({stem}.png)\n"
-    )
+    table = f"| model | S | noise | {' | '.join(SHOWN)} |\n|{'---|' * (len(SHOWN) + 3)}\n"
+    return head + table + "\n".join(map(line, rows)) + f"\n\n![GED against the number of steps]({stem}.png)\n"
 
 
-def plot(rows: list[tuple[str, Evaluation]], path: Path) -> None:
-    """Draw GED against the number of steps, one line per kind of noise, with its intervals."""
+def plot(rows: list[Row], path: Path) -> None:
+    """Draw GED against the number of steps, one line per model and kind of noise, with its intervals."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for noise in dict.fromkeys(noise for noise, _ in rows):
-        measured = [m for law, m in rows if law == noise]
+    for model, noise in dict.fromkeys((row.model, row.noise) for row in rows):
+        measured = [row.measured for row in rows if (row.model, row.noise) == (model, noise)]
         geds = [m.figures["ged"] for m in measured]
         spread = [[g.mean - g.low for g in geds], [g.high - g.mean for g in geds]]
-        steps = [m.steps for m in measured]
-        axes.errorbar(steps, [g.mean for g in geds], yerr=spread, marker="o", capsize=3, label=f"{noise} noise")
-    axes.set(xscale="log", xlabel="denoiser steps S", ylabel=f"GED of {rows[0][1].samples} samples (lower is better)")
-    axes.set_xticks([m.steps for _, m in rows], [str(m.steps) for _, m in rows], minor=False)
+        axes.errorbar(
+            [m.steps for m in measured],
+            [g.mean for g in geds],
+            yerr=spread,
+            marker="o",
+            capsize=3,
+            linestyle="--" if model == "flow" else "-",
+            label=f"{model}, {named(noise)} noise",
+        )
+    axes.set(
+        xscale="log", xlabel="denoiser steps S", ylabel=f"GED of {rows[0].measured.samples} samples (lower is better)"
+    )
+    steps = sorted({row.measured.steps for row in rows})
+    axes.set_xticks(steps, [str(count) for count in steps], minor=False)
     axes.minorticks_off()
     axes.legend()
     axes.grid(alpha=0.3)

@@ -26,10 +26,12 @@ import SimpleITK
 from PIL import Image
 
 from medseg_runtime import Box, Segmenter
-from medseg_runtime.drawing import View, draw_outline, outline_on_screen, photograph
+from medseg_runtime.drawing import photograph
 from medseg_runtime.io.dicom.series import read_series
+from medseg_runtime.outlines import draw_outline, outline_on_screen
 from medseg_runtime.overlay import key_figures
 from medseg_runtime.report import write_results
+from medseg_runtime.view import Canvas, View
 
 Bool = npt.NDArray[np.bool_]
 
@@ -75,7 +77,7 @@ def draw(pixels: npt.NDArray[Any], segments: list[Bool], box: Box) -> Image.Imag
             draw_outline(panel, outline_on_screen(sample, view), (255, 150, 0), width=1.0)
         draw_outline(panel, outline_on_screen(consensus, view), (255, 255, 255), width=2.0)
         panels.append(panel)
-    return Image.fromarray(np.clip(np.concatenate(panels, axis=1), 0, 255).astype(np.uint8))
+    return Image.fromarray(np.concatenate(panels, axis=1))
 
 
 def main() -> None:
@@ -96,7 +98,7 @@ def main() -> None:
 
     from medseg_runtime.dicom_seg import dicom_objects
 
-    def attach(overlay: Image.Image) -> dict[str, bytes]:
+    def attach(overlay: Canvas) -> dict[str, bytes]:
         objects = dicom_objects([source], [result], segmenter, overlay)
         return {f"dicom/{name}": content for name, content in objects.items()}
 

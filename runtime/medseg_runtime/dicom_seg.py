@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 import medseg_runtime
@@ -32,6 +31,7 @@ from medseg_runtime.io.dicom.reading import FUNCTIONAL_GROUPS, is_enhanced
 from medseg_runtime.io.source import SourceImage
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.view import Canvas
 
 Stored = npt.NDArray[np.uint8]
 
@@ -63,14 +63,14 @@ def dicom_objects(
     images: Sequence[SourceImage],
     results: Sequence[Segmentation],
     segmenter: Segmenter,
-    overlay: Image.Image,
+    overlay: Canvas,
     *,
     pointed_at: int = 0,
 ) -> dict[str, bytes]:
     """Return the content of the three DICOM files, by name.
 
     images: what was segmented: one image, or slices of one series in their order. results: one per image.
-    overlay: RGB; pointed_at: the index of the image that it shows.
+    overlay: (h, w, 3) RGB; pointed_at: the index of the image that it shows.
 
     Raises:
         ParameterError: a source is not DICOM, or highdicom is not installed.
@@ -211,12 +211,11 @@ class _Writer:
         self._compare(content, expected)
         return content
 
-    def secondary_capture(self, header: pydicom.Dataset, overlay: Image.Image) -> bytes:
+    def secondary_capture(self, header: pydicom.Dataset, overlay: Canvas) -> bytes:
         """Return the overlay as a picture that belongs to the source's study."""
-        pixels = np.asarray(overlay.convert("RGB"))
         capture = self.highdicom.sc.SCImage.from_ref_dataset(
             ref_dataset=header,
-            pixel_array=pixels,
+            pixel_array=overlay,
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
@@ -236,7 +235,7 @@ class _Writer:
         capture.SeriesDescription = "MedSegLatDiff overlay (research only)"
         capture.DerivationDescription = "; ".join(f"{name} {value}" for name, value in self._parameters().items())
         content = self._encoded(capture, "SC")
-        if not np.array_equal(_decoded(content).pixel_array, pixels):
+        if not np.array_equal(_decoded(content).pixel_array, overlay):
             raise _differs()
         return content
 

@@ -156,15 +156,6 @@ def engine(segmenter: Segmenter) -> dict[str, str]:
     return {"name": backend.name, "version": backend.version, "precision": backend.precision, "why": backend.why}
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file in a folder, by its name in there."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def _in_json(value: Any) -> Any:
     """JSON has no NaN, and a refused threshold may be one."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

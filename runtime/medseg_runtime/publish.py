@@ -14,15 +14,19 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from medseg_runtime.errors import OutputError
 
 PARTIAL, REPLACED = ".medseg-partial-", ".medseg-replaced-"
 """Prefixes of the hidden folders: of one while it is written, and of an older one while the new one takes its place."""
+FLUSHED_AT_ONCE = 4
+"""Files that wait for the disk together: a journal takes all of them with one write, where one after the other each waits for
+its own."""
 STALE_SECONDS = 24 * 3600
 """A partial folder older than this was left by a run that was killed, and is swept by the next one."""
 
@@ -166,10 +170,25 @@ def _sweep(parent: Path) -> None:
 
 def _sync_tree(top: Path) -> None:
     """Wait until the disk has every file of a folder, and the folders themselves."""
-    for folder, _, files in os.walk(top, topdown=False):
-        for name in files:
-            _sync(Path(folder, name))
-        _sync(Path(folder))
+    paths = [Path(folder, name) for folder, _, files in os.walk(top, topdown=False) for name in (*files, "")]
+    own, *others = [paths[k::FLUSHED_AT_ONCE] for k in range(min(FLUSHED_AT_ONCE, len(paths)))]
+    failed: list[BaseException] = []
+    threads = [Thread(target=_sync_all, args=(share, failed)) for share in others]
+    for thread in threads:
+        thread.start()
+    _sync_all(own, failed)
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _sync_all(paths: Iterable[Path], failed: list[BaseException]) -> None:
+    try:
+        for path in paths:
+            _sync(path)
+    except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it
+        failed.append(error)
 
 
 def _sync(path: Path) -> None:

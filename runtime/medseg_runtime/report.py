@@ -9,36 +9,37 @@
     representatives.png           where asked for; result.json says which samples, and their shares
     dicom/*.dcm, nifti/*.nii.gz   where asked for
 
-Everything is written to a hidden folder beside the result, flushed to disk and renamed. No file holds a path, or anything of
-a DICOM header that could identify a patient.
+Everything is made in memory, written to a hidden folder beside the result, flushed to disk and renamed. No file holds a path,
+or anything of a DICOM header that could identify a patient.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from medseg_runtime.io.source import SourceImage
 from medseg_runtime.overlay import NOTICE, draw_overlay, draw_representatives, draw_samples
-from medseg_runtime.provenance import Run, engine, hashes, versions
+from medseg_runtime.png import png
+from medseg_runtime.provenance import Run, engine, versions
 from medseg_runtime.publish import FolderKind, check_output, published
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.view import Canvas
 
 RESULT_VERSION = 1
 RECORD = "result.json"
-COMPRESSION = 1
-"""Of PNG files: a third larger than at Pillow's 6, and written in half the time, which is most of the writing."""
 RESULT = FolderKind("result", RECORD, frozenset({
     "masks", "consensus", "confidence", "consensus.png", "confidence.png", "confidence.npy",
     "overlay.png", "samples.png", "representatives.png", "dicom", "nifti", RECORD,
@@ -54,7 +55,7 @@ def write_results(
     force: bool,
     representatives: int | None = None,
     run: Run | None = None,
-    attach: Callable[[Image.Image], Mapping[str, bytes]] | None = None,
+    attach: Callable[[Canvas], Mapping[str, bytes]] | None = None,
 ) -> None:
     """Write a result folder; its parents are made.
 
@@ -71,8 +72,7 @@ def write_results(
     run = Run() if run is None else run
     record = {"run": {"id": run.id, "time_utc": run.time_utc}} | result_record(source, segmentation, segmenter)
     start = time.perf_counter()
-    overlay, samples = draw_overlay(source.pixels, segmentation), draw_samples(source.pixels, segmentation)
-    pictures = {"overlay.png": overlay, "samples.png": samples}
+    pictures = _pictures(source, segmentation)
     if representatives is not None:
         numbers, weights = segmentation.representatives(representatives)
         pictures["representatives.png"] = draw_representatives(source.pixels, segmentation, numbers, weights)
@@ -80,19 +80,33 @@ def write_results(
             {"sample": int(k), "weight": _rounded(float(weight), 6)} for k, weight in zip(numbers, weights, strict=True)
         ]
     record["timings_ms"]["draw"] = _rounded(1e3 * (time.perf_counter() - start))
-    attachments = attach(overlay) if attach is not None else {}
+    files = dict(_maps(segmentation)) | {name: png(picture) for name, picture in pictures.items()}
+    files |= attach(pictures["overlay.png"]) if attach is not None else {}
+    record["outputs"] = _hashes(files)
+    files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
     with published(out, RESULT, force=force) as folder:
-        _write_maps(folder, segmentation)
-        for name, picture in pictures.items():
-            _save(folder / name, picture)
-        for name, content in attachments.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_bytes(content)
-        record["outputs"] = hashes(folder)
-        text = json.dumps(record, indent=2, allow_nan=False) + "\n"
-        (folder / RECORD).write_text(text, encoding="utf-8")
-        outputs = hashes(folder)
-    run.outputs = outputs
+        _write(folder, files)
+    run.outputs = record["outputs"] | _hashes({RECORD: files[RECORD]})
+
+
+def _pictures(source: SourceImage, segmentation: Segmentation) -> dict[str, Canvas]:
+    return {
+        "overlay.png": draw_overlay(source.pixels, segmentation),
+        "samples.png": draw_samples(source.pixels, segmentation),
+    }
+
+
+def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file, in the order of their names."""
+    return {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files, name => content; a name may begin with folders."""
+    for parent in {Path(name).parent for name in files}:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def result_record(source: SourceImage, segmentation: Segmentation, segmenter: Segmenter) -> dict[str, Any]:
@@ -134,25 +148,25 @@ def result_record(source: SourceImage, segmentation: Segmentation, segmenter: Se
     }
 
 
-def _write_maps(folder: Path, segmentation: Segmentation) -> None:
-    confidence = np.rint(255.0 * segmentation.confidence).astype(np.uint8)
+def _maps(segmentation: Segmentation) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of masks, consensus and confidence, name and content."""
+    shades = np.rint(255.0 * segmentation.confidence).astype(np.uint8)
     digits = max(2, len(str(segmentation.samples - 1)))
     if segmentation.masks.ndim == 3:
-        layers = [("", "", segmentation.masks, segmentation.consensus, confidence)]
+        layers = [("", segmentation.masks, segmentation.consensus, shades)]
     else:
         layers = [
-            (name, f"/{name}", segmentation.masks[:, index], segmentation.consensus[index], confidence[index])
+            (f"/{name}", segmentation.masks[:, index], segmentation.consensus[index], shades[index])
             for index, name in enumerate(folder_names(segmentation.classes))
         ]
-    for name, suffix, masks, consensus, shade in layers:
-        (folder / "masks" / name).mkdir(parents=True)
+    for name, masks, consensus, shade in layers:
         for k, mask in enumerate(masks):
-            _save(folder / "masks" / name / f"{k:0{digits}d}.png", _grey(mask))
-        for kind, values in (("consensus", consensus), ("confidence", shade)):
-            path = folder / f"{kind}{suffix}.png"
-            path.parent.mkdir(exist_ok=True)
-            _save(path, _grey(values))
-    np.save(folder / "confidence.npy", segmentation.confidence, allow_pickle=False)
+            yield f"masks{name}/{k:0{digits}d}.png", _grey(mask)
+        yield f"consensus{name}.png", _grey(consensus)
+        yield f"confidence{name}.png", png(shade)
+    content = io.BytesIO()
+    np.save(content, segmentation.confidence, allow_pickle=False)
+    yield "confidence.npy", content.getvalue()
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:
@@ -162,12 +176,8 @@ def folder_names(classes: tuple[str, ...]) -> list[str]:
     return safe if distinct else [f"{index}-{name}".rstrip("-") for index, name in enumerate(safe)]
 
 
-def _grey(values: npt.NDArray[np.bool_ | np.uint8]) -> Image.Image:
-    return Image.fromarray(np.where(values, np.uint8(255), np.uint8(0)) if values.dtype == np.bool_ else values)
-
-
-def _save(path: Path, picture: Image.Image) -> None:
-    picture.save(path, "PNG", compress_level=COMPRESSION)
+def _grey(mask: npt.NDArray[np.bool_]) -> bytes:
+    return png(np.uint8(255) * mask)
 
 
 def _rounded(value: float, digits: int = 3) -> float | None:

@@ -9,7 +9,6 @@ import json
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 from medseg_runtime.imaging import Box
 from medseg_runtime.io.aim import Aim, Target, take_aim
@@ -22,9 +21,7 @@ from medseg_runtime.report import RECORD, folder_names, write_results
 from medseg_runtime.request import Options, Samples
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import READ_AHEAD, Segmenter
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from medseg_runtime.view import Canvas
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +120,7 @@ def write(task: Task, done: Done, segmenter: Segmenter, settings: Settings, run:
     )
 
 
-def _attachments(done: Done, segmenter: Segmenter, settings: Settings, overlay: Image) -> dict[str, bytes]:
+def _attachments(done: Done, segmenter: Segmenter, settings: Settings, overlay: Canvas) -> dict[str, bytes]:
     """Make the files that were asked for besides the pictures: name => content."""
     images, files = done.target.images, dict[str, bytes]()
     if settings.dicom_seg:

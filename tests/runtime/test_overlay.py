@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from medseg_runtime.drawing import View, draw_outline, inferno, outline_curves, outline_on_screen, photograph
+from medseg_runtime.drawing import coloured, inferno, photograph
 from medseg_runtime.imaging import Box
+from medseg_runtime.outlines import curves, draw_outline, joined, outline_on_screen, outlines_on_screen
 from medseg_runtime.overlay import BY_SIZE, CONSENSUS, NOTICE, _zoom, draw_overlay, draw_samples, key_figures
 from medseg_runtime.testing import toy_manifest, toy_segmenter
+from medseg_runtime.view import View
 
 
 def random_mask(seed, shape=(9, 12)):
@@ -26,25 +28,35 @@ def edge_middles(mask):
     return found
 
 
+def drawn_curves(mask, points=5):
+    """(curves, points, 2) the course of the outline, in pixels of the image."""
+    height, width = mask.shape
+    outline = outline_on_screen(mask, View(Box(x=0, y=0, width=width, height=height), 1.0))
+    corners = [
+        np.array([x, y]) + curves(turn, points) for x, y, turn in zip(outline.x, outline.y, outline.turn, strict=True)
+    ]
+    return np.concatenate(corners).reshape(-1, points, 2) if corners else np.zeros((0, points, 2))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_curves_join_the_middles_of_the_border_edges_and_nothing_else(seed):
     mask = random_mask(seed)
-    curves = outline_curves(mask)
-    ends = [tuple(point) for curve in curves for point in (curve[0], curve[-1])]
+    ends = [tuple(point) for curve in drawn_curves(mask) for point in (curve[0], curve[-1])]
     assert set(ends) == edge_middles(mask)
     assert all(ends.count(end) == 2 for end in ends)  # closed: each middle ends two pieces
 
 
 def test_a_pixel_alone_is_a_rounded_square_and_corner_neighbours_stay_apart():
-    curves = outline_curves(np.eye(2, dtype=bool))
-    assert len(curves) == 8
-    middles = curves[:, len(curves[0]) // 2]
-    centre = np.where(middles.sum(axis=1) < 2, 0.5, 1.5)[:, None]  # of the pixel that the curve belongs to
-    np.testing.assert_allclose(np.linalg.norm(middles - centre, axis=1), np.sqrt(2) * 3 / 8)
+    for touching in (np.eye(2, dtype=bool), np.eye(2, dtype=bool)[::-1]):
+        middles = drawn_curves(touching)[:, 2]
+        assert len(middles) == 8
+        centres = np.argwhere(touching)[:, ::-1] + 0.5
+        nearest = np.linalg.norm(middles[:, None] - centres, axis=2).min(axis=1)
+        np.testing.assert_allclose(nearest, np.sqrt(2) * 3 / 8)
 
 
 def test_an_empty_mask_has_no_outline():
-    assert outline_curves(np.zeros((5, 7), bool)).shape[0] == 0
+    assert len(drawn_curves(np.zeros((5, 7), bool))) == 0
 
 
 @pytest.mark.parametrize("box", [Box(x=0, y=0, width=12, height=9), Box(x=3, y=2, width=6, height=7)])
@@ -52,9 +64,9 @@ def test_ink_lies_on_the_masks_edges_and_only_there(box):
     view = View.fitting(box, 200)
     mask = np.zeros((9, 12), bool)
     mask[3:7, 4:8] = True
-    canvas = np.zeros((view.size[1], view.size[0], 3), np.float32)
+    canvas = np.zeros((view.size[1], view.size[0], 3), np.uint8)
     draw_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=2)
-    ink = canvas[..., 0]
+    ink = canvas[..., 0].astype(int)
     on_screen = [((x - box.x) * view.scale, (y - box.y) * view.scale) for x, y in edge_middles(mask)]
     for x, y in on_screen:
         assert ink[int(y) - 1 : int(y) + 1, int(x) - 1 : int(x) + 1].max() > 200
@@ -76,7 +88,7 @@ def test_reduced_images_are_outlined_too():
     mask = np.zeros((3000, 1000), bool)
     mask[1000:2000, 200:800] = True
     view = View.fitting(Box(x=0, y=0, width=1000, height=3000), 300)
-    canvas = np.zeros((300, 100, 3), np.float32)
+    canvas = np.zeros((300, 100, 3), np.uint8)
     draw_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=1.5)
     y, x = np.nonzero(canvas[..., 0] > 100)
     assert (abs(np.array([x.min(), x.max(), y.min(), y.max()]) - [20, 79, 100, 199]) <= 1).all()
@@ -85,6 +97,51 @@ def test_reduced_images_are_outlined_too():
 def test_the_confidence_colours_get_brighter():
     luma = inferno(np.linspace(0, 1, 65, dtype=np.float32)) @ [0.299, 0.587, 0.114]
     assert (np.diff(luma) > 0).all()
+
+
+def test_the_confidence_covers_what_any_sample_marks_and_dims_the_rest():
+    values = np.zeros((6, 8), np.float32)
+    values[1, 2], values[4, 5] = 1e-3, 1
+    view = View.fitting(Box(x=0, y=0, width=8, height=6), 80)
+    photo = np.full((60, 80, 3), 100, np.uint8)
+    canvas = coloured(photo, values, view)
+    shown = canvas[5::10, 5::10].astype(int)  # the middle of each pixel
+    assert (shown[values == 0] == 50).all()
+    assert (canvas.reshape(6, 10, 8, 10, 3) == canvas[5::10, None, 5::10, None]).all()
+    for value, at in ((0, (1, 2)), (1, (4, 5))):
+        assert np.abs(shown[at] - (5 + 0.9 * inferno(np.float32(value)))).max() <= 2
+
+
+def test_lines_that_cross_are_laid_over_each_other_and_one_line_is_laid_once():
+    mask = np.zeros((9, 9), bool)
+    mask[3:6, 3:6] = True
+    view = View.fitting(Box(x=0, y=0, width=9, height=9), 90)
+    once, twice = np.zeros((2, 90, 90, 3), np.uint8)
+    outline = outline_on_screen(mask, view)
+    draw_outline(once, outline, (200, 200, 200), width=3, opacity=0.5)
+    assert once.max() == 100  # nowhere twice as much, though the patches of its corners overlap
+    for _ in range(2):
+        draw_outline(twice, outline, (200, 200, 200), width=3, opacity=0.5)
+    assert twice.max() == 150
+
+
+def test_outlines_drawn_together_are_those_drawn_one_by_one():
+    masks = np.zeros((20, 40, 8), bool)  # more than are sought at once
+    for k in range(20):
+        masks[k, 2 * k : 2 * k + 1, k % 5 : 5 + k % 4] = True
+    view = View.fitting(Box(x=1, y=3, width=6, height=30), 120)  # and some lie outside
+    shades = np.random.default_rng(0).integers(50, 255, (20, 3)).astype(np.float32)
+    apart, together = np.zeros((2, 120, 60 * 20, 3), np.uint8)
+    outlines = [outline.moved(60 * k, 0) for k, outline in enumerate(outlines_on_screen(masks, view))]
+    for outline, shade in zip(outlines, shades, strict=True):
+        draw_outline(apart, outline, shade, width=1.5)
+    each = np.repeat(shades, [len(outline.turn) for outline in outlines], axis=0)
+    draw_outline(together, joined(outlines), each, width=1.5)
+    for k, mask in enumerate(masks):
+        alone = np.zeros_like(apart)
+        draw_outline(alone, outline_on_screen(mask, view).moved(60 * k, 0), shades[k], width=1.5)
+        assert alone.any() == (2 <= 2 * k <= 32)  # the lower edge of row 2 is the upper edge of the view
+    np.testing.assert_array_equal(apart, together)
 
 
 def test_a_photograph_is_robust_to_outliers_and_to_flat_images():
@@ -116,7 +173,7 @@ def test_any_shape_and_number(shape, samples):
     pixels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
     segmentation = toy_segmenter(toy_manifest(geometry="resize"))(pixels, samples=samples)
     overlay = draw_overlay(pixels, segmentation, title="a title " * 40)
-    assert max(overlay.size) < 2000
+    assert max(overlay.shape) < 2000
     assert colour_present(overlay, CONSENSUS[0])  # in the key at least
     grid = draw_samples(pixels, segmentation)
     assert colour_present(grid, BY_SIZE[0]) == segmentation.masks.any()  # none in 2x2 pixels
@@ -134,12 +191,12 @@ def test_every_sample_is_drawn():
         confidence=masks.mean(axis=0, dtype=np.float32),
         areas=masks.sum(axis=(1, 2)),
     )
-    overlay = np.asarray(draw_overlay(pixels, segmentation), int)
+    overlay = draw_overlay(pixels, segmentation)
     top, left = 52, 24  # of the left panel: heading and margin
     for k in range(9):
-        x, y = left + 10 * (20 * (k % 3) + 2), top + 10 * (20 * (k // 3) + 9)  # 10 screen pixels each, at the left edge
+        x, y = left + 8 * (20 * (k % 3) + 2), top + 8 * (20 * (k // 3) + 9)  # 8 screen pixels each, at the left edge
         assert overlay[y, x - 2 : x + 3].max() > 100
-        assert overlay[y, x + 10 : x + 130].max() == 0
+        assert overlay[y, x + 8 : x + 104].max() == 0
 
 
 def test_several_classes_have_a_colour_each():
@@ -153,7 +210,7 @@ def test_several_classes_have_a_colour_each():
 def test_the_grid_stops_at_64():
     pixels = np.zeros((128, 128), np.uint8)
     segmenter = toy_segmenter()
-    assert draw_samples(pixels, segmenter(pixels, 64)).size == draw_samples(pixels, segmenter(pixels, 70)).size
+    assert draw_samples(pixels, segmenter(pixels, 64)).shape == draw_samples(pixels, segmenter(pixels, 70)).shape
 
 
 def test_key_figures_say_what_is_empty_and_skip_what_is_undefined():

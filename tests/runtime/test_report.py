@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_where_nothing_can_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ZeroDivisionError()])
-@pytest.mark.parametrize(("module", "at"), [(report, "_save"), (publish, "_sync"), (publish, "_swap")])
+@pytest.mark.parametrize(("module", "at"), [(Path, "write_bytes"), (publish, "_sync"), (publish, "_swap")])
 def test_a_failure_midway_leaves_nothing_new_and_the_old_result(tmp_path, monkeypatch, error, module, at):
     write(tmp_path / "old", samples=5)
     before = tree(tmp_path)
@@ -184,14 +185,14 @@ def test_a_failure_midway_leaves_nothing_new_and_the_old_result(tmp_path, monkey
 
 
 def test_a_result_that_another_run_finished_first_is_not_overwritten(tmp_path, monkeypatch):
-    original = report._write_maps
+    original = report._write
 
-    def meanwhile(folder, segmentation):
-        monkeypatch.setattr(report, "_write_maps", original)
+    def meanwhile(folder, files):
+        monkeypatch.setattr(report, "_write", original)
         write(tmp_path / "out", samples=7)
-        original(folder, segmentation)
+        original(folder, files)
 
-    monkeypatch.setattr(report, "_write_maps", meanwhile)
+    monkeypatch.setattr(report, "_write", meanwhile)
     with pytest.raises(OutputError, match="exists already"):
         write(tmp_path / "out", samples=2)
     assert len(tree(tmp_path / "out" / "masks")) == 7

@@ -125,14 +125,17 @@ class DenoiserConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnergyConfig:
-    """Tuning the finished denoiser to draw in one step; see `energy`."""
+    """Tuning the finished denoiser to draw in one or two steps; see `energy`."""
 
     optimisation: Optimisation
+    steps: int = 1
+    """Of the sampler, through all of which the score is differentiated."""
     samples: int = 8
     """Masks per image and step, of the 16 that are drawn jointly."""
     noise: NoiseLaw
 
     def __post_init__(self) -> None:
+        _require(1 <= self.steps <= 4, f"{self.steps} steps to tune is out of range", "Use 1 to 4.")
         _require(2 <= self.samples <= 16, f"{self.samples} samples per image is out of range", "Use 2 to 16.")
         _require(
             not self.noise.antithetic,
@@ -234,7 +237,7 @@ class TrainConfig:
         """How the result draws."""
         if self.energy is None:
             return self.sampling
-        return replace(self.sampling, steps=1, noise=self.energy.noise, tuned=True)
+        return replace(self.sampling, steps=self.energy.steps, noise=self.energy.noise, tuned=True)
 
     def to_json(self) -> str:
         """Return the text of config.json."""

@@ -83,13 +83,15 @@ class EnergyStage(nn.Module):
         return losses["energy"] + weight * losses.get("auxiliary", drawn.new_zeros(())), losses
 
     def _draw(self, condition: Tensor, noise_BMZhw: Tensor) -> Tensor:
-        """Noise => soft masks (B, M, classes, P), by the one row of the sampler's table."""
-        table = sampler_table(self.config.path, self.config.sampling.sampler, 1)
-        p, q, a, b, _ = (float(x) for x in table.rows[0])
-        noise = noise_BMZhw.flatten(0, 1)
-        features = torch.from_numpy(time_features(table.t, self.config.denoiser.time_features)).to(noise)
-        denoised = p * noise + q * self.denoiser(noise, condition, features).float()
-        logits = self._mask_autoencoder[0].decode(a * noise + b * denoised).float()
+        """Noise => soft masks (B, M, classes, P), by the few rows of the sampler's table, as the runtime draws them."""
+        sampling = self.config.tuned_sampling
+        table = sampler_table(self.config.path, sampling.sampler, sampling.steps)
+        latent = noise_BMZhw.flatten(0, 1)
+        features = torch.from_numpy(time_features(table.t, self.config.denoiser.time_features)).to(latent)
+        for row, feature in zip(table.rows, features, strict=True):
+            p, q, a, b, _ = (float(x) for x in row)
+            latent = a * latent + b * (p * latent + q * self.denoiser(latent, condition, feature[None]).float())
+        logits = self._mask_autoencoder[0].decode(latent).float()
         soft = logits.sigmoid() if self.config.num_logits == 1 else logits.softmax(dim=1)[:, 1:]
         out: Tensor = soft.reshape(*noise_BMZhw.shape[:2], soft.shape[1], -1)
         return out

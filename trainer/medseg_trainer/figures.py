@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,20 +122,34 @@ def _of_the_consensus(consensus: Bool, target: Bool, spacing_mm: tuple[float, fl
 
 def summarise(figures: list[CaseFigures]) -> dict[str, Figure]:
     """Average over images, with intervals from drawing patients with replacement; ECE is over the pixels of all images."""
-    groups = sorted({f.group for f in figures})
-    members: dict[str, list[CaseFigures]] = {group: [] for group in groups}
-    for f in figures:
-        members[f.group].append(f)
-    drawn = np.random.default_rng(0).integers(0, len(groups), (BOOTSTRAP_DRAWS, len(groups)))
+    summary = averages([(f.group, f.values) for f in figures])
+    members, drawn = _patients([f.group for f in figures])
+    summary["ece"] = _ece([pooled([figures[k] for k in of_patient]) for of_patient in members], drawn)
+    return summary
+
+
+def averages(values: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Figure]:
+    """Average over what has a value, with intervals from drawing patients with replacement.
+
+    values: of each image, or mask: its patient, and figures by name, NaN where it has none. All have the same names.
+    """
+    members, drawn = _patients([group for group, _ in values])
     summary = {}
-    for name in figures[0].values:
-        per_group = np.array([_sum_and_count([f.values[name] for f in members[group]]) for group in groups])
+    for name in values[0][1]:
+        per_group = np.array([_sum_and_count([values[k][1][name] for k in of_patient]) for of_patient in members])
         total, count = per_group.sum(axis=0)
         draws = per_group[drawn].sum(axis=1)
         with np.errstate(invalid="ignore"):
             summary[name] = _figure(float(total / count) if count else math.nan, draws[:, 0] / draws[:, 1])
-    summary["ece"] = _ece([pooled(members[group]) for group in groups], drawn)
     return summary
+
+
+def _patients(groups: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.int64]]:
+    """Return what belongs to each patient, by number, and which patients each of the bootstrap's draws takes."""
+    members: dict[str, list[int]] = {group: [] for group in sorted(set(groups))}
+    for number, group in enumerate(groups):
+        members[group].append(number)
+    return list(members.values()), np.random.default_rng(0).integers(0, len(members), (BOOTSTRAP_DRAWS, len(members)))
 
 
 def pooled(figures: list[CaseFigures]) -> Calibration:

@@ -51,7 +51,7 @@ def fast() -> TrainConfig:
         ),
         path=ProbabilityPath(objective="flow", shift=3.0),
         sampling=Sampling(sampler="euler", steps=4, noise=NoiseLaw(antithetic=True)),
-        augment=AugmentConfig(shift_px=8, intensity=0.15, rotation_deg=180.0, zoom=0.2, turn_share=0.25),
+        augment=AugmentConfig(shift_px=8, intensity=0.15),
         energy=EnergyConfig(
             optimisation=Optimisation(steps=3600, batch_size=12, learning_rate=2e-4),
             samples=8,

@@ -6,8 +6,8 @@ import math
 
 from PIL import Image, ImageDraw, ImageFont
 
-from medseg_runtime.drawing import Colour
 from medseg_runtime.metrics import ReliabilityBin
+from medseg_runtime.view import Colour
 
 BACKGROUND: Colour = (18, 20, 24)
 INK: Colour = (238, 240, 244)

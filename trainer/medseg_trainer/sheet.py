@@ -5,21 +5,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medseg_runtime.drawing import (
-    Bool,
-    Colour,
-    Float32,
-    View,
-    blend,
-    draw_outline,
-    inferno,
-    outline_on_screen,
-    photograph,
-)
+from medseg_runtime.drawing import coloured, photograph
 from medseg_runtime.imaging import Box
 from medseg_runtime.metrics import ReliabilityBin
+from medseg_runtime.outlines import draw_outline, outline_on_screen
 from medseg_runtime.overlay import NOTICE
 from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.view import Bool, Canvas, Colour, Float32, View
 from medseg_trainer.data import Case
 from medseg_trainer.data.case import Labels
 from medseg_trainer.reliability import BACKGROUND, draw_reliability
@@ -74,14 +66,13 @@ def draw_sheet(results: list[tuple[Case, Segmentation]], captions: list[str] | N
     for index, (name, panels) in enumerate(rows):
         y = HEADING + index * (PANEL + GAP + 16)
         for column, panel in enumerate(panels):
-            picture = Image.fromarray(np.clip(np.rint(panel), 0, 255).astype(np.uint8))
-            sheet.paste(picture, (GAP + column * (PANEL + GAP), y))
+            sheet.paste(Image.fromarray(panel), (GAP + column * (PANEL + GAP), y))
         pen.text((GAP, y + PANEL + 1), name, fill=(160, 166, 176), font=font)
     pen.text((GAP, sheet.height - 20), NOTICE, fill=(160, 166, 176), font=font)
     return sheet
 
 
-def _row(case: Case, result: Segmentation) -> tuple[str, list[Float32]]:
+def _row(case: Case, result: Segmentation) -> tuple[str, list[Canvas]]:
     height, width = case.image.shape[:2]
     field = result.placement.field.clipped(height, width)
     side = max(min(field.width, field.height), 1)
@@ -104,7 +95,7 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Float32]]:
         panel = photo.copy()
         draw_outline(panel, outline_on_screen(mask, view), SAMPLE, width=1.8)
         single.append(panel)
-    maps = [_coloured(photo, values, view) for values in (confidence, _mean(case.masks))]
+    maps = [coloured(photo, values, view) for values in (confidence, _mean(case.masks))]
     panels = [photo, raters, samples, *maps, *single]
     empty = f"{int(np.sum(~marked.any(axis=(1, 2))))} of {len(marked)} raters, {int(np.sum(~masks.any(axis=(1, 2))))} of {len(masks)} samples empty"
     return f"{case.name}   {empty}", [_square(panel) for panel in panels]
@@ -114,14 +105,7 @@ def _mean(labels: Labels) -> Float32:
     return np.asarray((labels > 0).mean(axis=0), np.float32)
 
 
-def _coloured(photo: Float32, values: Float32, view: View) -> Float32:
-    shown = np.asarray(view.nearest(values), np.float32)
-    canvas: Float32 = 0.5 * photo
-    blend(canvas, inferno(shown), np.where(shown > 0, np.float32(0.9), np.float32(0.0)))
-    return canvas
-
-
-def _square(panel: Float32) -> Float32:
+def _square(panel: Canvas) -> Canvas:
     """Pad to a whole panel: views of odd boxes are a few screen pixels smaller."""
     height, width = panel.shape[:2]
     return np.pad(panel[:PANEL, :PANEL], ((0, max(PANEL - height, 0)), (0, max(PANEL - width, 0)), (0, 0)))

@@ -1,0 +1,87 @@
+"""A report as a page for readers: Markdown."""
+
+from __future__ import annotations
+
+from benchmarks.ablations.report import SHOWN, Report, Row
+from benchmarks.ablations.variants import REFERENCE
+from benchmarks.accuracy import named
+from benchmarks.latency.tables import table
+from medseg_trainer.figures import Figure
+
+
+def page(report: Report) -> str:
+    """Return the page as Markdown."""
+    return "\n\n".join((
+        f"# {report.stem}",
+        _head(report),
+        f"## Figures\n\n{_figures(report)}",
+        f"## Less `{REFERENCE}`, image by image\n\n{_differences(report)}",
+        f"![GED of each variant, and its difference to {REFERENCE}]({report.stem}.png)",
+        f"## How each was trained\n\n{_trainings(report)}",
+    )) + "\n"  # fmt: skip
+
+
+def _head(report: Report) -> str:
+    machine, first = report.machine, report.rows[0].training
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version != "absent")
+    return "\n\n".join((
+        (f"Each row starts from the same flow model (sha256 of its weights {first.start_sha256[:12]}) and is tuned for as many steps of as many masks. "
+         "After every hundred steps its GED on 64 evenly spaced val images is taken, and the best weights are kept; some of these images are measured here too. One run and one seed of each: an "
+         "interval says how the figure would differ with other patients, not with another seed."),
+        (f"{report.images:,} evenly spaced images of {report.groups} patients of the split `val`, {report.samples} samples, seed {report.seed}, torch in float32. "
+         "Intervals: 95 %, bootstrap over patients. S: sampling steps."),
+        (f"`{report.command}`, {report.date}. {machine.processor}, {machine.cores} cores, {', '.join(machine.features)}, {machine.memory_gib} GiB; "
+         f"{machine.system}; Python {machine.python}; {versions}; commit {machine.commit}."),
+    ))  # fmt: skip
+
+
+def _figures(report: Report) -> str:
+    rows = [
+        (row.variant, row.what, str(row.steps), named(row.noise), *(_with_interval(f) for f in row.figures.values()))
+        for row in report.rows
+    ]
+    diversity, empty = (report.raters[name] for name in ("rater_diversity", "empty_raters"))
+    raters = {"sample_diversity": _with_interval(diversity), "empty_samples": _with_interval(empty)}
+    rows.append(("raters", "what a perfect model would have", "", "", *(raters.get(name, "") for name in SHOWN)))
+    return table(("variant", "what", "S", "noise", *SHOWN.values()), rows)
+
+
+def _differences(report: Report) -> str:
+    shown = {name: title for name, title in SHOWN.items() if name != "ece"}
+    rows = [
+        (row.title, row.verdict or "", *(_with_interval(row.difference[name], "+") for name in shown))
+        for row in report.rows
+        if row.difference
+    ]
+    return (
+        table(("variant", "by GED", *shown.values()), rows)
+        + "\n\nBy GED: better or worse where the interval of the difference leaves zero out."
+    )
+
+
+def _trainings(report: Report) -> str:
+    rows = [_trained(row) for row in report.rows if row.training.steps]
+    header = (
+        "variant",
+        "command",
+        "steps",
+        "images x masks",
+        "learning rate",
+        "seed",
+        "kept step",
+        "CPU minutes",
+        "on",
+    )
+    return table(header, dict.fromkeys(rows))
+
+
+def _trained(row: Row) -> tuple[str, ...]:
+    done = row.training
+    return (
+        row.variant, f"`{done.command}`", str(done.steps), f"{done.images} x {done.masks}", f"{done.learning_rate:g}",
+        str(done.seed), str(row.kept_step), f"{done.cpu_seconds / 60:.1f}", done.processor,
+    )  # fmt: skip
+
+
+def _with_interval(figure: Figure, sign: str = "") -> str:
+    return f"{figure.mean:{sign}.4f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"

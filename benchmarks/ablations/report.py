@@ -1,0 +1,90 @@
+"""Everything an evaluation of the variants found, as one JSON file: what the page is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.ablations.train import Record
+from benchmarks.latency.machine import Machine
+from medseg_runtime.noise import NoiseLaw
+from medseg_runtime.typed_json import typed
+from medseg_trainer.figures import Figure
+
+SHOWN = {
+    "ged": "GED",
+    "hm_iou": "HM-IoU",
+    "sample_diversity": "diversity",
+    "empty_samples": "empty",
+    "consensus_dice": "consensus Dice",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+"""Figures of the page, by their names in `medseg_trainer.figures`, and what they are called there."""
+
+Verdict = Literal["better", "worse", "no difference seen"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One variant at one number of sampling steps."""
+
+    variant: str
+    what: str
+    steps: int
+    noise: NoiseLaw
+    training: Record
+    kept_step: int
+    """Of the training, the step with the best GED on the validation images; 0 without one."""
+    figures: dict[str, Figure]
+    """By the keys of `SHOWN`."""
+    difference: dict[str, Figure]
+    """Less the reference, on the same images; empty for the reference itself. ECE is no mean over images, and has none."""
+
+    @property
+    def title(self) -> str:
+        """Return what the row is called."""
+        return f"{self.variant}, S = {self.steps}"
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether its GED is another than the reference's, by the interval of the difference; None for the reference."""
+        if not self.difference:
+            return None
+        ged = self.difference["ged"]
+        return "better" if ged.high < 0.0 else "worse" if ged.low > 0.0 else "no difference seen"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """One evaluation of several variants."""
+
+    date: str
+    command: str
+    machine: Machine
+    model: str
+    images: int
+    groups: int
+    samples: int
+    seed: int
+    raters: dict[str, Figure]
+    """Diversity and share of empty masks among the raters: what a perfect model would have."""
+    rows: tuple[Row, ...]
+
+    @property
+    def stem(self) -> str:
+        """Name of its files, without the suffix."""
+        return f"ablations_{self.model}_{self.date}"
+
+    def write(self, path: Path) -> None:
+        """Write the JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read what `write` wrote; a TypeError says what in it is of another version."""
+        report: Report = typed(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
+        return report

@@ -1,0 +1,175 @@
+"""A short training of one variant, from weights that all of them share. The same call again goes on after an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from benchmarks.ablations.distillation import distillation_stage
+from benchmarks.ablations.variants import Variant
+from medseg_runtime.errors import CheckpointError
+from medseg_runtime.processor import processor
+from medseg_runtime.typed_json import typed
+from medseg_trainer.checkpoint import RunFolder, write_atomically
+from medseg_trainer.data.working_set import BatchSource, WorkingSet
+from medseg_trainer.loop import run_stage, start_fabric
+from medseg_trainer.stages import Stage, energy_stage
+from medseg_trainer.validate import Validator
+
+SHARED = ("mask_autoencoder.safetensors", "denoiser.safetensors")
+"""Weights of the run that all variants start from."""
+RECORD_NAME = "record.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What a training took; beside its weights."""
+
+    command: str
+    seed: int
+    steps: int
+    """0: nothing is trained."""
+    images: int
+    """Per step."""
+    masks: int
+    """Drawn or distilled per image and step."""
+    learning_rate: float
+    start_sha256: str
+    """Of the shared weights."""
+    processor: str
+    cpu_seconds: float = 0.0
+    """Of all threads, in the steps and the validations; what a killed process took since its start is not in it."""
+    finished: bool = False
+
+    @classmethod
+    def of(cls, variant: Variant, command: str, start_sha256: str) -> Record:
+        """Return that of a training that begins."""
+        tuning = variant.tuning
+        return cls(
+            command=command,
+            seed=variant.config.seed,
+            steps=tuning.optimisation.steps if tuning else 0,
+            images=tuning.optimisation.batch_size if tuning else 0,
+            masks=tuning.samples if tuning else 0,
+            learning_rate=tuning.optimisation.learning_rate if tuning else 0.0,
+            start_sha256=start_sha256,
+            processor=str(processor()),
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """Read it from a variant's run folder.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        try:
+            record: Record = typed(cls, json.loads((folder / RECORD_NAME).read_text()), RECORD_NAME)
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder.name!r} holds no trained variant", "Run `python -m benchmarks.ablations train` first."
+            ) from error
+        return record
+
+    def write(self, folder: Path) -> None:
+        """Write it."""
+        write_atomically(folder / RECORD_NAME, json.dumps(asdict(self), indent=2) + "\n")
+
+
+def train(variant: Variant, start: Path, data: Path, out: Path, *, command: str) -> None:
+    """Tune the shared weights as the variant says, and leave a run folder.
+
+    start: run folder with the weights of a mask autoencoder and a flow model; its configuration is not read.
+    command: what a person types to train this, for the record; without paths.
+
+    Raises:
+        DataError: the data are missing, or do not pair.
+        CheckpointError: the weights are missing or do not fit, or `out` is another run's.
+        OutputError: the folder cannot be written.
+    """
+    config, run = variant.config, RunFolder(out)
+    run.check_same(config)
+    fabric = start_fabric(config)
+    structure = config.classes[0]
+    working_set = WorkingSet.read(
+        data, "train", config.input, config.raters, len(config.classes), structure=structure, quiet=False
+    )
+    validator = Validator.read(config, data, out / "samples")
+    _adopt(start, run, variant, command)
+    torch.manual_seed(config.seed)  # of the auxiliary head, which no run keeps
+    stage = _stage(variant, run, fabric, validator)
+    if stage is not None:
+        source = BatchSource(
+            working_set, config.input, config.augment, stage.optimisation.batch_size, config.seed * 1000 + 4
+        )
+        with _recorded(out):
+            run_stage(fabric, run, stage, source, Console(stderr=True))
+    replace(Record.read(out), finished=True).write(out)
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether a folder holds a variant that was trained to the end."""
+    return (folder / RECORD_NAME).exists() and Record.read(folder).finished
+
+
+def shared_sha256(folder: Path) -> str:
+    """Return the hash of the shared weights in a run folder.
+
+    Raises:
+        CheckpointError: they are not there.
+    """
+    digest = hashlib.sha256()
+    for name in SHARED:
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder.name!r} has no {name}", "Give --start a run folder whose denoiser is trained."
+            ) from error
+    return digest.hexdigest()
+
+
+def _adopt(start: Path, run: RunFolder, variant: Variant, command: str) -> None:
+    """Make the run folder with the shared weights in it, or check that they are those it began with."""
+    sha256 = shared_sha256(start)
+    if (run.path / RECORD_NAME).exists():
+        if Record.read(run.path).start_sha256 != sha256:
+            raise CheckpointError(
+                f"{run.path.name!r} was started from other weights than {start.name!r} has", "Use another --out."
+            )
+        return
+    run.start(variant.config)
+    for name in SHARED:
+        shutil.copyfile(start / name, run.path / name)
+    Record.of(variant, command, sha256).write(run.path)
+
+
+def _stage(variant: Variant, run: RunFolder, fabric: Fabric, validator: Validator) -> Stage | None:
+    """Return what is trained; None for the flow model itself."""
+    networks = run.networks("denoiser").to(fabric.device)
+    if variant.distillation is not None:
+        return distillation_stage(variant.config, variant.distillation, networks, validator)
+    if variant.config.energy is not None:
+        return energy_stage(variant.config, variant.config.energy, networks, validator)
+    return None
+
+
+@contextmanager
+def _recorded(folder: Path) -> Iterator[None]:
+    """Add the processor time of what happens inside to the record, however it ends."""
+    before = time.process_time()
+    try:
+        yield
+    finally:
+        record = Record.read(folder)
+        replace(record, cpu_seconds=record.cpu_seconds + time.process_time() - before).write(folder)

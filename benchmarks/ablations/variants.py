@@ -1,0 +1,86 @@
+"""The variants, by name: one short tuning of the flow model each, one thing changed in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from benchmarks.ablations.distillation import Distillation
+from medseg_runtime.bundle import Sampling
+from medseg_runtime.noise import NoiseLaw
+from medseg_trainer.config import AugmentConfig, EnergyConfig, Optimisation, TrainConfig
+from medseg_trainer.presets import fast
+
+REFERENCE = "energy"
+"""What the others are compared with."""
+SHORT = Optimisation(steps=400, batch_size=12, learning_rate=2e-4, warmup_steps=50)
+"""Of all variants: a ninth of the preset's tuning."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One tuning of the flow model, or none."""
+
+    what: str
+    """What is done differently from the reference, for the page."""
+    config: TrainConfig
+    """Without an `energy` stage, the flow model is distilled or left as it is."""
+    distillation: Distillation | None = None
+    steps: tuple[int, ...] = (1,)
+    """Sampling steps that it is measured at."""
+
+    @property
+    def stage(self) -> Literal["energy", "distilled", "denoiser"]:
+        """The file of the run folder whose weights draw."""
+        if self.config.energy is not None:
+            return "energy"
+        return "denoiser" if self.distillation is None else "distilled"
+
+    @property
+    def tuning(self) -> EnergyConfig | Distillation | None:
+        """Its settings; None: nothing is trained."""
+        return self.config.energy or self.distillation
+
+    def sampling(self, steps: int) -> Sampling:
+        """Return how it draws with that many steps."""
+        return replace(self.config.tuned_sampling, steps=steps)
+
+
+def variants(base: TrainConfig, short: Optimisation) -> dict[str, Variant]:
+    """Return all variants of a preset that has an `energy` stage; short: how long each is tuned."""
+    assert base.energy is not None
+    energy = replace(base.energy, optimisation=short)
+    base = replace(base, energy=energy)
+    flow = replace(base, energy=None)
+    four = replace(energy, optimisation=replace(short, batch_size=2 * short.batch_size), samples=energy.samples // 2)
+    return {
+        "flow": Variant(what="the flow model itself, where all others start", config=flow, steps=(1, 2, 4)),
+        REFERENCE: Variant(what="tuned by the energy score as the preset says, but shorter", config=base),
+        "energy-independent": Variant(
+            what="independent noise for each sample, not stratified",
+            config=replace(base, energy=replace(energy, noise=NoiseLaw())),
+        ),
+        "energy-four": Variant(
+            what="twice the images and half the samples of each in a step", config=replace(base, energy=four)
+        ),
+        "energy-still": Variant(
+            what="images neither turned, zoomed nor changed in intensity",
+            config=replace(base, augment=AugmentConfig(shift_px=base.augment.shift_px, flip=base.augment.flip)),
+        ),
+        "energy-no-auxiliary": Variant(
+            what="no loss that keeps the condition about the raters' mean",
+            config=replace(base, denoiser=replace(base.denoiser, auxiliary_weight=0.0)),
+        ),
+        "distilled": Variant(
+            what="consistency distillation instead of the energy score, drawn with the flow model's noise",
+            config=flow,
+            distillation=Distillation(optimisation=short, samples=energy.samples),
+            steps=(1, 2),
+        ),
+    }
+
+
+VARIANTS = {
+    name: replace(variant, config=replace(variant.config, validate_every=100))
+    for name, variant in variants(fast(), SHORT).items()
+}

@@ -1,0 +1,43 @@
+"""Pictures as PNG files, written for speed: Pillow tries five filters on every row, which takes longer than compressing them.
+
+    (H, W) or (H, W, 3) uint8 => rows, each as its difference from the one above => zlib => file
+
+Source: PNG specification, third edition, sections 5 (structure), 9 (filtering), 10 (compression) and 11 (chunks).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY, COLOUR = 0, 2
+UP = 2
+"""Filter type: neighbours in a column of an enlarged picture differ little, and numpy subtracts all rows at once."""
+LEVEL = 1
+"""Of the compression: a third larger than at 6, in a fifth of the time."""
+
+
+def png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Return a picture, (H, W) grey or (H, W, 3) RGB, as the content of a PNG file."""
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 8, GREY if pixels.ndim == 2 else COLOUR, 0, 0, 0)
+    return SIGNATURE + b"".join(
+        _chunk(kind, content) for kind, content in ((b"IHDR", header), (b"IDAT", _compressed(pixels)), (b"IEND", b""))
+    )
+
+
+def _compressed(pixels: npt.NDArray[np.uint8]) -> bytes:
+    rows = pixels.reshape(len(pixels), -1)
+    filtered = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    return zlib.compress(filtered.data, LEVEL)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
