@@ -1,4 +1,4 @@
-"""The one-step stage: its score is proper, its noise is the runtime's, and what it leaves draws in one step."""
+"""Tuning by the energy score: the score is proper, noise and steps are the runtime's, and what it leaves says how it draws."""
 
 import json
 from dataclasses import replace
@@ -11,10 +11,12 @@ from scipy.stats import kstest, norm
 from medseg_runtime.errors import CheckpointError, ParameterError
 from medseg_runtime.metrics import generalized_energy_distance
 from medseg_runtime.noise import NoiseLaw, SampleNoise
-from medseg_trainer.checkpoint import Ema, RunFolder
+from medseg_runtime.sampler import sampler_table, time_features
+from medseg_trainer.checkpoint import Ema, RunFolder, build_networks
 from medseg_trainer.config import EnergyConfig, Optimisation, TrainConfig
 from medseg_trainer.energy import EnergyStage, energy_score, ruzicka_distance, starting_noise
 from medseg_trainer.loop import fit
+from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.validate import manifest_of
 
 LAW = NoiseLaw(stratified=0.5)
@@ -112,8 +114,6 @@ def test_independent_noise_stays_as_it_is():
 
 @pytest.mark.parametrize("classes", [("nodule",), ("core", "rim")])
 def test_the_loss_moves_condition_and_denoiser_through_the_frozen_decoder(tuned_config, classes):
-    from medseg_trainer.checkpoint import build_networks
-
     config = replace(tuned_config, classes=classes)
     networks = build_networks(config)
     torch.nn.init.normal_(networks.denoiser.exit.weight, std=0.1)
@@ -125,6 +125,22 @@ def test_the_loss_moves_condition_and_denoiser_through_the_frozen_decoder(tuned_
     assert all(p.grad is None for p in networks.mask_autoencoder.parameters())
     assert networks.condition.stem.weight.grad.abs().sum() > 0
     assert networks.denoiser.latent_in.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_it_draws_what_the_runtime_draws(tuned_config, steps):
+    config = replace(tuned_config, energy=replace(tuned_config.energy, steps=steps))
+    networks = build_networks(config)
+    torch.nn.init.normal_(networks.denoiser.exit.weight, std=0.3)
+    stage, backend = EnergyStage(config, networks).eval(), TorchBackend(networks)
+    image, noise = torch.rand(1, 1, 32, 32), torch.randn(1, 4, *config.latent)
+    table = sampler_table(config.path, config.tuned_sampling.sampler, config.tuned_sampling.steps)
+    features = time_features(table.t, config.denoiser.time_features)
+    latent = backend.denoise(backend.encode(image.numpy()), noise[0].numpy(), table, features, lambda: None)
+    with torch.no_grad():
+        drawn = stage._draw(stage.condition(image), noise)
+    expected = 1.0 / (1.0 + np.exp(-backend.decode(latent)))
+    np.testing.assert_allclose(drawn[0, :, 0].numpy(), expected.reshape(4, -1), atol=1e-5)
 
 
 def test_tuning_lowers_the_score(tuned_config, phantom_zips, tmp_path):
@@ -178,7 +194,15 @@ def test_an_interrupted_tuning_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("fields", [{"samples": 1}, {"samples": 17}, {"noise": NoiseLaw(antithetic=True)}])
+@pytest.mark.parametrize(
+    "fields", [{"samples": 1}, {"samples": 17}, {"steps": 0}, {"steps": 5}, {"noise": NoiseLaw(antithetic=True)}]
+)
 def test_a_tuning_that_cannot_be_is_refused(tuned_config, fields):
     with pytest.raises(ParameterError, match="Use"):
         replace(tuned_config.energy, **fields)
+
+
+def test_a_sampler_that_adds_something_to_a_step_is_not_tuned(tuned_config):
+    sampling = replace(tuned_config.sampling, sampler="dpmpp")
+    with pytest.raises(ParameterError, match="Use euler"):
+        replace(tuned_config, sampling=sampling, energy=replace(tuned_config.energy, steps=3))

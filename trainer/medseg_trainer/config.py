@@ -13,7 +13,7 @@ from medseg_runtime.bundle import Sampling
 from medseg_runtime.errors import CheckpointError, ParameterError
 from medseg_runtime.imaging import InputRule
 from medseg_runtime.noise import NoiseLaw
-from medseg_runtime.sampler import ProbabilityPath
+from medseg_runtime.sampler import ProbabilityPath, sampler_table
 
 Regulariser = Literal["vq", "kl", "sphere"]
 T = TypeVar("T")
@@ -215,6 +215,13 @@ class TrainConfig:
             f"a latent of {rows}x{columns} cells cannot be halved {halvings} times",
             "Give the denoiser fewer widths, or change the field.",
         )
+        if self.energy is not None:
+            table = sampler_table(self.path, self.sampling.sampler, self.energy.steps)
+            _require(
+                not table.rows[:, 4].any(),
+                f"the score cannot be followed through {self.energy.steps} steps of {self.sampling.sampler}",
+                "Use euler, or ddim.",
+            )
 
     @property
     def num_logits(self) -> int:
