@@ -205,4 +205,4 @@ def test_a_tuning_that_cannot_be_is_refused(tuned_config, fields):
 def test_a_sampler_that_adds_something_to_a_step_is_not_tuned(tuned_config):
     sampling = replace(tuned_config.sampling, sampler="dpmpp")
     with pytest.raises(ParameterError, match="Use euler"):
-        replace(tuned_config, sampling=sampling, energy=replace(tuned_config.energy, steps=3))
+        replace(tuned_config, sampling=sampling, energy=replace(tuned_config.energy, steps=4))
