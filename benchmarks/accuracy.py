@@ -2,7 +2,8 @@
 
 python benchmarks/accuracy.py --data DATA [--bundle BUNDLE] [--run RUN] [--images 300]
 
-A bundle tuned to draw in one step says little about how many the flow model needs: `--run` puts that model beside it.
+A bundle tuned to draw in one step reads the noise that it was tuned for and no other, and says little about how many steps the flow
+model needs: `--run` puts that model beside it.
 """
 
 from __future__ import annotations
@@ -80,10 +81,11 @@ def main() -> None:
 
 
 def subjects(segmenter: Segmenter, run: Path | None) -> Iterator[tuple[str, Segmenter]]:
-    """Yield the bundle with every law of noise, then the flow model of a run with its own."""
-    # the bundle's own noise first; a dict has each law once
-    for noise in dict.fromkeys((segmenter.manifest.sampling.noise, NoiseLaw(antithetic=True), NoiseLaw())):
-        sampling = replace(segmenter.manifest.sampling, noise=noise)
+    """Yield the bundle with every law of noise that it can read, then the flow model of a run with its own."""
+    default = segmenter.manifest.sampling
+    laws = (default.noise,) if default.tuned else (default.noise, NoiseLaw(antithetic=True), NoiseLaw())
+    for noise in dict.fromkeys(laws):  # each once
+        sampling = replace(default, noise=noise)
         manifest = replace(segmenter.manifest, sampling=sampling)
         yield "bundle", Segmenter(manifest, segmenter.backend, bundle_sha256=segmenter.bundle_sha256)
     if run is not None:
