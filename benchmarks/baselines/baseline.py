@@ -1,0 +1,83 @@
+"""What a baseline is: a network that the trainer's loop can train, and that the runtime's `Segmenter` can draw from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg_runtime.backends import Float32
+from medseg_runtime.bundle import Precision, Sampling
+from medseg_runtime.noise import NoiseLaw
+from medseg_runtime.sampler import SamplerTable
+from medseg_runtime.segmenter import Segmenter
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.validate import manifest_of
+
+
+class Baseline(nn.Module, ABC):
+    """An image is encoded once; each of its masks costs a `draw`."""
+
+    latent_channels: int
+    """Standard normal numbers that make a mask of an image."""
+
+    @abstractmethod
+    def encode(self, image_1CHW: Tensor) -> Any:
+        """Image (1, C, H, W) in [0, 1] => what all its masks share."""
+
+    @abstractmethod
+    def draw(self, encoded: Any, noise_NZ: Tensor) -> Tensor:
+        """Standard normal numbers => logits (N, 1, H, W)."""
+
+
+class BaselineBackend:
+    """A baseline as the runtime's `Backend`: masks are thresholded, placed and measured by the very lines that serve our model."""
+
+    name = "torch"
+    version: str = torch.__version__
+    precision: Precision = "float32"
+    why = "baselines are not exported"
+
+    def __init__(self, baseline: Baseline) -> None:
+        self._baseline = baseline.eval()
+
+    @torch.inference_mode()
+    def encode(self, image: Float32) -> Any:
+        return self._baseline.encode(torch.from_numpy(image))
+
+    @torch.inference_mode()
+    def denoise(
+        self,
+        condition: Any,
+        noise: Float32,
+        table: SamplerTable,  # noqa: ARG002 - there are no steps
+        features: Float32,  # noqa: ARG002
+        fresh: Callable[[], Float32],  # noqa: ARG002
+    ) -> Tensor:
+        """Return logits, which `decode` passes on: nothing lies between noise and mask."""
+        return self._baseline.draw(condition, torch.from_numpy(noise).flatten(1))
+
+    def decode(self, latents: Any) -> Float32:
+        return np.asarray(latents.float(), np.float32)
+
+    def clone(self) -> BaselineBackend:
+        """Return this one: torch modules in evaluation mode may run in several threads at once."""
+        return self
+
+    def close(self) -> None:
+        """Do nothing: the weights go with the last reference."""
+
+
+def segmenter_of(baseline: Baseline, config: TrainConfig) -> Segmenter:
+    """Return a segmenter that draws from a baseline: its own input, independent noise, one step."""
+    manifest = replace(
+        manifest_of(config),
+        latent=(baseline.latent_channels, 1, 1),
+        sampling=Sampling(sampler="euler", steps=1, noise=NoiseLaw()),
+    )
+    return Segmenter(manifest, BaselineBackend(baseline))

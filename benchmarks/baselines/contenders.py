@@ -1,0 +1,89 @@
+"""The baselines by name: how each is built, what one step shows it, and how it is optimised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from benchmarks.baselines.baseline import Baseline
+from benchmarks.baselines.probabilistic import LATENT, ProbabilisticUNet
+from benchmarks.baselines.unet import DeterministicUNet
+from benchmarks.latency.networks import parameters
+from medseg_trainer.checkpoint import build_networks
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.data.working_set import Batch
+from medseg_trainer.stages import Draws, Losses, random_raters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """One baseline."""
+
+    key: str
+    title: str
+    build: Callable[[TrainConfig], Baseline]
+    """Of at least, or about, the size of the configuration's own networks."""
+    losses: Callable[[nn.Module, Batch, Draws], Losses]
+    batch_size: int
+    learning_rate: float
+    samples: int
+    """Masks per image when it is measured."""
+    cpu_minutes: float
+    """Processor time of its training, by default."""
+
+
+def model_size(config: TrainConfig) -> int:
+    """Count the weights of our model: condition, denoiser and mask autoencoder."""
+    with torch.device("meta"):
+        networks = build_networks(config)
+    return sum(parameters(part) for part in (networks.condition, networks.denoiser, networks.mask_autoencoder))
+
+
+def _unet(config: TrainConfig) -> Baseline:
+    return DeterministicUNet.at_least(config.input.channels, model_size(config))
+
+
+def _unet_losses(module: nn.Module, batch: Batch, _: Draws) -> Losses:
+    out: Losses = module(batch.image, batch.labels)
+    return out
+
+
+def _probabilistic(config: TrainConfig) -> Baseline:
+    return ProbabilisticUNet(
+        config.input.channels, widths=(64, 96, 160, 256), features=32, encoder_widths=(32, 80, 128, 256)
+    )
+
+
+def _probabilistic_losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
+    out: Losses = module(batch.image, random_raters(batch.labels, draws, 1)[:, 0], draws.normal(LATENT))
+    return out
+
+
+CONTENDERS = {
+    contender.key: contender
+    for contender in (
+        Contender(
+            key="unet",
+            title="(a) MONAI U-Net",
+            build=_unet,
+            losses=_unet_losses,
+            batch_size=24,
+            learning_rate=1e-3,
+            samples=1,
+            cpu_minutes=10.0,
+        ),
+        Contender(
+            key="probabilistic-unet",
+            title="(b) Probabilistic U-Net",
+            build=_probabilistic,
+            losses=_probabilistic_losses,
+            batch_size=24,
+            learning_rate=1e-3,
+            samples=16,
+            cpu_minutes=28.0,
+        ),
+    )
+}

@@ -1,0 +1,160 @@
+"""A bundle and the trained baselines on the same images, by the same lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from safetensors import safe_open
+
+from benchmarks.baselines.baseline import segmenter_of
+from benchmarks.baselines.budget import Plan, spent
+from benchmarks.baselines.contenders import CONTENDERS, Contender, model_size
+from benchmarks.baselines.masks import MaskContest
+from benchmarks.baselines.measured import existing, measure_all, paired
+from benchmarks.baselines.report import MAP, Report, Row, Training
+from benchmarks.baselines.training import trained
+from benchmarks.latency.machine import Machine
+from benchmarks.latency.networks import parameters, preset_of
+from medseg_runtime.bundle import Bundle
+from medseg_runtime.segmenter import Segmenter
+from medseg_trainer.checkpoint import RunFolder
+from medseg_trainer.config import AugmentConfig
+from medseg_trainer.data import Cases, read_cases
+from medseg_trainer.evaluate import SampleSettings
+from medseg_trainer.figures import CaseFigures, pooled, summarise
+
+SAMPLES = 16
+SPLIT: Final = "val"
+MASKS_NAME = "masks.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What is compared."""
+
+    bundle: Path | None
+    """None: the one that ships."""
+    data: Path
+    runs: Path
+    """Folder of the baselines' run folders."""
+    images: int | None
+    """Measure only that many, evenly spaced; None: all."""
+    seed: int
+    our_cpu_minutes: float | None
+    """What the bundle's training took: it does not know itself."""
+    command: str
+
+
+def hold(question: Question, machine: Machine) -> Report:
+    """Measure ours and every baseline.
+
+    Raises:
+        BundleError: the bundle cannot be read, or no preset has its networks.
+        CheckpointError: a baseline has not been trained.
+        DataError: the data are missing, or do not pair.
+    """
+    start = time.monotonic()
+    segmenter = Segmenter.load(question.bundle, backend="onnxruntime")
+    classes = segmenter.manifest.classes
+    baselines = [(contender, *trained(contender, question.runs / key)) for key, contender in CONTENDERS.items()]
+    cases = read_cases(question.data, SPLIT, len(classes), classes[0]).evenly(question.images)
+    ours, _ = measure_all(segmenter, cases, SampleSettings(samples=SAMPLES, seed=question.seed), "ours")
+    rows = [_row("ours", "ours", SAMPLES, _our_training(question), ours, ())]
+    for contender, baseline, config in baselines:
+        training = _training(contender, question.runs / contender.key, parameters(baseline))
+        rows += _measured(contender, segmenter_of(baseline, config), cases, training, question.seed, ours)
+    path = question.runs / MASKS_NAME
+    return Report(
+        date=datetime.now(UTC).date().isoformat(),
+        command=question.command,
+        seconds=round(time.monotonic() - start, 1),
+        machine=machine,
+        model=segmenter.manifest.name,
+        bundle_sha256=segmenter.bundle_sha256,
+        split=SPLIT,
+        images=len(cases),
+        patients=cases.num_groups,
+        seed=question.seed,
+        rows=tuple(rows),
+        masks=MaskContest.read(path) if path.exists() else None,
+    )
+
+
+def _measured(
+    contender: Contender,
+    segmenter: Segmenter,
+    cases: Cases,
+    training: Training,
+    seed: int,
+    ours: Sequence[CaseFigures],
+) -> list[Row]:
+    """Return a baseline's row, and of one that answers with a single mask a second one of its probability map."""
+    settings = SampleSettings(samples=contender.samples, seed=seed)
+    masks, maps = measure_all(segmenter, cases, settings, contender.key)
+    rows = [_row(contender.key, contender.title, contender.samples, training, masks, ours)]
+    if contender.samples == 1:
+        rows.append(_row(contender.key + MAP, f"{contender.title}, its map", 1, training, maps, ours))
+    return rows
+
+
+def _row(
+    key: str,
+    title: str,
+    samples: int,
+    training: Training,
+    figures: list[CaseFigures],
+    ours: Sequence[CaseFigures],
+) -> Row:
+    return Row(
+        key=key,
+        title=title,
+        samples=samples,
+        training=training,
+        figures=existing(summarise(figures)),
+        reliability=pooled(figures).reliability,
+        ours_less=paired(ours, figures) if ours else {},
+    )
+
+
+def _our_training(question: Question) -> Training:
+    """Read what a bundle says of its training."""
+    bundle = Bundle.load(question.bundle)
+    told = bundle.manifest.training
+    return Training(
+        command=told["data"]["command"],
+        parameters=model_size(preset_of(bundle)),
+        steps=", ".join(f"{stage} {steps:,}" for stage, steps in told["steps"].items()),
+        augmentation="not recorded in a bundle",
+        cpu_minutes=question.our_cpu_minutes,
+        kept=told["kept"],
+        seed=told["seed"],
+    )
+
+
+def _training(contender: Contender, run: Path, size: int) -> Training:
+    """Read what a baseline's run folder says."""
+    plan = Plan.read(run)
+    assert plan is not None, "weights are written after the plan"
+    with safe_open(run / f"{contender.key}.safetensors", "pt") as opened:
+        step = int(opened.metadata()["step"])
+    return Training(
+        command=f"python -m benchmarks.baselines train {contender.key} --data DATA --cpu-minutes {plan.cpu_minutes:g}",
+        parameters=size,
+        steps=f"{plan.steps:,} of {plan.batch_size} images",
+        augmentation=_augmentation(RunFolder(run).config().augment),
+        cpu_minutes=round(spent(run) / 60.0, 1),
+        kept=f"weights of step {step:,}, the best GED on the validation images",
+        seed=plan.seed,
+    )
+
+
+def _augmentation(augment: AugmentConfig) -> str:
+    """Say what was done to the images of a run."""
+    turned = augment.turn_share if augment.rotation_deg or augment.zoom else 0.0
+    mirrored = "mirrored, " if augment.flip else ""
+    return f"{mirrored}shifted by up to {augment.shift_px} px, intensities by {augment.intensity:.0%}, {turned:.0%} turned and zoomed"

@@ -1,0 +1,127 @@
+"""Does weighted cross-entropy keep small targets alive? Our mask autoencoder beside one trained by the mean squared error.
+
+The same network, masks, augmentation, steps and seed; the loss alone differs. Every rater's mask that is not empty goes through
+both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.baselines.budget import spending, spent
+from benchmarks.baselines.reconstruction import FIRST, SECOND, MaskRow, mask_rows, reconstruct
+from medseg_runtime.errors import CheckpointError
+from medseg_runtime.typed_json import typed
+from medseg_trainer.checkpoint import RunFolder
+from medseg_trainer.config import TrainConfig
+from medseg_trainer.data import read_cases
+from medseg_trainer.data.augment import Draw, augmented
+from medseg_trainer.data.case import Labels
+from medseg_trainer.data.working_set import BatchSource, WorkingSet, working_size
+from medseg_trainer.loop import run_stage, start_fabric
+from medseg_trainer.models.autoencoder import MaskAutoencoder
+from medseg_trainer.stages import mask_stage
+
+STAGE = "mask_autoencoder"
+SOURCE = 1
+"""Number of the batch order: the trainer's loop gives this one to this stage."""
+EVERY = 3
+"""Which slices are measured: neighbours are nearly the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskContest:
+    """Both autoencoders on one split."""
+
+    command: str
+    split: str
+    images: int
+    steps: int
+    batch_size: int
+    seed: int
+    mse_cpu_minutes: float
+    rows: tuple[MaskRow, ...]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> MaskContest:
+        """Read what `write` wrote."""
+        contest: MaskContest = typed(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
+        return contest
+
+
+def compare(run: Path, data: Path, out: Path, command: str) -> MaskContest:
+    """Train the counterpart of a run's mask autoencoder, unless that is done, and measure both on val.
+
+    run: of `medseg-train fit`, with one class and weighted cross-entropy. out: the counterpart's run folder.
+
+    Raises:
+        DataError: the data are missing, or do not pair.
+        CheckpointError: `run` has no such mask autoencoder, or `out` belongs to another counterpart.
+    """
+    config = RunFolder(run).config()
+    if config.mask_autoencoder.reconstruction != FIRST or len(config.classes) > 1:
+        raise CheckpointError(
+            f"the masks of {run.name!r} were not learnt as one class by weighted cross-entropy",
+            "Give --run a run of `medseg-train fit fast`.",
+        )
+    other = replace(config, mask_autoencoder=replace(config.mask_autoencoder, reconstruction=SECOND))
+    pair: dict[str, MaskAutoencoder] = {FIRST: _loaded(config, run)}
+    _train(other, data, out)
+    pair[SECOND] = _loaded(other, out)
+    fields = list(_val_fields(config, data))
+    optimisation = config.mask_autoencoder.optimisation
+    return MaskContest(
+        command=command,
+        split="val",
+        images=len(fields),
+        steps=optimisation.steps,
+        batch_size=optimisation.batch_size,
+        seed=config.seed,
+        mse_cpu_minutes=round(spent(out) / 60.0, 1),
+        rows=tuple(mask_rows(list(reconstruct(pair, track(fields, "reconstructing"), config.seed)))),
+    )
+
+
+def _train(config: TrainConfig, data: Path, out: Path) -> None:
+    """Train the mask autoencoder of a configuration as `medseg-train fit` does, and nothing else of it."""
+    fabric, run = start_fabric(config), RunFolder(out)
+    run.check_same(config)
+    train = WorkingSet.read(
+        data, "train", config.input, config.raters, len(config.classes), structure=config.classes[0], quiet=False
+    )
+    run.start(config)
+    settings = config.mask_autoencoder
+    source = BatchSource(
+        train, config.input, config.augment, settings.optimisation.batch_size, config.seed * 1000 + SOURCE
+    )
+    torch.manual_seed(config.seed)
+    module = MaskAutoencoder(settings, config.num_logits)
+    with spending(out):
+        run_stage(fabric, run, mask_stage(config, module), source, Console(stderr=True))
+
+
+def _loaded(config: TrainConfig, run: Path) -> MaskAutoencoder:
+    autoencoder = MaskAutoencoder(config.mask_autoencoder, config.num_logits)
+    RunFolder(run).load_weights(STAGE, autoencoder)
+    return autoencoder.eval()
+
+
+def _val_fields(config: TrainConfig, data: Path) -> Iterator[tuple[str, Labels]]:
+    """Yield the patient, and all raters' masks (R, H, W) in the field that the network sees, of every third val image."""
+    cases = read_cases(data, "val", len(config.classes), config.classes[0])
+    still = Draw(0, 0, (False, False, False), None, None)
+    for number in track(range(0, len(cases), EVERY), "reading val"):
+        case = cases[number]
+        yield case.group, augmented(*working_size(case, config.input), config.input, still)[1]

@@ -1,0 +1,85 @@
+"""The figures of each image, by the project's own `measure`, and the differences of two models image by image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from rich.progress import track
+
+from medseg_runtime.metrics import Calibration
+from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.segmenter import Segmenter
+from medseg_trainer.data import Case, Cases
+from medseg_trainer.evaluate import SampleSettings
+from medseg_trainer.figures import CaseFigures, Figure, averages, measure
+
+SIXTEENTHS = 16
+OF_A_MAP = ("consensus_dice", "consensus_iou", "small_dice", "small_iou", "hd95_px", "one_empty")
+"""What a probability map has in common with the mask that is cut from it at 0.5."""
+COMPARED = (
+    "ged",
+    "hm_iou",
+    "consensus_dice",
+    "consensus_iou",
+    "small_dice",
+    "hd95_px",
+    "brier",
+    "squared_error",
+)
+
+
+def measure_all(
+    segmenter: Segmenter, cases: Cases, settings: SampleSettings, what: str
+) -> tuple[list[CaseFigures], list[CaseFigures]]:
+    """Return the figures of the masks of every image, and those of the mean of their probabilities.
+
+    what: one word or two for the progress bar.
+    """
+    masks, maps = [], []
+    for case, result in settings.segment_all(segmenter, track(cases, what)):
+        (figures,) = measure(case, result)
+        masks.append(_with_squared_error(figures))
+        maps.append(of_the_map(case, result, figures))
+    return masks, maps
+
+
+def of_the_map(case: Case, result: Segmentation, figures: CaseFigures) -> CaseFigures:
+    """Return the figures of a probability map taken as confidence.
+
+    In sixteenths, as sixteen samples would give it: Brier score and ECE leave out pixels where both maps are zero, and a sigmoid
+    never is, so that by itself it would be praised for all of the background. The squared error, a sum, needs no rounding.
+    """
+    raters, probability = case.masks > 0, result.mean_probability
+    sixteenths = (np.round(SIXTEENTHS * probability) / SIXTEENTHS).astype(np.float32)
+    calibration = Calibration.of(sixteenths, raters)
+    values = {name: figures.values[name] for name in OF_A_MAP} | {
+        "brier": calibration.brier,
+        "squared_error": Calibration.of(probability, raters).squared_error,
+    }
+    return replace(figures, values=values, calibration=calibration)
+
+
+def _with_squared_error(figures: CaseFigures) -> CaseFigures:
+    """Add the sum over an image's pixels, which does not depend on how many of them a model leaves at zero."""
+    return replace(figures, values=figures.values | {"squared_error": figures.calibration.squared_error})
+
+
+def paired(first: Sequence[CaseFigures], second: Sequence[CaseFigures]) -> dict[str, Figure]:
+    """Average `first` less `second` over the images where both have a figure; intervals by drawing patients with replacement.
+
+    An interval without zero: they differ, however much images differ among themselves.
+    """
+    names = [name for name in COMPARED if name in first[0].values and name in second[0].values]
+    differences = []
+    for a, b in zip(first, second, strict=True):
+        assert (a.name, a.group) == (b.name, b.group), "the two did not measure the same images"
+        differences.append((a.group, {name: a.values[name] - b.values[name] for name in names}))
+    return existing(averages(differences))
+
+
+def existing(figures: dict[str, Figure]) -> dict[str, Figure]:
+    """Leave out the figures that no image has, as the diversity of a single mask."""
+    return {name: figure for name, figure in figures.items() if not math.isnan(figure.mean)}

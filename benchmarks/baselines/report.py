@@ -1,0 +1,81 @@
+"""Everything a comparison measured, as one JSON file: what the page is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.baselines.masks import MaskContest
+from benchmarks.latency.machine import Machine
+from medseg_runtime.metrics import ReliabilityBin
+from medseg_runtime.typed_json import typed
+from medseg_trainer.figures import Figure
+
+MAP = "-map"
+"""Ends the key of a row that is the probability map of the row before it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What a model cost."""
+
+    command: str
+    parameters: int
+    steps: str
+    augmentation: str
+    cpu_minutes: float | None
+    """Processor time, validation included; None: not recorded."""
+    kept: str
+    """Which weights are measured."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One way to answer, measured."""
+
+    key: str
+    title: str
+    samples: int
+    training: Training
+    figures: dict[str, Figure]
+    reliability: tuple[ReliabilityBin, ...]
+    ours_less: dict[str, Figure]
+    """Our figures less these, image by image; empty in our own row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """One comparison."""
+
+    date: str
+    command: str
+    seconds: float
+    machine: Machine
+    model: str
+    bundle_sha256: str
+    split: str
+    images: int
+    patients: int
+    seed: int
+    rows: tuple[Row, ...]
+    """Ours first."""
+    masks: MaskContest | None
+    """None where `python -m benchmarks.baselines masks` has not been run."""
+
+    @property
+    def stem(self) -> str:
+        """Name of its files, without the suffix."""
+        return f"baselines_{self.model}_{self.date}"
+
+    def write(self, path: Path) -> None:
+        """Write the JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read what `write` wrote; a TypeError says what in it is of another version."""
+        report: Report = typed(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
+        return report

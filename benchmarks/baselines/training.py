@@ -1,0 +1,136 @@
+"""Training a baseline: the trainer's data, augmentation, loop and run folder, with another network in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.baselines.baseline import Baseline, segmenter_of
+from benchmarks.baselines.budget import Plan, affordable_steps, spending
+from benchmarks.baselines.contenders import Contender
+from medseg_runtime.errors import CheckpointError
+from medseg_trainer.checkpoint import RunFolder
+from medseg_trainer.config import Optimisation, TrainConfig
+from medseg_trainer.data import Case, read_cases
+from medseg_trainer.data.working_set import BatchSource, WorkingSet
+from medseg_trainer.evaluate import SampleSettings
+from medseg_trainer.figures import measure, summarise
+from medseg_trainer.loop import run_stage, start_fabric
+from medseg_trainer.stages import Stage
+
+VALIDATIONS = 12
+"""Per run, evenly spaced: the weights with the best GED are kept."""
+SOURCE = 3
+"""Number of the batch order; the trainer's denoiser sees its images in this one."""
+SHOWN = ("ged", "hm_iou", "sample_diversity", "consensus_dice", "empty_samples", "brier", "ece")
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """Measures weights on a few val images, as `medseg_trainer.validate` does for our own."""
+
+    contender: Contender
+    config: TrainConfig
+    cases: list[Case]
+
+    @classmethod
+    def read(cls, contender: Contender, config: TrainConfig, data: Path) -> Validator:
+        """Read val and keep `validation_images` of it, evenly spaced."""
+        cases = read_cases(data, "val", len(config.classes), config.classes[0])
+        return cls(contender, config, list(cases.evenly(config.validation_images)))
+
+    def __call__(self, tensors: dict[str, Tensor], _step: int) -> dict[str, float]:
+        """Return the mean figures of these weights."""
+        baseline = self.contender.build(self.config)
+        baseline.load_state_dict(tensors)
+        results = SampleSettings(samples=self.contender.samples).segment_all(
+            segmenter_of(baseline, self.config), self.cases
+        )
+        summary = summarise([figures for case, result in results for figures in measure(case, result)])
+        return {name: summary[name].mean for name in SHOWN}
+
+
+def train(contender: Contender, config: TrainConfig, data: Path, out: Path, cpu_minutes: float) -> None:
+    """Train a baseline, from the start or from where the folder's run was interrupted.
+
+    config: whose images, field, augmentation, validation and seed are used; the networks are the baseline's own.
+
+    Raises:
+        DataError: the data are missing, or do not pair.
+        CheckpointError: the folder belongs to another run.
+        OutputError: the folder cannot be written.
+    """
+    fabric, console, run = start_fabric(config), Console(stderr=True), RunFolder(out)
+    run.check_same(config)
+    _check_same(contender, cpu_minutes, out)
+    train_set = WorkingSet.read(
+        data, "train", config.input, config.raters, len(config.classes), structure=config.classes[0], quiet=False
+    )
+    validator = Validator.read(contender, config, data)
+    run.start(config)
+    source = BatchSource(train_set, config.input, config.augment, contender.batch_size, config.seed * 1000 + SOURCE)
+    with spending(out):
+        plan = Plan.read(out)
+        if plan is None:
+            steps = affordable_steps(fabric, _stage(contender, config, 1, None), source, cpu_minutes)
+            plan = _plan(contender, config, cpu_minutes, steps)
+            plan.write(out)
+        console.print(f"{contender.title}: {plan.steps:,} steps of {plan.batch_size} images", highlight=False)
+        run_stage(fabric, run, _stage(contender, config, plan.steps, validator), source, console)
+
+
+def trained(contender: Contender, out: Path) -> tuple[Baseline, TrainConfig]:
+    """Load the best weights of a run, and the configuration that it was trained by.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    run = RunFolder(out)
+    config = run.config()
+    baseline = contender.build(config)
+    run.load_weights(contender.key, baseline)
+    return baseline, config
+
+
+def _check_same(contender: Contender, cpu_minutes: float, out: Path) -> None:
+    """Refuse to go on with another budget than the run's: its learning rate has decayed by that."""
+    plan = Plan.read(out)
+    if plan is not None and (plan.contender, plan.cpu_minutes) != (contender.key, cpu_minutes):
+        raise CheckpointError(
+            f"{out.name!r} was started as {plan.contender} with {plan.cpu_minutes:g} CPU minutes",
+            "Use another --out, or the contender and --cpu-minutes it was started with.",
+        )
+
+
+def _plan(contender: Contender, config: TrainConfig, cpu_minutes: float, steps: int) -> Plan:
+    return Plan(
+        contender=contender.key,
+        cpu_minutes=cpu_minutes,
+        steps=steps,
+        batch_size=contender.batch_size,
+        learning_rate=contender.learning_rate,
+        seed=config.seed,
+    )
+
+
+def _stage(
+    contender: Contender,
+    config: TrainConfig,
+    steps: int,
+    validate: Callable[[dict[str, Tensor], int], dict[str, float]] | None,
+) -> Stage:
+    """Build the network from the seed, and say how it is trained."""
+    torch.manual_seed(config.seed)
+    return Stage(
+        name=contender.key,
+        module=contender.build(config),
+        optimisation=Optimisation(steps=steps, batch_size=contender.batch_size, learning_rate=contender.learning_rate),
+        losses=contender.losses,
+        validate=validate,
+        validate_every=max(1, steps // VALIDATIONS),
+    )
