@@ -18,7 +18,7 @@ from medseg_runtime.errors import (
     ParameterError,
 )
 from medseg_runtime.imaging import Box
-from medseg_runtime.pipeline import Outcome
+from medseg_runtime.lanes import Outcome
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
 

@@ -1,6 +1,6 @@
 """medseg-infer: images in, one folder of masks, maps and pictures each out.
 
-    parse => jobs (image, folder), all folders checked => model loaded once => per image: read, segment, write (work.py), one line
+    parse => jobs (image, folder), all folders checked => model loaded once => images side by side: read, segment, write (work.py), one line each
 
 Results go to stdout, everything else to stderr. Exit 1 where an image failed; the others are finished.
 """
@@ -106,6 +106,7 @@ def infer(
     """
     del version  # its callback has dealt with it
     from medseg_runtime import arguments, work
+    from medseg_runtime.backends import threads_for
     from medseg_runtime.provenance import Audit
     from medseg_runtime.publish import check_output, shown
     from medseg_runtime.report import RESULT
@@ -130,7 +131,9 @@ def infer(
         jobs = plan(images, out, as_series=settings.aim.needs_series)
         for job in jobs:
             check_output(job.out, RESULT, force=force)
-        segmenter = Segmenter.load(bundle, backend=backend, precision=precision)
+        segmenter = Segmenter.load(
+            bundle, backend=backend, precision=precision, threads=threads_for(len(jobs), backend)
+        )
         log.segmenter = segmenter
         segmenter.check(**settings.options())
     except MedsegError as error:
@@ -141,15 +144,11 @@ def infer(
         _complain(str(error))
         raise typer.Exit(1) from error
     failed = 0
-    with libraries_muted(), closing(work.segmented(jobs, segmenter, settings)) as outcomes:
+    with libraries_muted(), closing(work.finished(jobs, segmenter, settings, log, force=force)) as outcomes:
         for job in _with_progress(jobs):
             name = shown(job.image.name)
             try:
-                with log.image(job.image) as run:
-                    outcome = next(outcomes)
-                    task, run.input_sha256 = outcome.item, outcome.item.input_sha256
-                    done = outcome.result()
-                    work.write(task, done, segmenter, settings, run, force=force)
+                done = next(outcomes).result()
             except MemoryError:
                 failed += 1
                 _complain(f"{name}: the memory does not suffice. Use fewer --samples, or a crop of the image.")
@@ -159,7 +158,7 @@ def infer(
             else:
                 for warning in work.warnings(done):
                     typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
-                typer.echo(work.line(task, done, as_json=as_json))
+                typer.echo(work.line(job, done, as_json=as_json))
     if failed and len(jobs) > 1:
         _complain(f"{failed} of {len(jobs)} images failed. The others are finished.")
     if failed:

@@ -12,13 +12,14 @@ import zlib
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, COLOUR = 0, 2
 UP = 2
 """Filter type: neighbours in a column of an enlarged picture differ little, and numpy subtracts all rows at once."""
 LEVEL = 1
-"""Of the compression: a third larger than at 6, in a fifth of the time."""
+"""Of the compression, 0 to 3. Files are as large as with level 1 of zlib itself, which takes four times as long (ISA-L)."""
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -36,7 +37,7 @@ def _compressed(pixels: npt.NDArray[np.uint8]) -> bytes:
     filtered[:, 0] = UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    return zlib.compress(filtered.data, LEVEL)
+    return bytes(isal_zlib.compress(filtered.data, LEVEL))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -7,7 +7,7 @@ image => field in [0, 1] => condition -+
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from os import PathLike, fspath
 from typing import Any, TypeVar, Unpack
 
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime import uncertainty
-from medseg_runtime.backends import Backend, open_backend
+from medseg_runtime.backends import Backend, calls_at_once, open_backend
 from medseg_runtime.bundle import MAX_BATCH, Bundle, Manifest
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.imaging import Box, Placement, paste
+from medseg_runtime.lanes import Outcome, in_lanes
 from medseg_runtime.noise import SampleNoise
-from medseg_runtime.pipeline import Outcome, pipeline
 from medseg_runtime.prepared import Clock, Input, Prepared, prepare
 from medseg_runtime.request import Options, Request, Samples, request_of
 from medseg_runtime.sampler import SamplerTable, time_features
@@ -31,8 +31,8 @@ from medseg_runtime.tally import Tally
 Float32 = npt.NDArray[np.float32]
 Image = TypeVar("Image", bound=Input)
 
-READ_AHEAD = 2
-"""Images of a stream that wait to be computed, and results that wait to be taken."""
+LANES = 2
+"""Threads of a stream at least: one reads while the other computes."""
 
 
 class Segmenter:
@@ -45,11 +45,18 @@ class Segmenter:
     """
 
     def __init__(
-        self, manifest: Manifest, backend: Backend, *, max_batch: int = MAX_BATCH, bundle_sha256: str = ""
+        self,
+        manifest: Manifest,
+        backend: Backend,
+        *,
+        max_batch: int = MAX_BATCH,
+        bundle_sha256: str = "",
+        lanes: int = LANES,
     ) -> None:
         """Put a manifest and a backend together.
 
         max_batch: samples per network call, 1 to 64; more samples than that go in several calls, with the same masks.
+        lanes: images of a stream that are dealt with at once.
         """
         if not 1 <= max_batch <= MAX_BATCH:
             raise ParameterError(f"max_batch {max_batch} is out of range", f"Use 1 to {MAX_BATCH}.")
@@ -57,6 +64,7 @@ class Segmenter:
         self.backend = backend
         self.max_batch = max_batch
         self.bundle_sha256 = bundle_sha256
+        self.lanes = lanes
 
     @classmethod
     def load(
@@ -72,7 +80,8 @@ class Segmenter:
 
         backend: `auto`, or a name in `medseg_runtime.backends.BACKENDS`.
         precision: what the networks multiply in: `auto`, `float32`, `bfloat16` or `float16`.
-        threads: of the CPU, that one call may use; None for as many as the engine thinks right.
+        threads: of the CPU, that one call may use; None for as many as the engine thinks right. With fewer than there are, a
+            stream computes several images side by side: more images a second, each a little later.
 
         Raises:
             BundleError: the bundle is missing, damaged, or of another schema.
@@ -80,12 +89,17 @@ class Segmenter:
         """
         loaded = Bundle.load(None if bundle is None else fspath(bundle))
         engine = open_backend(backend, loaded, precision=precision, threads=threads)
-        return cls(loaded.manifest, engine, max_batch=max_batch, bundle_sha256=loaded.sha256)
+        lanes = max(LANES, calls_at_once(threads))
+        return cls(loaded.manifest, engine, max_batch=max_batch, bundle_sha256=loaded.sha256, lanes=lanes)
 
     def clone(self) -> Segmenter:
         """Return another segmenter on the same weights, for another thread; both give the same masks."""
         return Segmenter(
-            self.manifest, self.backend.clone(), max_batch=self.max_batch, bundle_sha256=self.bundle_sha256
+            self.manifest,
+            self.backend.clone(),
+            max_batch=self.max_batch,
+            bundle_sha256=self.bundle_sha256,
+            lanes=self.lanes,
         )
 
     def __call__(
@@ -132,7 +146,7 @@ class Segmenter:
     ) -> Generator[Outcome[Image, Segmentation], None, None]:
         """Segment image after image, in order, while the next ones are read and the caller deals with the last.
 
-        images: paths, arrays, or what `medseg_runtime.io` reads; advanced in a thread of the stream's own, two images ahead.
+        images: paths, arrays, or what `medseg_runtime.io` reads; advanced in threads of the stream's own, `2 * lanes` images ahead.
         options: the other arguments of a call, the same for every image.
 
         Yields an `Outcome` for each image: `item` is what was given, `result()` returns its segmentation, or raises what was
@@ -142,15 +156,12 @@ class Segmenter:
             ParameterError: an argument is out of range; at once, not with the first image.
         """
         request = request_of(self.manifest, **options)
-        return self.clone()._stream(images, request)  # noqa: SLF001 - a clone: the caller may go on calling this one
 
-    def _stream(self, images: Iterable[Image], request: Request) -> Generator[Outcome[Image, Segmentation], None, None]:
-        return pipeline(
-            images,
-            lambda image: prepare(image, self.manifest, request),
-            lambda prepared: self._draw(prepared, request),
-            ahead=READ_AHEAD,
-        )
+        def lane(segmenter: Segmenter) -> Callable[[Image], Segmentation]:
+            return lambda image: segmenter._draw(prepare(image, segmenter.manifest, request), request)
+
+        # clones: the caller may go on calling this one
+        return in_lanes(images, [lane(self.clone()) for _ in range(self.lanes)], ahead=2 * self.lanes)
 
     def check(self, **options: Unpack[Options]) -> SamplerTable:
         """Check a call's arguments without an image, and return the table of the sampler that it would use.

@@ -1,4 +1,4 @@
-"""The way of one image through medseg-infer, in three stages that overlap for several images.
+"""The way of one image through medseg-infer; several images go side by side.
 
 job --read--> pictures --segment--> segmentations --write--> result folder, and what there is to say about it
 """
@@ -6,21 +6,21 @@ job --read--> pictures --segment--> segmentations --write--> result folder, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from medseg_runtime.imaging import Box
 from medseg_runtime.io.aim import Aim, Target, take_aim
 from medseg_runtime.jobs import Job
+from medseg_runtime.lanes import Outcome, in_lanes
 from medseg_runtime.overlay import key_figures
-from medseg_runtime.pipeline import Outcome, pipeline
-from medseg_runtime.provenance import Run
+from medseg_runtime.provenance import Audit, Run
 from medseg_runtime.publish import shown
 from medseg_runtime.report import RECORD, folder_names, write_results
 from medseg_runtime.request import Options, Samples
 from medseg_runtime.segmentation import Segmentation
-from medseg_runtime.segmenter import READ_AHEAD, Segmenter
+from medseg_runtime.segmenter import Segmenter
 from medseg_runtime.view import Canvas
 
 
@@ -55,39 +55,39 @@ class Settings:
         }
 
 
-@dataclass(slots=True)
-class Task:
-    """A job that has been begun."""
-
-    job: Job
-    input_sha256: str | None = None
-    """Of the image, once it is read."""
-
-
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A target and its segmentations, one per picture, ready to be written."""
+    """A target and its segmentations, one per picture."""
 
     target: Target
     results: list[Segmentation]
 
 
-def segmented(
-    jobs: Iterable[Job], segmenter: Segmenter, settings: Settings
-) -> Generator[Outcome[Task, Done], None, None]:
-    """Read and segment images, in order, while the caller writes those that are done."""
-    return pipeline(
-        (Task(job) for job in jobs),
-        partial(_read, settings=settings),
-        partial(_segment, segmenter=segmenter, settings=settings),
-        ahead=READ_AHEAD,
-    )
+def finished(
+    jobs: Sequence[Job], segmenter: Segmenter, settings: Settings, audit: Audit, *, force: bool
+) -> Generator[Outcome[Job, Done], None, None]:
+    """Read, segment and write images, several at once; yields what became of each, in order.
+
+    A single image has the caller's own segmenter, and all of its threads.
+    """
+    lanes = [segmenter.clone() for _ in range(min(segmenter.lanes, len(jobs)))]
+    work = [partial(_finish, segmenter=lane, settings=settings, audit=audit, force=force) for lane in lanes]
+    return in_lanes(jobs, work, ahead=2 * len(lanes))
 
 
-def _read(task: Task, settings: Settings) -> Target:
+def _finish(job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, *, force: bool) -> Done:
+    with audit.image(job.image) as run:
+        target = _read(job, settings, run)
+        options = settings.options(target.center)
+        done = Done(target, [segmenter(image, **options) for image in target.images])
+        _write(job, done, segmenter, settings, run, force=force)
+    return done
+
+
+def _read(job: Job, settings: Settings, run: Run) -> Target:
     """Read the pictures of a job, and check that the files asked for can be written of them."""
-    target = take_aim(task.job.image, settings.aim)
-    task.input_sha256 = target.images[target.index].sha256
+    target = take_aim(job.image, settings.aim)
+    run.input_sha256 = target.images[target.index].sha256
     if settings.dicom_seg:
         from medseg_runtime import dicom_seg
 
@@ -99,16 +99,11 @@ def _read(task: Task, settings: Settings) -> Target:
     return target
 
 
-def _segment(target: Target, segmenter: Segmenter, settings: Settings) -> Done:
-    options = settings.options(target.center)
-    return Done(target, [segmenter(image, **options) for image in target.images])
-
-
-def write(task: Task, done: Done, segmenter: Segmenter, settings: Settings, run: Run, *, force: bool) -> None:
+def _write(job: Job, done: Done, segmenter: Segmenter, settings: Settings, run: Run, *, force: bool) -> None:
     """Write the result folder of one image."""
     index, wanted = done.target.index, settings.representatives
     write_results(
-        task.job.out,
+        job.out,
         done.target.images[index],
         done.results[index],
         segmenter,
@@ -142,10 +137,10 @@ def warnings(done: Done) -> Iterator[str]:
     yield from done.results[done.target.index].warnings
 
 
-def line(task: Task, done: Done, *, as_json: bool) -> str:
+def line(job: Job, done: Done, *, as_json: bool) -> str:
     """Return what stdout says of a written result: its record, or its key figures and where to look."""
-    out = task.job.out
+    out = job.out
     if as_json:
         return json.dumps(json.loads((out / RECORD).read_text(encoding="utf-8")))
     figures = ", ".join(key_figures(done.results[done.target.index]))
-    return f"{shown(task.job.image.name)}: {figures} -> {shown(out / 'overlay.png')}"
+    return f"{shown(job.image.name)}: {figures} -> {shown(out / 'overlay.png')}"

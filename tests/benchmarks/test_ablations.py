@@ -205,7 +205,7 @@ def test_other_starting_weights_are_refused(known, start, runs, phantom_zips, tm
 
 def test_each_variant_sees_as_many_masks_in_as_many_steps():
     trained = {name: v.tuning for name, v in VARIANTS.items() if v.tuning is not None}
-    assert {t.optimisation.batch_size * t.samples for t in trained.values()} == {96}
+    assert {t.optimisation.batch_size * t.samples for t in trained.values()} == {128}
     assert len({t.optimisation.steps for t in trained.values()}) == 1
     assert VARIANTS.keys() - trained.keys() == {"flow"}
 

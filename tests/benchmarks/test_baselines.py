@@ -59,7 +59,7 @@ def networks(micro):
 def test_every_weight_of_a_baseline_learns(key, networks):
     network = networks[key].train()
     batch = Batch(torch.rand(2, 1, 32, 32), (torch.rand(2, 4, 32, 32) > 0.7).to(torch.uint8))
-    draws = Draws(torch.Generator().manual_seed(0), 2, 0, 1, torch.device("cpu"))
+    draws = Draws(torch.Generator().manual_seed(0), 2, 0, 1)
     loss, parts = CONTENDERS[key].losses(network, batch, draws)
     loss.backward()
     assert loss.ndim == 0

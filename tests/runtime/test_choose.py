@@ -78,12 +78,19 @@ def test_engines_are_compared_once(cache_home, tiny_bundle, tried):
 @needs_openvino
 def test_what_the_choice_depends_on_is_compared_again(cache_home, tiny_bundle, tried, monkeypatch):
     open_backend("auto", tiny_bundle)
-    open_backend("auto", tiny_bundle, threads=1)
     open_backend("auto", tiny_bundle, precision="float32")
     monkeypatch.setattr(choose, "_installation", lambda library: [library, 1])
     open_backend("auto", tiny_bundle)
-    assert len(tried) == 4
-    assert len(list(cache_home.glob("choice/*.json"))) == 4
+    assert len(tried) == 3
+    assert len(list(cache_home.glob("choice/*.json"))) == 3
+
+
+@needs_openvino
+def test_the_choice_holds_for_any_number_of_threads(cache_home, tiny_bundle, tried):
+    whole = open_backend("auto", tiny_bundle)
+    one = open_backend("auto", tiny_bundle, threads=1)
+    assert (one.name, one.precision, one.why) == (whole.name, whole.precision, whole.why)
+    assert len(tried) == len(list(cache_home.glob("choice/*.json"))) == 1
 
 
 @needs_openvino

@@ -9,12 +9,20 @@ import torch
 from scipy.stats import kstest, norm
 
 from medseg_runtime.errors import CheckpointError, ParameterError
-from medseg_runtime.metrics import generalized_energy_distance
+from medseg_runtime.metrics import generalized_energy_distance, hungarian_matched_iou
 from medseg_runtime.noise import NoiseLaw, SampleNoise
 from medseg_runtime.sampler import sampler_table, time_features
 from medseg_trainer.checkpoint import Ema, RunFolder, build_networks
 from medseg_trainer.config import EnergyConfig, Optimisation, TrainConfig
-from medseg_trainer.energy import EnergyStage, energy_score, ruzicka_distance, starting_noise
+from medseg_trainer.energy import (
+    FEW_PX,
+    EnergyStage,
+    confidence_error,
+    energy_score,
+    matching_distance,
+    ruzicka_distance,
+    starting_noise,
+)
 from medseg_trainer.loop import fit
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.validate import manifest_of
@@ -51,16 +59,24 @@ def test_the_distance_is_one_minus_iou_but_for_a_pixel():
     assert ruzicka_distance(torch.zeros(9), torch.zeros(9)).item() == 0.0
 
 
-def test_the_score_of_large_masks_is_the_generalised_energy_distance_without_the_raters_term():
-    drawn, raters = masks(1, 6, 1, 4000, seed=1), masks(1, 4, 1, 4000, seed=2)
+def test_the_score_of_sixteen_large_masks_is_the_generalised_energy_distance_without_the_raters_term():
+    drawn, raters = masks(1, 16, 1, 4000, seed=1), masks(1, 4, 1, 4000, seed=2)
     ged = generalized_energy_distance(drawn[0].numpy(), raters[0].numpy())
-    # GED counts pairs i = j, the score does not; among raters it counts them too
-    spread = [
-        np.mean([1 - (a & b).sum() / (a | b).sum() for a in s for b in s])
-        for s in (drawn[0].numpy(), raters[0].numpy())
-    ]
-    expected = ged + spread[0] + spread[1] - spread[0] * 6 / 5
-    assert energy_score(drawn.float(), raters.float()).item() == pytest.approx(expected, abs=1e-3)
+    among = np.mean([1 - (a & b).sum() / (a | b).sum() for a in raters[0].numpy() for b in raters[0].numpy()])
+    assert energy_score(drawn.float(), raters.float()).item() == pytest.approx(ged + among, abs=1e-3)
+
+
+def test_the_score_of_some_of_sixteen_masks_is_on_average_that_of_all():
+    drawn, raters = masks(1, 16, 1, 500, seed=1).float(), masks(1, 4, 1, 500, seed=2).float()
+    some = [energy_score(drawn[:, [i, j]], raters) for i in range(16) for j in range(i)]
+    assert torch.stack(some).mean().item() == pytest.approx(energy_score(drawn, raters).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("samples", [3, 8, 16])
+def test_the_matching_of_large_masks_is_hm_iou(samples):
+    drawn, raters = masks(2, samples, 1, 4000, seed=1), masks(2, 4, 1, 4000, seed=2)
+    matched = [hungarian_matched_iou(drawn[k].numpy(), raters[k].numpy()) for k in range(2)]
+    assert matching_distance(drawn.float(), raters.float()).item() == pytest.approx(1 - np.mean(matched), abs=1e-3)
 
 
 def test_the_right_law_scores_best():
@@ -75,6 +91,23 @@ def test_the_right_law_scores_best():
         "too rarely": energy_score(torch.stack([disc, *[empty] * 3] * 25)[None], raters),
     }
     assert min(score, key=score.get) == "as the raters"
+
+
+def test_the_error_of_the_confidence_is_that_of_samples_without_end():
+    # independent draws of a known probability, whose confidence without end is that probability
+    probability, raters = torch.rand(50, generator=torch.Generator().manual_seed(0)), masks(1, 4, 1, 50, seed=1).float()
+    drawn = (torch.rand(4000, 4, 1, 50, generator=torch.Generator().manual_seed(2)) < probability).float()
+    found = torch.stack([confidence_error(one[None], raters) * (one.mean(dim=0).sum() + FEW_PX) for one in drawn])
+    expected = (probability - raters.mean(dim=1)).square().sum()
+    assert found.mean().item() == pytest.approx(expected.item(), rel=0.02)
+
+
+def test_the_confidence_is_least_wrong_at_the_chance_of_a_mark_however_large_the_marks():
+    # half of the images have one large mark, half nothing; a weight by the marks would make the empty ones count more
+    marked = torch.stack([torch.ones(4, 1, 400), torch.zeros(4, 1, 400)])
+    level = torch.tensor(0.5, requires_grad=True)
+    confidence_error(level.expand(2, 4, 1, 400), marked).backward()
+    assert level.grad.item() == pytest.approx(0.0, abs=1e-6)
 
 
 # --- the noise
@@ -117,11 +150,12 @@ def test_the_loss_moves_condition_and_denoiser_through_the_frozen_decoder(tuned_
     config = replace(tuned_config, classes=classes)
     networks = build_networks(config)
     torch.nn.init.normal_(networks.denoiser.exit.weight, std=0.1)
-    stage = EnergyStage(config, networks)
+    stage = EnergyStage(config, replace(config.energy, matching_weight=0.3, confidence_weight=0.7), networks)
     labels = (masks(2, 4, 32, 32) * len(classes)).byte()
     loss, parts = stage(torch.rand(2, 1, 32, 32), labels, torch.randn(2, 4, *config.latent))
-    assert loss.item() == pytest.approx(parts["energy"].item() + 2.0 * parts["auxiliary"].item(), rel=1e-5)
-    parts["energy"].backward()
+    weights = {"energy": 1.0, "matching": 0.3, "confidence": 0.7, "auxiliary": 2.0}
+    assert loss.item() == pytest.approx(sum(weights[name] * part.item() for name, part in parts.items()), rel=1e-5)
+    (parts["energy"] + parts["matching"] + parts["confidence"]).backward()
     assert all(p.grad is None for p in networks.mask_autoencoder.parameters())
     assert networks.condition.stem.weight.grad.abs().sum() > 0
     assert networks.denoiser.latent_in.weight.grad.abs().sum() > 0
@@ -132,7 +166,7 @@ def test_it_draws_what_the_runtime_draws(tuned_config, steps):
     config = replace(tuned_config, energy=replace(tuned_config.energy, steps=steps))
     networks = build_networks(config)
     torch.nn.init.normal_(networks.denoiser.exit.weight, std=0.3)
-    stage, backend = EnergyStage(config, networks).eval(), TorchBackend(networks)
+    stage, backend = EnergyStage(config, config.energy, networks).eval(), TorchBackend(networks)
     image, noise = torch.rand(1, 1, 32, 32), torch.randn(1, 4, *config.latent)
     table = sampler_table(config.path, config.tuned_sampling.sampler, config.tuned_sampling.steps)
     features = time_features(table.t, config.denoiser.time_features)

@@ -337,7 +337,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
 
 def draws(batch_size=4, rank=0, world_size=1):
     generator = torch.Generator().manual_seed(0)
-    return Draws(generator, batch_size, rank, world_size, torch.device("cpu"))
+    return Draws(generator, batch_size, rank, world_size)
 
 
 def test_processes_share_the_random_numbers_of_a_batch():

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime import Segmentation, Segmenter
-from medseg_runtime.pipeline import Outcome
+from medseg_runtime.lanes import Outcome
 from medseg_runtime.sampler import SamplerTable
 
 

@@ -48,12 +48,13 @@ class Ema:
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after a step."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in module.state_dict().items():
-            average = self.tensors[name]
-            if average.is_floating_point():
-                average.lerp_(tensor, 1.0 - decay)
-            else:
-                average.copy_(tensor)
+        current = module.state_dict()
+        floating = [name for name, average in self.tensors.items() if average.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.tensors[name] for name in floating], [current[name] for name in floating], 1.0 - decay
+        )
+        for name in self.tensors.keys() - floating:
+            self.tensors[name].copy_(current[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,11 @@ class ConditionConfig:
     blocks: int = 1
     channels: int = 4
     """Of the condition."""
+    dropout: float = 0.0
+    """Share of the features that each block leaves out in training; `unet` only."""
 
     def __post_init__(self) -> None:
+        _require(0.0 <= self.dropout < 1.0, f"dropout {self.dropout} is out of range", "Use a value in [0, 1).")
         if self.kind == "autoencoder":
             _require(
                 self.autoencoder is not None and self.autoencoder.latent_channels == self.channels,
@@ -132,6 +135,10 @@ class EnergyConfig:
     """Of the sampler, through all of which the score is differentiated."""
     samples: int = 8
     """Masks per image and step, of the 16 that are drawn jointly."""
+    matching_weight: float = 0.0
+    """Of the distance in the best matching of samples and raters, beside the score."""
+    confidence_weight: float = 0.0
+    """Of the error of the confidence against the raters' mean, beside the score."""
     noise: NoiseLaw
 
     def __post_init__(self) -> None:
@@ -154,6 +161,8 @@ class AugmentConfig:
     """Mirror either side, and exchange rows and columns of square fields: the eight symmetries."""
     intensity: float = 0.0
     """Largest relative change of gain, offset and exponent of the intensities."""
+    tint: float = 0.0
+    """Largest relative change of each colour by itself; of grey images it is one more change of gain."""
     rotation_deg: float = 0.0
     """Largest angle, either way, about the field's middle."""
     zoom: float = 0.0

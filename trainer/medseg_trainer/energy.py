@@ -7,7 +7,13 @@ denoisers De Bortoli et al. 2025, arXiv 2502.02483)
     2 E d(S, Y) - E d(S, S')        over i != j
 
 is least where the samples S of an image have the law of the raters' masks Y. With d = 1 - IoU it is the generalised energy distance
-itself; d here is the same between soft masks (Ruzicka), which has a gradient. The sampler's table then has one row.
+itself; d here is the same between soft masks (Ruzicka), which has a gradient. The sampler's table then has one row. GED counts the
+pairs i = j of its 16 samples too, whose distance is 0: the second term is 15/16 of that over i != j, and so it is here.
+
+Beside it, by a weight, the mean distance in the best matching of samples and raters, 1 - HM-IoU: it asks each sample to be one rater's
+mask, where the score asks the whole set. By itself it would forget rare masks, the median of the raters' shares being its optimum.
+And, by another weight, the error of the confidence map against the raters' mean, which by itself would be content with any masks of the
+right mean. All three are of the same eight or sixteen masks.
 """
 
 from __future__ import annotations
@@ -16,16 +22,21 @@ import math
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from medseg_runtime.noise import BITS, NoiseLaw, sobol_bits
 from medseg_runtime.sampler import sampler_table, time_features
-from medseg_trainer.config import TrainConfig
+from medseg_trainer.config import EnergyConfig, TrainConfig
 from medseg_trainer.models.graphs import Networks
 from medseg_trainer.objective import AuxiliaryHead
 
 BLOCK = 16
 """Samples of one image that are drawn jointly: the usual N. A step sees some of them."""
+
+
+FEW_PX = 16.0
+"""Drawn pixels below which the confidence's error is no longer taken relative to their number."""
 
 
 def ruzicka_distance(a_P: Tensor, b_P: Tensor) -> Tensor:
@@ -37,10 +48,39 @@ def ruzicka_distance(a_P: Tensor, b_P: Tensor) -> Tensor:
 
 
 def energy_score(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
-    """2 E d(S, Y) - E d(S, S') over i != j, the mean over images and classes; M >= 2."""
+    """2 E d(S, Y) - E d(S, S') over all pairs of the 16 samples that these M >= 2 are drawn of; the mean over images and classes."""
     first, second = torch.triu_indices(drawn_BMCP.shape[1], drawn_BMCP.shape[1], offset=1)
     to_raters = ruzicka_distance(drawn_BMCP[:, :, None], raters_BRCP[:, None]).mean()
-    return 2.0 * to_raters - ruzicka_distance(drawn_BMCP[:, first], drawn_BMCP[:, second]).mean()
+    among = ruzicka_distance(drawn_BMCP[:, first], drawn_BMCP[:, second]).mean()
+    return 2.0 * to_raters - (1.0 - 1.0 / BLOCK) * among
+
+
+def matching_distance(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
+    """Mean distance of the best one-to-one matching, both sets repeated to their least common multiple; the mean over images.
+
+    Of several classes a pair's distance is the mean over them.
+    """
+    distance_BMR = ruzicka_distance(drawn_BMCP[:, :, None], raters_BRCP[:, None]).mean(dim=3)
+    _, samples, raters = distance_BMR.shape
+    size = math.lcm(samples, raters)
+    repeated = distance_BMR.tile(1, size // samples, size // raters)
+    cost = repeated.detach().cpu().numpy()
+    partner = torch.from_numpy(np.stack([linear_sum_assignment(one)[1] for one in cost])).to(repeated.device)
+    return repeated.gather(2, partner[:, :, None]).mean()
+
+
+def confidence_error(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
+    """Squared error of the confidence against the raters' mean, summed over pixels, per drawn pixel; the mean over images and classes.
+
+    Of the confidence that samples without end would have: products of two samples' errors, i != j, leave out what a finite number
+    adds. An image's weight is what the model draws, held fixed: a weight by what the raters marked would favour empty masks.
+    """
+    share = raters_BRCP.mean(dim=1, keepdim=True)
+    error = drawn_BMCP - share
+    samples = error.shape[1]
+    products = (error.sum(dim=1).square() - error.square().sum(dim=1)) / (samples * (samples - 1))
+    drawn_px = drawn_BMCP.detach().mean(dim=1).sum(dim=-1)
+    return (products.sum(dim=-1) / (drawn_px + FEW_PX)).mean()
 
 
 def starting_noise(law: NoiseLaw, normal_BMZhw: Tensor, shift_BZ: Tensor, order_BK: Tensor) -> Tensor:
@@ -63,9 +103,9 @@ def starting_noise(law: NoiseLaw, normal_BMZhw: Tensor, shift_BZ: Tensor, order_
 class EnergyStage(nn.Module):
     """Condition and denoiser, tuned through the frozen decoder of the masks."""
 
-    def __init__(self, config: TrainConfig, networks: Networks) -> None:
+    def __init__(self, config: TrainConfig, settings: EnergyConfig, networks: Networks) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.settings = config, settings
         self.condition = networks.condition.requires_grad_(config.condition.tuned)
         self.denoiser = networks.denoiser
         self.auxiliary = AuxiliaryHead(config) if config.denoiser.auxiliary_weight else None
@@ -76,11 +116,18 @@ class EnergyStage(nn.Module):
         """Return the loss of one batch, and its parts."""
         condition = self.condition(image_BCHW)
         drawn = self._draw(condition, noise_BMZhw)
-        losses = {"energy": energy_score(drawn, self._raters(labels_BRHW))}
+        raters = self._raters(labels_BRHW)
+        weighted = [(1.0, "energy", energy_score(drawn, raters))]
+        if self.settings.matching_weight:
+            weighted.append((self.settings.matching_weight, "matching", matching_distance(drawn, raters)))
+        if self.settings.confidence_weight:
+            weighted.append((self.settings.confidence_weight, "confidence", confidence_error(drawn, raters)))
         if self.auxiliary is not None:
-            losses["auxiliary"] = self.auxiliary(condition, labels_BRHW)
-        weight = self.config.denoiser.auxiliary_weight
-        return losses["energy"] + weight * losses.get("auxiliary", drawn.new_zeros(())), losses
+            weighted.append(
+                (self.config.denoiser.auxiliary_weight, "auxiliary", self.auxiliary(condition, labels_BRHW))
+            )
+        total = torch.stack([weight * loss for weight, _, loss in weighted]).sum()
+        return total, {name: loss for _, name, loss in weighted}
 
     def _draw(self, condition: Tensor, noise_BMZhw: Tensor) -> Tensor:
         """Noise => soft masks (B, M, classes, P), by the few rows of the sampler's table, as the runtime draws them."""

@@ -104,6 +104,7 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
     fabric.barrier()
     run.load_weights("mask_autoencoder", mask_autoencoder)
 
+    torch.manual_seed(config.seed)  # whether the stage before was trained now or earlier
     condition = build_condition(config)
     if config.condition.autoencoder is not None:
         image_autoencoder = ImageAutoencoder(config.condition.autoencoder, config.input.channels)
@@ -118,10 +119,12 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
         run.load_weights("image_autoencoder", image_autoencoder)
         condition = AutoencoderCondition(image_autoencoder)
 
+    torch.manual_seed(config.seed)
     stage = denoiser_stage(config, mask_autoencoder.to(fabric.device), condition, validator)
     run_stage(fabric, run, stage, source(config.denoiser.optimisation, 3), console)
     if config.energy is not None:
         fabric.barrier()
+        torch.manual_seed(config.seed)
         stage = energy_stage(config, config.energy, run.networks("denoiser").to(fabric.device), validator)
         run_stage(fabric, run, stage, source(config.energy.optimisation, 4), console)
 
@@ -178,17 +181,18 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
     with Progress(*columns, console=console) as bar, _interrupt_between_steps(console) as interrupted:
         task = bar.add_task(stage.name, total=settings.steps, completed=progress["step"], figures="")
         started, first = time.monotonic(), progress["step"]
-        while progress["step"] < settings.steps:
-            losses = _step(fabric, stage, wrapped, wrapped_optimiser, source, progress["step"])
+        for batch in source.batches(range(first, settings.steps), fabric.device):
+            losses = _step(fabric, stage, wrapped, wrapped_optimiser, batch, source, progress["step"])
             progress["step"] += 1
             step = progress["step"]
             ema.update(stage.module, step)
             ends = step == settings.steps
             if step % LOG_EVERY == 0 or ends:
+                figures = _mean(fabric, losses)  # waits for the device: once in a while
                 speed = (step - first) * settings.batch_size / (time.monotonic() - started)
-                bar.update(task, completed=step, figures=f"loss {losses['loss']:.4f}  {speed:.0f} images/s")
+                bar.update(task, completed=step, figures=f"loss {figures['loss']:.4f}  {speed:.0f} images/s")
                 if fabric.is_global_zero:
-                    run.log({"stage": stage.name, "step": step, **losses})
+                    run.log({"stage": stage.name, "step": step, **figures})
             validates = stage.validate is not None and (ends or step % stage.validate_every == 0)
             if validates:
                 _validate(fabric, run, stage, ema, progress, console)
@@ -236,24 +240,29 @@ def _step(
     stage: Stage,
     module: Any,
     optimiser: Any,
+    batch: Batch,
     source: BatchSource,
     step: int,
-) -> dict[str, float]:
-    """Do one optimiser step."""
+) -> dict[str, Tensor]:
+    """Do one optimiser step; returns this process's loss and its parts."""
     settings = stage.optimisation
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, step)
-    generator = torch.Generator().manual_seed(
-        int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1)
-    )
-    draws = Draws(generator, settings.batch_size, source.rank, source.world_size, fabric.device)
-    batch = source[step]
-    loss, parts = stage.losses(module, Batch(batch.image.to(fabric.device), batch.labels.to(fabric.device)), draws)
+    seed = int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(seed)  # of dropout, which takes no generator; each process leaves out its own
+    generator = torch.Generator(fabric.device).manual_seed(seed)
+    draws = Draws(generator, settings.batch_size, source.rank, source.world_size)
+    loss, parts = stage.losses(module, batch, draws)
     fabric.backward(loss)
     fabric.clip_gradients(module, optimiser, max_norm=settings.gradient_clip)
     optimiser.step()
     optimiser.zero_grad()
-    mean = fabric.all_reduce({name: part.detach() for name, part in {"loss": loss, **parts}.items()}, reduce_op="mean")
+    return {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
+
+
+def _mean(fabric: Fabric, losses: dict[str, Tensor]) -> dict[str, float]:
+    """Average over the processes."""
+    mean = fabric.all_reduce(losses, reduce_op="mean")
     assert isinstance(mean, dict)
     return {name: float(value) for name, value in mean.items()}
 

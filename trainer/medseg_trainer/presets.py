@@ -32,17 +32,19 @@ def fast() -> TrainConfig:
         input=LIDC_INPUT,
         raters=4,
         mask_autoencoder=AutoencoderConfig(
-            optimisation=Optimisation(steps=1500, batch_size=64, learning_rate=1e-3),
+            optimisation=Optimisation(steps=2000, batch_size=128, learning_rate=1e-3),
             width=64,
             blocks=3,
             regulariser="sphere",
             reconstruction="cross_entropy",
             latent_noise=0.45,
         ),
-        condition=ConditionConfig(kind="unet", tuned=True, widths=(48, 96, 128, 160), blocks=2, channels=64),
+        condition=ConditionConfig(
+            kind="unet", tuned=True, widths=(64, 128, 160, 160), blocks=2, channels=96, dropout=0.1
+        ),
         denoiser=DenoiserConfig(
-            optimisation=Optimisation(steps=5000, batch_size=24, learning_rate=5e-4),
-            widths=(96, 160, 160),
+            optimisation=Optimisation(steps=5000, batch_size=64, learning_rate=6e-4, weight_decay=0.03),
+            widths=(64, 128, 160),
             blocks=1,
             attention_from=1,
             mask_cell_weight=4.0,
@@ -51,12 +53,16 @@ def fast() -> TrainConfig:
         ),
         path=ProbabilityPath(objective="flow", shift=3.0),
         sampling=Sampling(sampler="euler", steps=4, noise=NoiseLaw(antithetic=True)),
-        augment=AugmentConfig(shift_px=8, intensity=0.15),
+        augment=AugmentConfig(shift_px=8, intensity=0.15, rotation_deg=180.0, zoom=0.2, turn_share=0.5),
         energy=EnergyConfig(
-            optimisation=Optimisation(steps=3600, batch_size=12, learning_rate=2e-4),
+            optimisation=Optimisation(steps=3000, batch_size=20, learning_rate=2e-4, weight_decay=0.03),
             samples=8,
+            matching_weight=0.5,
+            confidence_weight=2.0,
             noise=NoiseLaw(stratified=0.5),
         ),
+        validate_every=750,
+        validation_images=128,
     )
 
 
@@ -116,8 +122,9 @@ def photo() -> TrainConfig:
             mask_cell_weight=1.0,
             raters_per_image=1,
         ),
-        augment=AugmentConfig(shift_px=24, intensity=0.2, rotation_deg=180.0, zoom=0.25),
+        augment=AugmentConfig(shift_px=24, intensity=0.2, tint=0.1, rotation_deg=180.0, zoom=0.4),
         energy=None,
+        validation_images=64,
     )
 
 
@@ -154,6 +161,8 @@ def tiny() -> TrainConfig:
         energy=EnergyConfig(
             optimisation=Optimisation(steps=125, batch_size=8, learning_rate=5e-4, warmup_steps=20, ema_decay=0.98),
             samples=4,
+            matching_weight=0.5,
+            confidence_weight=2.0,
             noise=NoiseLaw(stratified=0.5),
         ),
         validate_every=125,

@@ -23,25 +23,22 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """The random numbers of one step. Every process draws those of the whole batch and takes its part."""
+    """The random numbers of one step, on the generator's device. Every process draws those of the whole batch and takes its part."""
 
     generator: torch.Generator
     batch_size: int
     rank: int
     world_size: int
-    device: torch.device
 
     def normal(self, *shape: int) -> Tensor:
         """Return standard normal numbers, (B, *shape)."""
-        return torch.randn((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(
-            self.device
-        )
+        whole = torch.randn((self.batch_size, *shape), generator=self.generator, device=self.generator.device)
+        return whole[self.rank :: self.world_size]
 
     def uniform(self, *shape: int) -> Tensor:
         """Return uniform numbers in [0, 1), (B, *shape)."""
-        return torch.rand((self.batch_size, *shape), generator=self.generator)[self.rank :: self.world_size].to(
-            self.device
-        )
+        whole = torch.rand((self.batch_size, *shape), generator=self.generator, device=self.generator.device)
+        return whole[self.rank :: self.world_size]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +121,7 @@ def energy_stage(config: TrainConfig, settings: EnergyConfig, networks: Networks
 
     return Stage(
         name="energy",
-        module=EnergyStage(config, networks),
+        module=EnergyStage(config, settings, networks),
         optimisation=settings.optimisation,
         losses=losses,
         keep=_without_auxiliary,

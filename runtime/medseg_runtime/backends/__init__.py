@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -76,7 +77,8 @@ class BackendClass(Protocol):
         """Start the engine on a bundle.
 
         precision: `auto` for the first of `precisions`.
-        threads: of the CPU, that one call may use; None for as many as the engine thinks right.
+        threads: of the CPU, that one call may use; None for as many as the engine thinks right. Calls of clones in several
+            threads run side by side, `calls_at_once` of them.
 
         Raises:
             ParameterError: the engine does not multiply in that precision here.
@@ -102,6 +104,9 @@ class Engine:
     """`auto` measures the engines of the CPU against each other; one of a GPU runs only where it is asked for by name."""
 
 
+MOST_AT_ONCE = 4
+"""Calls side by side; each needs memory of its own."""
+
 BACKENDS: dict[str, Engine] = {
     "onnxruntime": Engine("medseg_runtime.backends.onnxrt", "OnnxRuntimeBackend", "onnxruntime", "cpu", "cpu"),
     "openvino": Engine("medseg_runtime.backends.openvino", "OpenVinoBackend", "openvino", "openvino", "cpu"),
@@ -109,6 +114,26 @@ BACKENDS: dict[str, Engine] = {
     "tensorrt": Engine("medseg_runtime.backends.trt", "TensorRtBackend", "tensorrt", "trt", "gpu"),
 }
 """By name, the reference first."""
+
+
+def calls_at_once(threads: int | None) -> int:
+    """Return how many calls on so many threads run side by side on this CPU; None: one call has them all."""
+    return 1 if threads is None else max(1, min(num_processors() // threads, MOST_AT_ONCE))
+
+
+def threads_for(images: int, backend: str) -> int | None:
+    """Return how many threads one call should have where so many images are to be segmented.
+
+    One image gets them all: None. Several are faster side by side than one after the other, with fewer threads each.
+    """
+    on_gpu = backend in BACKENDS and BACKENDS[backend].device == "gpu"
+    side_by_side = min(images, num_processors(), MOST_AT_ONCE)
+    return None if on_gpu or side_by_side <= 1 else num_processors() // side_by_side
+
+
+def num_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def open_backend(name: str, bundle: Bundle, *, precision: str = "auto", threads: int | None = None) -> Backend:

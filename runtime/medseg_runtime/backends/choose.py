@@ -5,6 +5,9 @@ against it once for a bundle on a machine: masks first, then time. What is found
 runs start at once and take the same. Where nothing can be kept the reference is taken, for a choice that is measured anew by every
 run could be another each time, and with it the masks.
 
+Engines are compared on all threads and the choice holds for any number of them, so that one image and a folder of images are
+drawn alike.
+
 The same command draws the same masks as long as it takes the same engine in the same precision: both stand in result.json, and
 `--backend` and `--precision` name them.
 """
@@ -55,13 +58,13 @@ def open_fastest(bundle: Bundle, *, precision: Wanted = "auto", threads: int | N
         ParameterError: no engine here multiplies in that precision.
         BackendError: no engine is installed, or it refuses the graphs.
     """
-    choice = foreseen(bundle, precision=precision, threads=threads)
+    choice = foreseen(bundle, precision=precision)
     if choice is None:
-        choice = _compared(bundle, precision, threads)
+        choice = _compared(bundle, precision)
     return _start(choice, bundle, threads)
 
 
-def foreseen(bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> Choice | None:
+def foreseen(bundle: Bundle, *, precision: Wanted = "auto") -> Choice | None:
     """Return what `auto` will take, as far as that is known without trying: None until engines were compared.
 
     An engine that is not taken is not imported.
@@ -69,7 +72,7 @@ def foreseen(bundle: Bundle, *, precision: Wanted = "auto", threads: int | None 
     Raises:
         ParameterError, BackendError: as `open_fastest`.
     """
-    kept = cache.load(_cache_name(bundle, precision, threads))
+    kept = cache.load(_cache_name(bundle, precision))
     try:
         choice: Choice | None = None if kept is None else typed(Choice, json.loads(kept), "choice")
     except (ValueError, TypeError):
@@ -80,13 +83,13 @@ def foreseen(bundle: Bundle, *, precision: Wanted = "auto", threads: int | None 
     return _first(candidates, ALONE) if len(candidates) == 1 else None
 
 
-def _compared(bundle: Bundle, precision: Wanted, threads: int | None) -> Choice:
+def _compared(bundle: Bundle, precision: Wanted) -> Choice:
     """Compare what there is, and keep what was found."""
-    candidates, name = _candidates(precision), _cache_name(bundle, precision, threads)
+    candidates, name = _candidates(precision), _cache_name(bundle, precision)
     if not cache.store(name, _to_json(_first(candidates, UNFINISHED))):
         return _first(candidates, UNKEPT)
     try:
-        choice = decide(_tried(candidates, bundle, threads))
+        choice = decide(_tried(candidates, bundle))
     except BaseException:
         cache.remove(name)
         raise
@@ -94,12 +97,12 @@ def _compared(bundle: Bundle, precision: Wanted, threads: int | None) -> Choice:
     return choice
 
 
-def _tried(candidates: Sequence[Candidate], bundle: Bundle, threads: int | None) -> list[Trial]:
+def _tried(candidates: Sequence[Candidate], bundle: Bundle) -> list[Trial]:
     backends: list[Backend] = []
     try:
         for name, precision in candidates:
             try:
-                backends.append(open_backend(name, bundle, precision=precision, threads=threads))
+                backends.append(open_backend(name, bundle, precision=precision))
             except BackendError:
                 if not backends:
                     raise  # without the reference there is nothing to hold the others against
@@ -171,10 +174,10 @@ def _start(choice: Choice, bundle: Bundle, threads: int | None) -> Backend:
     return backend
 
 
-def _cache_name(bundle: Bundle, precision: Wanted, threads: int | None) -> str:
+def _cache_name(bundle: Bundle, precision: Wanted) -> str:
     """Name everything that the choice depends on."""
     engines = {name: _installation(engine.library) for name, engine in BACKENDS.items() if engine.device == "cpu"}
-    made_of = [COMPARISON, bundle.sha256, precision, threads, engines, str(processor())]
+    made_of = [COMPARISON, bundle.sha256, precision, engines, str(processor())]
     return f"choice/{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()}.json"
 
 

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from medseg_runtime import cache
-from medseg_runtime.backends import settled_precision
+from medseg_runtime.backends import calls_at_once, settled_precision
 from medseg_runtime.backends.host import BoundLoop, check_edges, said
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
@@ -39,7 +39,7 @@ OWN_BATCHES = frozenset({1, 2, 4, 8, 16, 32, 64})
 
 
 class OpenVinoBackend(BoundLoop):
-    """Compiled models, which clones share: their calls take turns, each on all threads."""
+    """Compiled models, which clones share: their calls take turns, each on all threads, or run side by side, each on some."""
 
     name = "openvino"
     version: str = ov.__version__.partition("-")[0]
@@ -160,7 +160,8 @@ def _options(precision: Precision, threads: int | None) -> dict[str, Any]:
         # AVX-512; without this fusion no slower here.
         options["SNIPPETS_MODE"] = "DISABLE"
     if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads
+        options["NUM_STREAMS"] = calls_at_once(threads)
+        options["INFERENCE_NUM_THREADS"] = threads * options["NUM_STREAMS"]
     return options
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 
 from medseg_runtime.imaging import InputRule
 from medseg_trainer.config import AugmentConfig
@@ -27,6 +29,8 @@ class Draw:
     """Gain, offset, exponent."""
     turn: tuple[float, float] | None
     """Angle in radians, clockwise on the screen; magnification."""
+    tint: tuple[float, float, float] | None = None
+    """Gain of each colour."""
 
     @classmethod
     def of(cls, rng: np.random.Generator, augment: AugmentConfig) -> Draw:
@@ -39,12 +43,14 @@ class Draw:
             angle, power = rng.uniform(-1.0, 1.0, 2) * (np.radians(augment.rotation_deg), np.log1p(augment.zoom))
             turned = rng.random() < augment.turn_share
             turn = (float(angle), float(np.exp(power))) if turned else None
+        red, green, blue = rng.uniform(-augment.tint, augment.tint, 3) if augment.tint else (0.0, 0.0, 0.0)
         return cls(
             int(down),
             int(right),
             (bool(mirror_rows), bool(mirror_columns), bool(transpose)),
             (1.0 + gain, 0.5 * offset, float(np.exp(2.0 * exponent))) if augment.intensity else None,
             turn,
+            (1.0 + red, 1.0 + green, 1.0 + blue) if augment.tint else None,
         )
 
 
@@ -60,6 +66,9 @@ def augmented(
     if draw.intensity is not None:
         gain, offset, exponent = draw.intensity
         field = np.clip(field ** np.float32(exponent) * np.float32(gain) + np.float32(offset), 0.0, 1.0)
+    if draw.tint is not None:
+        gains = np.asarray(draw.tint[: len(field)], np.float32)[:, None, None]
+        field = np.clip(field * gains, 0.0, 1.0)
     return _mirrored(field, draw), _mirrored(marked, draw)
 
 
@@ -102,12 +111,15 @@ def _resampled(
 def _bilinear(values: Float32, rows: Float32, columns: Float32) -> Float32:
     """Sample (C, h, w) at places (H, W); beyond the edge it repeats."""
     height, width = values.shape[1:]
-    rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
-    top, left = np.minimum(rows.astype(np.intp), height - 2), np.minimum(columns.astype(np.intp), width - 2)
-    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
-    upper = values[:, top, left] * (1 - right) + values[:, top, left + 1] * right
-    lower = values[:, top + 1, left] * (1 - right) + values[:, top + 1, left + 1] * right
-    return np.asarray(upper * (1 - down) + lower * down, np.float32)
+    places = np.stack(np.broadcast_arrays(2.0 * columns / (width - 1) - 1.0, 2.0 * rows / (height - 1) - 1.0), axis=-1)
+    sampled = F.grid_sample(
+        torch.from_numpy(values)[None],
+        torch.from_numpy(places.astype(np.float32))[None],
+        padding_mode="border",
+        align_corners=True,
+    )
+    out: Float32 = sampled[0].numpy()
+    return out
 
 
 def _mirrored(values: npt.NDArray[Any], draw: Draw) -> npt.NDArray[Any]:

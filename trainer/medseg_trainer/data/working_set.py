@@ -6,6 +6,9 @@ one would have seen. All processes draw the whole batch and take their part, so 
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import numpy.typing as npt
 import torch
 from rich.progress import track
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from medseg_runtime.errors import DataError
 from medseg_runtime.imaging import Box, InputRule, place, resample, to_network
@@ -23,6 +27,9 @@ from medseg_trainer.data.augment import Draw, augmented
 from medseg_trainer.data.case import Labels
 
 Float16 = npt.NDArray[np.float16]
+
+MOST_WORKERS = 4
+"""Processes that prepare batches for a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,14 @@ class Batch:
     labels: Tensor
     """(B, R, H, W) uint8."""
 
+    def to(self, device: torch.device) -> Batch:
+        """Move it to a device."""
+        return Batch(self.image.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Put it where a GPU reads it without a copy by the processor; the loader's protocol."""
+        return Batch(self.image.pin_memory(), self.labels.pin_memory())
+
 
 @dataclass(frozen=True, slots=True)
 class BatchSource:
@@ -146,3 +161,22 @@ class BatchSource:
             torch.from_numpy(np.stack([image for image, _ in pairs])),
             torch.from_numpy(np.stack([labels for _, labels in pairs])),
         )
+
+    def batches(self, steps: range, device: torch.device) -> Iterator[Batch]:
+        """Yield the batches of those steps on a device. For a GPU, processes prepare them ahead; a CPU has no time to spare."""
+        ahead = device.type == "cuda"
+        loader: DataLoader[Batch] = DataLoader(
+            self,  # type: ignore[arg-type]  # a step is its key; it has no length
+            sampler=steps,
+            batch_size=None,
+            num_workers=min(MOST_WORKERS, os.cpu_count() or 1) if ahead else 0,
+            pin_memory=ahead,
+            generator=torch.Generator(),  # not the global one, from which weights are drawn
+            worker_init_fn=_leave_interrupts_to_the_loop,
+        )
+        return (batch.to(device) for batch in loader)
+
+
+def _leave_interrupts_to_the_loop(_: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; the loop ends its step first, and the workers with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

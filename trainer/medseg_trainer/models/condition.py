@@ -39,11 +39,13 @@ class UNetCondition(nn.Module):
         widths = config.widths
         descend: list[nn.Module] = []
         for level in range(levels_above):
-            descend += [ResidualBlock(widths[level], widths[level]) for _ in range(config.blocks)]
+            descend += [
+                ResidualBlock(widths[level], widths[level], dropout=config.dropout) for _ in range(config.blocks)
+            ]
             descend += [conv3x3(widths[level], widths[level + 1], stride=2)]
         self.descend = nn.Sequential(*descend)
         rest = widths[levels_above:]
-        self.unet = UNet(rest, blocks=config.blocks, attention_from=2)
+        self.unet = UNet(rest, blocks=config.blocks, attention_from=2, dropout=config.dropout)
         self.exit = nn.Sequential(group_norm(rest[0]), nn.SiLU(), conv3x3(rest[0], config.channels))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:

@@ -23,12 +23,13 @@ def conv3x3(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut; the time embedding scales and shifts between them (Dhariwal & Nichol 2021)."""
 
-    def __init__(self, inputs: int, outputs: int, *, time_width: int = 0) -> None:
+    def __init__(self, inputs: int, outputs: int, *, time_width: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm1, self.conv1 = group_norm(inputs), conv3x3(inputs, outputs)
         self.norm2, self.conv2 = group_norm(outputs), conv3x3(outputs, outputs)
         self.time = nn.Linear(time_width, 2 * outputs) if time_width else None
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.conv2.weight)  # a block starts as its shortcut
 
     def forward(self, x_BFhw: Tensor, time_BT: Tensor | None = None) -> Tensor:
@@ -36,7 +37,7 @@ class ResidualBlock(nn.Module):
         if self.time is not None and time_BT is not None:
             scale, shift = self.time(time_BT)[:, :, None, None].chunk(2, dim=1)
             hidden = hidden * (1 + scale) + shift
-        out: Tensor = self.shortcut(x_BFhw) + self.conv2(F.silu(hidden))
+        out: Tensor = self.shortcut(x_BFhw) + self.conv2(self.dropout(F.silu(hidden)))
         return out
 
 
@@ -70,23 +71,26 @@ class UNet(nn.Module):
     (B, widths[0], h, w) => (B, widths[0], h, w); h and w must halve len(widths) - 1 times.
     """
 
-    def __init__(self, widths: tuple[int, ...], *, blocks: int, attention_from: int, time_width: int = 0) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], *, blocks: int, attention_from: int, time_width: int = 0, dropout: float = 0.0
+    ) -> None:
         """Build it.
 
         widths: channels of each level, the finest first.
         blocks: residual blocks per level and direction.
         attention_from: first level with attention; len(widths) means none.
+        dropout: share of the features that each block leaves out while it learns.
         """
         super().__init__()
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(widths):
-            self.down.append(_Level(width, width, blocks, level >= attention_from, time_width))
-            self.up.append(_Level(2 * width, width, blocks, level >= attention_from, time_width))
+            self.down.append(_Level(width, width, blocks, level >= attention_from, time_width, dropout))
+            self.up.append(_Level(2 * width, width, blocks, level >= attention_from, time_width, dropout))
             if level + 1 < len(widths):
                 self.shrink.append(conv3x3(width, widths[level + 1], stride=2))
                 self.grow.append(conv3x3(widths[level + 1], width))
-        self.middle = ResidualBlock(widths[-1], widths[-1], time_width=time_width)
+        self.middle = ResidualBlock(widths[-1], widths[-1], time_width=time_width, dropout=dropout)
 
     def forward(self, x_BFhw: Tensor, time_BT: Tensor | None = None) -> Tensor:
         skips = []
@@ -106,10 +110,11 @@ class UNet(nn.Module):
 class _Level(nn.Module):
     """The residual blocks of one level and direction, and its attention."""
 
-    def __init__(self, inputs: int, width: int, blocks: int, attention: bool, time_width: int) -> None:
+    def __init__(self, inputs: int, width: int, blocks: int, attention: bool, time_width: int, dropout: float) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            ResidualBlock(inputs if index == 0 else width, width, time_width=time_width) for index in range(blocks)
+            ResidualBlock(inputs if index == 0 else width, width, time_width=time_width, dropout=dropout)
+            for index in range(blocks)
         )
         self.attention = Attention(width) if attention else None
 

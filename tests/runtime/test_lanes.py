@@ -1,19 +1,21 @@
-"""Two threads and the caller: order, bounds, errors in their place, and nothing left behind."""
+"""Lanes and the caller: order, bounds, errors in their place, and nothing left behind."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medseg_runtime import ImageError, Outcome, ParameterError, pipeline
+from medseg_runtime import ImageError, Outcome, ParameterError
+from medseg_runtime.lanes import in_lanes
 from medseg_runtime.testing import toy_segmenter
 
 IMAGES = [np.full((70, 80), grey, np.uint8) for grey in range(6)]
 
 
-def run(items, read=lambda item: item, compute=lambda value: value, ahead=2):
-    return pipeline.pipeline(items, read, compute, ahead=ahead)
+def run(items, work=lambda item: item, lanes=2, ahead=3):
+    return in_lanes(items, [work] * lanes, ahead=ahead)
 
 
 def threads_of_ours():
@@ -26,24 +28,25 @@ def no_thread_is_left():
     assert threads_of_ours() == []
 
 
-def test_everything_comes_out_in_order():
-    found = list(run(range(50), lambda n: n + 0.5, str))
-    assert found == [Outcome(n, f"{n}.5") for n in range(50)]
-    assert list(run([])) == []
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+def test_everything_comes_out_in_order(lanes):
+    def work(n):
+        time.sleep(0.002 * (n % 3))
+        return str(n)
+
+    assert list(run(range(50), work, lanes, ahead=7)) == [Outcome(n, str(n)) for n in range(50)]
+    assert list(run([], work, lanes)) == []
 
 
 def test_an_item_that_fails_comes_out_as_its_error_and_the_others_go_on():
-    def read(n):
+    def work(n):
         if n == 1:
             raise ImageError("no image", "Give one.")
-        return n
-
-    def compute(n):
         if n == 2:
             raise MemoryError
         return -n
 
-    found = list(run(range(4), read, compute))
+    found = list(run(range(4), work))
     assert [outcome.value for outcome in found] == [0, None, None, -3]
     assert [type(outcome.error) for outcome in found] == [type(None), ImageError, MemoryError, type(None)]
     assert found[3].result() == -3
@@ -51,7 +54,7 @@ def test_an_item_that_fails_comes_out_as_its_error_and_the_others_go_on():
         found[1].result()
 
 
-@pytest.mark.parametrize("where", ["items", "read", "compute"])
+@pytest.mark.parametrize("where", ["items", "work"])
 def test_a_defect_is_raised(where):
     def fail_at_two(n, here):
         if n == 2 and here == where:
@@ -60,62 +63,50 @@ def test_a_defect_is_raised(where):
 
     items = (fail_at_two(n, "items") for n in range(4))
     with pytest.raises(ZeroDivisionError):
-        list(run(items, lambda n: fail_at_two(n, "read"), lambda n: fail_at_two(n, "compute")))
+        list(run(items, lambda n: fail_at_two(n, "work")))
 
 
-def test_results_before_a_defect_are_not_lost():
-    outcomes = run([1, 2, 0], lambda n: 1 / n)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_results_before_a_defect_are_not_lost(lanes):
+    outcomes = run([1, 2, 0], lambda n: 1 / n, lanes)
     assert [next(outcomes).value, next(outcomes).value] == [1.0, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(outcomes)
 
 
-def test_only_so_many_are_read_ahead():
+def test_only_so_many_are_begun_ahead():
     taken = []
 
     def endless():
-        n = 0
         while True:
-            taken.append(n)
-            yield n
-            n += 1
+            taken.append(len(taken))
+            yield taken[-1]
 
-    entered, go_on = threading.Event(), threading.Event()
+    outcomes = run(endless(), ahead=3)
+    assert next(outcomes).value == 0
+    while len(taken) < 4:  # one was taken, three wait
+        pass
+    time.sleep(0.05)
+    assert len(taken) == 4
+    outcomes.close()
+    assert len(taken) == 4
 
-    def compute(n):
-        entered.set()
-        go_on.wait()
+
+def test_lanes_work_side_by_side_and_beside_the_caller():
+    # Each waits for the others: fewer threads than three would wait for ever.
+    together, taken = threading.Barrier(2, timeout=30), threading.Event()
+
+    def work(n):
+        if n < 2:
+            together.wait()
+        else:
+            assert taken.wait(30)
         return n
 
-    outcomes = run(endless(), compute=compute, ahead=3)
-    consumer = threading.Thread(target=lambda: next(outcomes))
-    consumer.start()
-    entered.wait()
-    while len(taken) < 5:  # one is computed, three wait, and the reader holds one
-        pass
-    assert len(taken) == 5
-    go_on.set()
-    consumer.join()
-    outcomes.close()
-    assert len(taken) < 20
-
-
-def test_reading_and_computing_go_on_beside_the_caller():
-    # Each stage waits until the next has begun with the item before: one thread alone would wait for ever.
-    computed, taken = threading.Event(), threading.Event()
-
-    def read(n):
-        return n if n == 0 else (computed.wait(), n)[1]
-
-    def compute(n):
-        computed.set()
-        return n if n == 0 else (taken.wait(), n)[1]
-
-    outcomes = run(range(2), read, compute)
+    outcomes = run(range(3), work, ahead=5)
     assert next(outcomes).value == 0
     taken.set()
-    assert next(outcomes).value == 1
-    assert list(outcomes) == []
+    assert [outcome.value for outcome in outcomes] == [1, 2]
 
 
 def test_leaving_the_loop_ends_the_threads():

@@ -1,0 +1,144 @@
+r"""Several images at once: each lane is a thread that takes one item after another from start to end, and results come in order.
+
+    items --> lane 0: read, compute, write --+
+          \-> lane 1: read, compute, write --+--> the caller, in the order of the items
+
+While one lane computes another reads or writes, and engines that are given one thread per call compute side by side.
+An item that fails with an error of ours comes out as that error, in its place, and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from threading import Condition, Lock, Thread
+from typing import Generic, TypeVar, cast
+
+from medseg_runtime.errors import MedsegError
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+OF_ONE_ITEM = (MedsegError, MemoryError)
+"""What is wrong with one item and not with the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Item, Value]):
+    """What became of one item."""
+
+    item: Item
+    """As it was given."""
+    value: Value | None
+    """What was made of it; None where that failed."""
+    error: Exception | None = None
+    """A MedsegError or a MemoryError, or None."""
+
+    def result(self) -> Value:
+        """Return what was made of the item, or raise what went wrong with it."""
+        if self.error is not None:
+            raise self.error
+        return cast("Value", self.value)
+
+
+def in_lanes(
+    items: Iterable[Item], lanes: Sequence[Callable[[Item], Value]], *, ahead: int
+) -> Generator[Outcome[Item, Value], None, None]:
+    """Yield what became of each item, in order.
+
+    items: advanced in the lanes' threads, one at a time.
+    lanes: what each thread does with an item; one or more.
+    ahead: >= 1, how many items may be begun that the caller has not taken yet.
+
+    Closing the generator, or dropping it, ends the threads when what they are at is done. An error that is not of one item,
+    or is raised by `items` itself, is raised here after the outcomes before it.
+    """
+    shared: _Shared[Item, Value] = _Shared(items, ahead)
+    threads = [Thread(target=shared.serve, args=(lane,), name="medseg-lane", daemon=True) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    try:
+        yield from shared.outcomes()
+    finally:
+        shared.close()
+        for thread in threads:
+            thread.join()
+
+
+class _Shared(Generic[Item, Value]):
+    """What the lanes and the caller share: the items, and the outcomes that wait to be taken."""
+
+    def __init__(self, items: Iterable[Item], ahead: int) -> None:
+        self._items, self._taking = iter(items), Lock()
+        self._ahead = ahead
+        self._changed = Condition()
+        self._waiting: dict[int, Outcome[Item, Value] | BaseException] = {}
+        self._begun = self._yielded = 0
+        self._ended = self._closed = False
+
+    def serve(self, lane: Callable[[Item], Value]) -> None:
+        """Work on one item after the other, until there is none or nobody wants more."""
+        while (taken := self._take()) is not None:
+            number, item = taken
+            try:
+                outcome: Outcome[Item, Value] | BaseException = Outcome(item, lane(item))
+            except OF_ONE_ITEM as error:
+                outcome = Outcome(item, None, error)
+            except BaseException as error:  # noqa: BLE001 - the thread that asked for the work is told
+                outcome = error
+            self._put(number, outcome)
+
+    def outcomes(self) -> Generator[Outcome[Item, Value], None, None]:
+        """Yield the outcomes in order; raise what was no outcome."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._yielded in self._waiting or (self._ended and self._yielded == self._begun)
+                )
+                if self._yielded not in self._waiting:
+                    return
+                outcome = self._waiting.pop(self._yielded)
+                self._yielded += 1
+                self._changed.notify_all()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            yield outcome
+
+    def close(self) -> None:
+        """Let the lanes begin nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _take(self) -> tuple[int, Item] | None:
+        """Return the next item and its number, once it may be begun; None if there is none."""
+        with self._taking:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._begun - self._yielded < self._ahead)
+                if self._closed or self._ended:
+                    return None
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._end(None)
+                return None
+            except BaseException as error:  # noqa: BLE001 - as above
+                self._end(error)
+                return None
+            with self._changed:
+                self._begun += 1
+                return self._begun - 1, item
+
+    def _put(self, number: int, outcome: Outcome[Item, Value] | BaseException) -> None:
+        with self._changed:
+            self._waiting[number] = outcome
+            self._changed.notify_all()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Say that there are no more items, and why."""
+        with self._changed:
+            if error is not None:
+                self._waiting[self._begun] = error
+                self._begun += 1
+            self._ended = True
+            self._changed.notify_all()
