@@ -94,7 +94,7 @@ def micro():
             name="micro",
             input=InputRule(channels=1, height=32, width=32, geometry="native", intensity="minmax", context=64),
             mask_autoencoder=replace(base.mask_autoencoder, width=16, optimisation=optimisation),
-            condition=replace(base.condition, widths=(8, 16), channels=8),
+            condition=replace(base.condition, widths=(8, 16), channels=8, dropout=0.0),
             denoiser=replace(
                 base.denoiser, optimisation=optimisation, widths=(16, 32), time_features=16, raters_per_image=2
             ),

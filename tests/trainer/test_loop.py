@@ -154,6 +154,20 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert contents(run) == contents(reference)
 
 
+def test_a_resumed_run_leaves_out_what_an_uninterrupted_one_does(micro, phantom_zips, tmp_path, monkeypatch):
+    config = micro(validate_every=3)
+    config = replace(config, condition=replace(config.condition, dropout=0.3))
+    fit(config, phantom_zips, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, Ema, "update", 5)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, phantom_zips, tmp_path / "interrupted")
+    fit(config, phantom_zips, tmp_path / "interrupted")
+    assert contents(tmp_path / "interrupted") == contents(tmp_path / "whole")
+    fit(micro(validate_every=3), phantom_zips, tmp_path / "nothing left out")
+    assert losses(tmp_path / "whole") != losses(tmp_path / "nothing left out")
+
+
 def test_every_step_may_be_the_last_before_an_interruption(config, reference, phantom_zips, tmp_path, monkeypatch):
     run, interruptions = tmp_path / "run", 0
     while True:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from medseg_runtime.errors import DataError
 from medseg_runtime.imaging import InputRule, paste, place, to_network, to_seen
@@ -110,6 +111,17 @@ def test_a_batch_is_a_function_of_seed_and_step(numbered):
     other_seed = replace(first, seed=8)
     assert not np.array_equal(first[3].image, first[4].image)
     assert not np.array_equal(first[3].image, other_seed[3].image)
+
+
+def test_batches_that_processes_prepare_ahead_are_the_same(numbered, monkeypatch):
+    monkeypatch.setattr("medseg_trainer.data.working_set.workers_for", lambda _: 2)
+    made = source(numbered, batch_size=3)
+    before = torch.get_rng_state()
+    ahead = list(made.batches(range(4, 9), torch.device("cpu")))
+    assert torch.equal(torch.get_rng_state(), before)  # of which weights are drawn
+    for step, batch in zip(range(4, 9), ahead, strict=True):
+        assert torch.equal(batch.image, made[step].image)
+        assert torch.equal(batch.labels, made[step].labels)
 
 
 def test_two_processes_together_see_the_batch_of_one():
@@ -230,6 +242,17 @@ def test_shifts_reach_their_limit_and_no_further(shift):
         np.testing.assert_array_equal(batch.image[0, 0, :, 0], ramp[np.clip(rows, 0, 63)])  # the edge is repeated ...
         assert not batch.labels[0, 0, (rows < 0) | (rows > 63)].any()  # ... and bears no mask
     assert (min(shifts), max(shifts)) == (-shift, shift)
+
+
+def test_a_tint_changes_each_colour_by_itself_and_the_labels_not_at_all():
+    case = make_case(32, 32, channels=3)
+    case.image[:] = 128
+    data = working_set(case, rule=COLOUR)
+    batch = source(data, COLOUR, replace(STILL, tint=0.2))[0]
+    gains = batch.image[0, :, 0, 0].numpy() / (128 / 255)
+    assert len(np.unique(gains)) == 3
+    assert (np.abs(gains - 1) <= 0.201).all()
+    assert torch.equal(batch.labels, source(data, COLOUR)[0].labels)
 
 
 def test_changed_intensities_stay_in_range_and_in_order():

@@ -163,18 +163,22 @@ class BatchSource:
         )
 
     def batches(self, steps: range, device: torch.device) -> Iterator[Batch]:
-        """Yield the batches of those steps on a device. For a GPU, processes prepare them ahead; a CPU has no time to spare."""
-        ahead = device.type == "cuda"
+        """Yield the batches of those steps on a device; see `workers_for`."""
         loader: DataLoader[Batch] = DataLoader(
             self,  # type: ignore[arg-type]  # a step is its key; it has no length
             sampler=steps,
             batch_size=None,
-            num_workers=min(MOST_WORKERS, os.cpu_count() or 1) if ahead else 0,
-            pin_memory=ahead,
+            num_workers=workers_for(device),
+            pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # not the global one, from which weights are drawn
             worker_init_fn=_leave_interrupts_to_the_loop,
         )
         return (batch.to(device) for batch in loader)
+
+
+def workers_for(device: torch.device) -> int:
+    """Return how many processes prepare batches ahead: some for a GPU, none for a CPU, which has no time to spare."""
+    return min(MOST_WORKERS, os.cpu_count() or 1) if device.type == "cuda" else 0
 
 
 def _leave_interrupts_to_the_loop(_: int) -> None:
