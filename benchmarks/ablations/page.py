@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.ablations.report import SHOWN, Report, Row
-from benchmarks.ablations.variants import REFERENCE
+from benchmarks.ablations.variants import REFERENCE, VARIANTS
 from benchmarks.accuracy import named
 from benchmarks.latency.tables import table
 from medseg_trainer.figures import Figure
@@ -26,7 +26,7 @@ def _head(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version != "absent")
     return "\n\n".join((
         (f"Each row starts from the same flow model (sha256 of its weights {first.start_sha256[:12]}) and is tuned for as many steps of as many masks. "
-         "After every hundred steps its GED on 64 evenly spaced val images is taken, and the best weights are kept; some of these images are measured here too. One run and one seed of each: an "
+         f"After every hundred steps its GED on {VARIANTS[REFERENCE].config.validation_images} evenly spaced val images is taken, and the best weights are kept; some of these images are measured here too. One run and one seed of each: an "
          "interval says how the figure would differ with other patients, not with another seed."),
         (f"{report.images:,} evenly spaced images of {report.groups} patients of the split `val`, {report.samples} samples, seed {report.seed}, torch in float32. "
          "Intervals: 95 %, bootstrap over patients. S: sampling steps."),

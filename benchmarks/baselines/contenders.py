@@ -53,7 +53,7 @@ def _unet_losses(module: nn.Module, batch: Batch, _: Draws) -> Losses:
 
 def _probabilistic(config: TrainConfig) -> Baseline:
     return ProbabilisticUNet(
-        config.input.channels, widths=(64, 96, 160, 256), features=32, encoder_widths=(32, 80, 128, 256)
+        config.input.channels, widths=(64, 96, 176, 272), features=32, encoder_widths=(32, 80, 128, 256)
     )
 
 
