@@ -29,7 +29,7 @@ def plot(report: Report, path: Path) -> None:
     right.set_yticks(range(len(rows)), [])
     right.axvline(0.0, color=COLOURS[None], linewidth=1)
     left.set_xlabel(f"GED of {report.samples} samples (lower is better)")
-    right.set_xlabel(f"less {REFERENCE}, image by image (green: better, red: worse, grey: neither can be told)")
+    right.set_xlabel(f"less {REFERENCE}, image by image\n(green: better, red: worse, grey: neither can be told)")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
