@@ -9,7 +9,8 @@ An item that fails with an error of ours comes out as that error, in its place, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition, Lock, Thread
 from typing import Generic, TypeVar, cast
@@ -63,6 +64,33 @@ def in_lanes(
         shared.close()
         for thread in threads:
             thread.join()
+
+
+class Turns:
+    """Lets lanes do one thing in the order of their items: `with turns.ended(k), its_end_in_turn(), turns.awaited(k): ...`."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._next = 0
+
+    @contextmanager
+    def awaited(self, number: int) -> Iterator[None]:
+        """Wait, at the end of the block and however it ends, until all items before this one have ended."""
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._changed.wait_for(lambda: self._next == number)
+
+    @contextmanager
+    def ended(self, number: int) -> Iterator[None]:
+        """Let the next item have its turn when the block ends."""
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._next = number + 1
+                self._changed.notify_all()
 
 
 class _Shared(Generic[Item, Value]):

@@ -6,14 +6,14 @@ job --read--> pictures --segment--> segmentations --write--> result folder, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from medseg_runtime.imaging import Box
 from medseg_runtime.io.aim import Aim, Target, take_aim
 from medseg_runtime.jobs import Job
-from medseg_runtime.lanes import Outcome, in_lanes
+from medseg_runtime.lanes import Outcome, Turns, in_lanes
 from medseg_runtime.overlay import key_figures
 from medseg_runtime.provenance import Audit, Run
 from medseg_runtime.publish import shown
@@ -65,22 +65,28 @@ class Done:
 
 def finished(
     jobs: Sequence[Job], segmenter: Segmenter, settings: Settings, audit: Audit, *, force: bool
-) -> Generator[Outcome[Job, Done], None, None]:
-    """Read, segment and write images, several at once; yields what became of each, in order.
+) -> Generator[Outcome[tuple[int, Job], Done], None, None]:
+    """Read, segment and write images, several at once; yields what became of each, in order, as its line in the audit file is.
 
-    A single image has the caller's own segmenter, and all of its threads.
+    Those that are begun are finished, and have their lines, whatever ends the rest.
     """
-    lanes = [segmenter.clone() for _ in range(min(segmenter.lanes, len(jobs)))]
-    work = [partial(_finish, segmenter=lane, settings=settings, audit=audit, force=force) for lane in lanes]
-    return in_lanes(jobs, work, ahead=2 * len(lanes))
+    turns = Turns()
+    lanes = [segmenter, *(segmenter.clone() for _ in range(min(segmenter.lanes, len(jobs)) - 1))]
+
+    def work(lane: Segmenter) -> Callable[[tuple[int, Job]], Done]:
+        return lambda numbered: _finish(*numbered, lane, settings, audit, turns, force=force)
+
+    return in_lanes(list(enumerate(jobs)), [work(lane) for lane in lanes], ahead=2 * len(lanes))
 
 
-def _finish(job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, *, force: bool) -> Done:
-    with audit.image(job.image) as run:
+def _finish(
+    number: int, job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, turns: Turns, *, force: bool
+) -> Done:
+    with turns.ended(number), audit.image(job.image) as run, turns.awaited(number):
         target = _read(job, settings, run)
         options = settings.options(target.center)
         done = Done(target, [segmenter(image, **options) for image in target.images])
-        _write(job, done, segmenter, settings, run, force=force)
+        write(job, done, segmenter, settings, run, force=force)
     return done
 
 
@@ -99,7 +105,7 @@ def _read(job: Job, settings: Settings, run: Run) -> Target:
     return target
 
 
-def _write(job: Job, done: Done, segmenter: Segmenter, settings: Settings, run: Run, *, force: bool) -> None:
+def write(job: Job, done: Done, segmenter: Segmenter, settings: Settings, run: Run, *, force: bool) -> None:
     """Write the result folder of one image."""
     index, wanted = done.target.index, settings.representatives
     write_results(

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError, Outcome, ParameterError
-from medseg_runtime.lanes import in_lanes
+from medseg_runtime.lanes import Turns, in_lanes
 from medseg_runtime.testing import toy_segmenter
 
 IMAGES = [np.full((70, 80), grey, np.uint8) for grey in range(6)]
@@ -114,6 +115,27 @@ def test_leaving_the_loop_ends_the_threads():
         assert outcome.value == 0
         break
     del outcome
+
+
+def test_turns_are_in_the_order_of_the_items_however_they_end():
+    turns, ended = Turns(), []
+
+    def work(n):
+        with turns.ended(n), at_the_end(lambda: ended.append(n)), turns.awaited(n):
+            time.sleep(0.002 * (5 - n % 6))
+            if n % 4 == 1:
+                raise MemoryError
+
+    assert len(list(run(range(40), work, lanes=4, ahead=8))) == 40
+    assert ended == list(range(40))
+
+
+@contextmanager
+def at_the_end(act):
+    try:
+        yield
+    finally:
+        act()
 
 
 # --- Segmenter.stream --------------------------------------------------------------------------------------------------
