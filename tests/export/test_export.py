@@ -147,16 +147,17 @@ def test_classes_exclude_each_other(bundle_of, image):
 
 
 def test_samples_are_the_same_however_they_are_batched(bundle_of, image):
-    whole = Segmenter.load(bundle_of("flow"))(image("flow"), samples=16)
+    # `auto` may take bfloat16, which rounds differently in another batch
+    whole = Segmenter.load(bundle_of("flow"), backend="onnxruntime")(image("flow"), samples=16)
     for max_batch in (1, 4, 5):
-        split = Segmenter.load(bundle_of("flow"), max_batch=max_batch)(image("flow"), samples=16)
+        split = Segmenter.load(bundle_of("flow"), backend="onnxruntime", max_batch=max_batch)(image("flow"), samples=16)
         np.testing.assert_array_equal(split.masks, whole.masks)
         np.testing.assert_allclose(split.mean_probability, whole.mean_probability, atol=1e-6)
     assert len({mask.tobytes() for mask in whole.masks}) > 1
 
 
 def test_more_samples_than_a_batch_holds_go_in_several(bundle_of, image):
-    segmenter = Segmenter.load(bundle_of("flow"))
+    segmenter = Segmenter.load(bundle_of("flow"), backend="onnxruntime")
     many, few = segmenter(image("flow"), samples=MAX_BATCH + 6), segmenter(image("flow"), samples=3)
     assert len(many.masks) == 70
     np.testing.assert_array_equal(many.masks[:3], few.masks)
