@@ -24,10 +24,7 @@ LIDC_INPUT = InputRule(channels=1, height=64, width=64, geometry="native", inten
 
 
 def fast() -> TrainConfig:
-    """LIDC-IDRI in one step: flow matching between unit-sphere latents, then tuning by the energy score of the masks.
-
-    Minutes on a GPU; on two cores five hours, four of them for the flow.
-    """
+    """LIDC-IDRI in one step: flow matching between unit-sphere latents, then tuning by the energy score of the masks."""
     return TrainConfig(
         name="lidc-nodule",
         task="outline the lung nodule at the centre of a chest CT crop, as one of several radiologists would",
@@ -103,10 +100,7 @@ def paper() -> TrainConfig:
 
 
 def photo() -> TrainConfig:
-    """Colour photographs of any size, squashed to 256x256, one outline each: skin, endoscopy, one's own folder.
-
-    Minutes on a GPU; about two hours on two cores.
-    """
+    """Colour photographs of any size, squashed to 256x256, one outline each: skin, endoscopy, one's own folder."""
     base = fast()
     return replace(
         base,
