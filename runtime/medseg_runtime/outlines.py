@@ -144,13 +144,19 @@ class Stamps:
 @cache
 def _stamps(step: int, width: float) -> Stamps:
     """Draw the stamps of one scale and one width of line."""
-    reach = int(np.ceil(step / 2 + width / 2 + 1))
-    side = np.arange(-reach, reach)
+    near = int(np.ceil(width / 2 + 1))
+    reach = step // 2 + near + 1
+    side, offsets = np.arange(-reach, reach + 1), np.arange(-near, near + 1)
     x, y = np.meshgrid(side, side)
-    centres = np.stack([x, y], axis=-1).reshape(-1, 1, 2) + 0.5
-    ink = np.zeros((16, len(centres)))
+    ink = np.zeros((16, x.size))
     for turn in range(1, 15):
-        distance = np.linalg.norm(centres - step * curves(turn, 4 * step + 5), axis=2).min(axis=1)
+        points = step * curves(turn, 4 * step + 5)
+        cells = np.floor(points).astype(np.intp)
+        # a point of the curve inks the pixels near it and no others, however large a stamp is
+        columns, rows = cells[:, :1, None] + offsets[:, None], cells[:, 1:, None] + offsets
+        apart = np.hypot(columns + 0.5 - points[:, :1, None], rows + 0.5 - points[:, 1:, None])
+        distance = np.full(x.size, np.inf)
+        np.minimum.at(distance, (rows + reach) * len(side) + columns + reach, apart)
         ink[turn] = np.clip(width / 2 + 0.5 - distance, 0, 1)  # a line's edge fades over one screen pixel
     most = np.count_nonzero(np.rint(255 * ink), axis=1).max()
     strongest = np.argsort(-ink, axis=1, kind="stable")[:, :most]

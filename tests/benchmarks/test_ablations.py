@@ -1,6 +1,5 @@
 """The ablations: the distillation's target has a known answer, an interrupted variant goes on, and the page says what was measured."""
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -23,7 +22,6 @@ from medseg_trainer.checkpoint import Ema, RunFolder, build_networks
 from medseg_trainer.config import EnergyConfig, Optimisation
 from medseg_trainer.figures import CaseFigures
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 FLOW = ProbabilityPath(objective="flow", shift=3.0)
 SPREAD = 0.3  # standard deviation of the clean latents in the Gaussian case
 SHORT = Optimisation(steps=4, batch_size=2, learning_rate=1e-3, warmup_steps=2, ema_decay=0.9)

@@ -1,14 +1,11 @@
 """Micro runs of each kind, trained and exported once."""
 
-import os
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from PIL import Image
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

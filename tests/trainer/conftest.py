@@ -1,10 +1,6 @@
 """Runs that several tests look at, trained once."""
 
-import os
-
 import pytest
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -35,15 +36,16 @@ def every_step_is_logged(monkeypatch):
 
 
 def contents(run):
-    """Everything a run folder holds, by path, comparable."""
+    """Everything a run folder holds, by path, comparable; tensors by their hash, for a difference must be printable."""
     found = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         name = path.relative_to(run).as_posix()
         if path.suffix == ".safetensors":
             with safe_open(path, "np") as opened:  # the order of its metadata is not fixed, its tensors are
-                found[name] = opened.metadata(), {key: opened.get_tensor(key).tobytes() for key in opened.keys()}  # noqa: SIM118
+                tensors = {key: opened.get_tensor(key).tobytes() for key in opened.keys()}  # noqa: SIM118
+                found[name] = opened.metadata(), {key: sha256(value).hexdigest() for key, value in tensors.items()}
         else:
-            found[name] = path.read_bytes()
+            found[name] = path.read_text() if path.suffix in TEXT else sha256(path.read_bytes()).hexdigest()
     return found
 
 
@@ -238,8 +240,9 @@ def fit_in_a_process(config, phantom_zips, tmp_path):
     def start(out, *, launcher=(), save_every=1e9, kill_at=0):
         script = (tmp_path / "fit.py", tmp_path / "config.json", phantom_zips, out, save_every, kill_at)
         command = [sys.executable, *launcher, *map(str, script)]
+        threads = str(torch.get_num_threads())  # as many as here: the order of additions decides on the last bits
         done = subprocess.run(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+            command, env=os.environ | {"OMP_NUM_THREADS": threads}, capture_output=True, text=True, check=False
         )
         return done.returncode, done.stderr
 
