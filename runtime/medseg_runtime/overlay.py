@@ -244,7 +244,7 @@ def _key(page: Canvas, x: int, y: int, classes: Sequence[str]) -> None:
         x = write(page, x + 44, y, "samples, smallest to largest") + 24
     for name, colour in zip(classes, _consensus_colours(len(classes)), strict=True):
         page[middle - 2 : middle + 2, x : x + 37] = colour
-        label = "consensus of more than half" if len(classes) == 1 else f"{name}, bold: consensus"
+        label = "consensus of at least half" if len(classes) == 1 else f"{name}, bold: consensus"
         x = write(page, x + 44, y, label) + 24
 
 

@@ -31,7 +31,7 @@ class Segmentation:
     confidence: Float32
     """(H, W) fraction of samples that contain the pixel, in [0, 1]."""
     consensus: Bool
-    """(H, W) where more than half of the samples agree."""
+    """(H, W) where at least half of the samples agree."""
     entropy: Float32
     """(H, W) binary entropy of the confidence in bits, in [0, 1]."""
     mean_probability: Float32

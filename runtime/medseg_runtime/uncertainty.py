@@ -23,8 +23,12 @@ def confidence(counts: npt.NDArray[np.integer], samples: int) -> Float32:
 
 
 def consensus(confidence: Float32) -> Bool:
-    """Return where more than half of the samples agree: confidence > 0.5, as the paper does."""
-    return confidence > 0.5
+    """Return where at least half of the samples agree: confidence >= 0.5.
+
+    A tie counts, as it does in the raters' majority that it is measured against (`metrics.majority`); the paper's follow-up leaves it
+    out. What half of the outlines hold should not go unseen.
+    """
+    return confidence >= 0.5
 
 
 def entropy(confidence: Float32) -> Float32:

@@ -249,7 +249,7 @@ def test_all_maps_follow_from_the_masks(geometry, classes):
     assert result.masks.shape == (6, *several, *IMAGE.shape)
     assert (result.masks.dtype, result.confidence.dtype, result.entropy.dtype) == (bool, np.float32, np.float32)
     assert (result.confidence == (result.masks.sum(axis=0) / 6).astype(np.float32)).all()
-    assert (result.consensus == (2 * result.masks.sum(axis=0) > 6)).all()
+    assert (result.consensus == (2 * result.masks.sum(axis=0) >= 6)).all()
     assert (result.entropy == uncertainty.entropy(result.confidence)).all()
     assert (result.areas == result.masks.sum(axis=(-2, -1))).all()
     assert result.areas.shape == (6, *several)

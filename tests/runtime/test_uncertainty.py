@@ -25,8 +25,8 @@ def test_confidence_counts_and_does_not_accumulate_rounding():
     assert (uncertainty.confidence(np.arange(1001), 1000) == (np.arange(1001) / 1000).astype(np.float32)).all()
 
 
-def test_consensus_needs_more_than_half():
-    assert uncertainty.consensus(uncertainty.confidence(np.array([3, 2, 1]), 4)).tolist() == [True, False, False]
+def test_consensus_needs_half():
+    assert uncertainty.consensus(uncertainty.confidence(np.array([3, 2, 1]), 4)).tolist() == [True, True, False]
 
 
 def test_entropy_is_in_bits():
