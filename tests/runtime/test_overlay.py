@@ -1,6 +1,7 @@
 """The pictures: outlines lie on the masks' edges, everything is shown, and any shape of image works."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -177,6 +178,23 @@ def test_any_shape_and_number(shape, samples):
     assert colour_present(overlay, CONSENSUS[0])  # in the key at least
     grid = draw_samples(pixels, segmentation)
     assert colour_present(grid, BY_SIZE[0]) == segmentation.masks.any()  # none in 2x2 pixels
+
+
+def test_an_outline_of_a_much_enlarged_pixel_lies_on_its_curve_and_needs_no_more_memory_than_the_picture():
+    """Each pixel is 170 on the screen wide: all these times all points of the curve would be gigabytes."""
+    mask, width = np.pad([[True]], 1), 3.3
+    canvas = np.zeros((510, 510, 3), np.uint8)
+    outline = outline_on_screen(mask, View(Box(x=0, y=0, width=3, height=3), 170.0))
+    tracemalloc.start()
+    draw_outline(canvas, outline, (255, 255, 255), width=width)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30 * 2**20
+    inked = np.argwhere(canvas.any(axis=-1)) + 0.5
+    course = 170 * drawn_curves(mask, points=500).reshape(-1, 2)[:, ::-1]
+    apart = np.linalg.norm(inked[:, None] - course[None], axis=2)
+    assert apart.min(axis=1).max() < width / 2 + 1
+    assert apart.min(axis=0).max() < 1
 
 
 def test_every_sample_is_drawn():
