@@ -1,7 +1,9 @@
 """Baselines on the same split: train them, then measure them beside a bundle.
 
-python -m benchmarks.baselines train unet --data DATA                # 10 CPU minutes; again: goes on, or is done
-python -m benchmarks.baselines train probabilistic-unet --data DATA  # 28 CPU minutes
+python -m benchmarks.baselines train unet --data DATA                # 25 CPU minutes; again: goes on, or is done
+python -m benchmarks.baselines train probabilistic-unet --data DATA  # as long
+python -m benchmarks.baselines train fast --data DATA                # our own recipe, as long
+python -m benchmarks.baselines train paper --data DATA               # the paper's, as long
 python -m benchmarks.baselines masks --data DATA --run RUN           # the mask autoencoder of a run against one trained by MSE
 python -m benchmarks.baselines evaluate --data DATA                  # all of them beside the shipped bundle; writes the page
 python -m benchmarks.baselines page FILE.json                        # page and plot of an earlier run again
@@ -14,8 +16,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.baselines import masks
+from benchmarks.baselines.budget import CPU_MINUTES
 from benchmarks.baselines.contenders import CONTENDERS
 from benchmarks.baselines.contest import MASKS_NAME, Question, hold
+from benchmarks.baselines.own import OWN, train_own
 from benchmarks.baselines.page import page
 from benchmarks.baselines.plot import plot
 from benchmarks.baselines.report import Report
@@ -48,8 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     with_data.add_argument("--runs", type=Path, default=RUNS, help="folder of the baselines' run folders")
 
     training = commands.add_parser("train", parents=[with_data])
-    training.add_argument("contender", choices=list(CONTENDERS))
-    training.add_argument("--cpu-minutes", type=float, help="processor time for its steps; validation comes on top")
+    training.add_argument("contender", choices=[*CONTENDERS, *OWN])
+    training.add_argument(
+        "--cpu-minutes", type=float, default=CPU_MINUTES, help="processor time for its steps; validation comes on top"
+    )
     training.set_defaults(run_command=_train)
 
     of_masks = commands.add_parser("masks", parents=[with_data])
@@ -60,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("--bundle", type=Path)
     evaluation.add_argument("--images", type=int, help="only so many, evenly spaced")
     evaluation.add_argument("--seed", type=int, default=0)
-    evaluation.add_argument("--our-cpu-minutes", type=float, help="what the bundle's training took, for the page")
     evaluation.add_argument("--out", type=Path, default=RESULTS)
     evaluation.set_defaults(run_command=_evaluate)
 
@@ -71,8 +76,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(given: argparse.Namespace) -> None:
-    contender = CONTENDERS[given.contender]
-    train(contender, fast(), given.data, given.runs / contender.key, given.cpu_minutes or contender.cpu_minutes)
+    out = given.runs / given.contender
+    if given.contender in OWN:
+        train_own(OWN[given.contender], given.data, out, given.cpu_minutes)
+    else:
+        train(CONTENDERS[given.contender], fast(), given.data, out, given.cpu_minutes)
 
 
 def _masks(given: argparse.Namespace) -> None:
@@ -92,7 +100,6 @@ def _evaluate(given: argparse.Namespace) -> None:
         runs=given.runs,
         images=given.images,
         seed=given.seed,
-        our_cpu_minutes=given.our_cpu_minutes,
         command=f"python -m benchmarks.baselines evaluate --data DATA{' --bundle BUNDLE' * bool(given.bundle)}{options}",
     )
     report = hold(question, machine.look(ROOT))

@@ -31,8 +31,6 @@ class Contender:
     learning_rate: float
     samples: int
     """Masks per image when it is measured."""
-    cpu_minutes: float
-    """Processor time of its training, by default."""
 
 
 def model_size(config: TrainConfig) -> int:
@@ -73,7 +71,6 @@ CONTENDERS = {
             batch_size=24,
             learning_rate=1e-3,
             samples=1,
-            cpu_minutes=10.0,
         ),
         Contender(
             key="probabilistic-unet",
@@ -83,7 +80,6 @@ CONTENDERS = {
             batch_size=24,
             learning_rate=1e-3,
             samples=16,
-            cpu_minutes=28.0,
         ),
     )
 }

@@ -16,6 +16,7 @@ from benchmarks.baselines.budget import Plan, spent
 from benchmarks.baselines.contenders import CONTENDERS, Contender, model_size
 from benchmarks.baselines.masks import MaskContest
 from benchmarks.baselines.measured import existing, measure_all, paired
+from benchmarks.baselines.own import FAST, OWN, Own, Share, command, trained_own
 from benchmarks.baselines.report import MAP, Report, Row, Training
 from benchmarks.baselines.training import trained
 from benchmarks.latency.machine import Machine
@@ -23,7 +24,7 @@ from benchmarks.latency.networks import parameters, preset_of
 from medseg_runtime.bundle import Bundle
 from medseg_runtime.segmenter import Segmenter
 from medseg_trainer.checkpoint import RunFolder
-from medseg_trainer.config import AugmentConfig
+from medseg_trainer.config import AugmentConfig, TrainConfig
 from medseg_trainer.data import Cases, read_cases
 from medseg_trainer.evaluate import SampleSettings
 from medseg_trainer.figures import CaseFigures, pooled, summarise
@@ -45,29 +46,34 @@ class Question:
     images: int | None
     """Measure only that many, evenly spaced; None: all."""
     seed: int
-    our_cpu_minutes: float | None
-    """What the bundle's training took: it does not know itself."""
     command: str
 
 
 def hold(question: Question, machine: Machine) -> Report:
-    """Measure ours and every baseline.
+    """Measure the bundle, and everything that was trained within the budget.
 
     Raises:
         BundleError: the bundle cannot be read, or no preset has its networks.
-        CheckpointError: a baseline has not been trained.
+        CheckpointError: something has not been trained.
         DataError: the data are missing, or do not pair.
     """
     start = time.monotonic()
     segmenter = Segmenter.load(question.bundle, backend="onnxruntime")
     classes = segmenter.manifest.classes
     baselines = [(contender, *trained(contender, question.runs / key)) for key, contender in CONTENDERS.items()]
+    own = {key: trained_own(question.runs / key) for key in OWN}
     cases = read_cases(question.data, SPLIT, len(classes), classes[0]).evenly(question.images)
-    ours, _ = measure_all(segmenter, cases, SampleSettings(samples=SAMPLES, seed=question.seed), "ours")
-    rows = [_row("ours", "ours", SAMPLES, _our_training(question), ours, ())]
+    settings = SampleSettings(samples=SAMPLES, seed=question.seed)
+    shipped, _ = measure_all(segmenter, cases, settings, "shipped")
+    ours = {key: measure_all(drawing, cases, settings, key)[0] for key, (drawing, _) in own.items()}
+    rows = [_row("shipped", "ours, as shipped", SAMPLES, _shipped_training(question), shipped, ())]
+    for key, (_, config) in own.items():
+        training = _own_training(OWN[key], question.runs / key, config)
+        less_than = () if key == FAST else ours[FAST]
+        rows.append(_row(key, OWN[key].title, SAMPLES, training, ours[key], less_than))
     for contender, baseline, config in baselines:
         training = _training(contender, question.runs / contender.key, parameters(baseline))
-        rows += _measured(contender, segmenter_of(baseline, config), cases, training, question.seed, ours)
+        rows += _measured(contender, segmenter_of(baseline, config), cases, training, question.seed, ours[FAST])
     path = question.runs / MASKS_NAME
     return Report(
         date=datetime.now(UTC).date().isoformat(),
@@ -121,7 +127,7 @@ def _row(
     )
 
 
-def _our_training(question: Question) -> Training:
+def _shipped_training(question: Question) -> Training:
     """Read what a bundle says of its training."""
     bundle = Bundle.load(question.bundle)
     told = bundle.manifest.training
@@ -130,9 +136,30 @@ def _our_training(question: Question) -> Training:
         parameters=model_size(preset_of(bundle)),
         steps=", ".join(f"{stage} {steps:,}" for stage, steps in told["steps"].items()),
         augmentation="not recorded in a bundle",
-        cpu_minutes=question.our_cpu_minutes,
+        cpu_minutes=None,
         kept=told["kept"],
         seed=told["seed"],
+    )
+
+
+def _own_training(own: Own, run: Path, config: TrainConfig) -> Training:
+    """Read what the run folder of one of our presets says."""
+    share = Share.read(run)
+    assert share is not None, "weights are written after the share"
+    stages = {"mask autoencoder": config.mask_autoencoder.optimisation}
+    if config.condition.autoencoder is not None:
+        stages["image autoencoder"] = config.condition.autoencoder.optimisation
+    stages["denoiser"] = config.denoiser.optimisation
+    if config.energy is not None:
+        stages["energy"] = config.energy.optimisation
+    return Training(
+        command=command(own, share.cpu_minutes),
+        parameters=model_size(config),
+        steps=", ".join(f"{stage} {each.steps:,} of {each.batch_size} images" for stage, each in stages.items()),
+        augmentation=_augmentation(config.augment),
+        cpu_minutes=round(spent(run) / 60.0, 1),
+        kept=f"weights of step {RunFolder(run).kept_step():,} of the last stage, the best GED on {config.validation_images} val images",
+        seed=config.seed,
     )
 
 

@@ -16,7 +16,14 @@ PANELS = {
     "consensus_dice": "Dice of the consensus (higher is better)",
     "squared_error": "squared error of the confidence (lower is better)",
 }
-COLOURS = {"ours": "#1f5fa8", "unet": "#b5b5b5", "unet-map": "#7a7a7a", "probabilistic-unet": "#c0392b"}
+COLOURS = {
+    "shipped": "#1f5fa8",
+    "fast": "#6fa8dc",
+    "paper": "#8e6bbf",
+    "unet": "#b5b5b5",
+    "unet-map": "#7a7a7a",
+    "probabilistic-unet": "#c0392b",
+}
 
 
 def plot(report: Report, path: Path) -> None:

@@ -43,7 +43,7 @@ class Row:
     figures: dict[str, Figure]
     reliability: tuple[ReliabilityBin, ...]
     ours_less: dict[str, Figure]
-    """Our figures less these, image by image; empty in our own row."""
+    """The figures of our own recipe in the same time less these, image by image; empty in our own rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ class Report:
     patients: int
     seed: int
     rows: tuple[Row, ...]
-    """Ours first."""
+    """The shipped model first, then our own recipe in the same time."""
     masks: MaskContest | None
     """None where `python -m benchmarks.baselines masks` has not been run."""
 

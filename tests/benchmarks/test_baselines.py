@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 
 pytest.importorskip("monai", reason="the baselines need `pip install 'medseglatdiff[bench]'`")
 
-from benchmarks.baselines import budget, masks, training
+from benchmarks.baselines import budget, masks, own, training
 from benchmarks.baselines.baseline import segmenter_of
 from benchmarks.baselines.budget import Plan, affordable_steps, spending, spent
 from benchmarks.baselines.contenders import CONTENDERS, model_size
 from benchmarks.baselines.contest import MASKS_NAME, Question, hold
 from benchmarks.baselines.measured import of_the_map, paired
+from benchmarks.baselines.own import OWN, affordable_share, shortened, train_own, trained_own
 from benchmarks.baselines.page import page
 from benchmarks.baselines.plot import plot
 from benchmarks.baselines.probabilistic import LATENT, Combination, Gaussian, GaussianNet
@@ -28,7 +29,7 @@ from benchmarks.latency.machine import Machine
 from benchmarks.latency.networks import parameters
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.metrics import Calibration
-from medseg_trainer.checkpoint import Ema, RunFolder, save_safetensors
+from medseg_trainer.checkpoint import Ema, RunFolder, build_networks, save_safetensors
 from medseg_trainer.data import Case
 from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
 from medseg_trainer.figures import CaseFigures, Figure
@@ -215,6 +216,60 @@ def test_time_is_counted_over_interruptions(tmp_path, monkeypatch):
     assert spent(tmp_path) == 7.5
 
 
+# --- our own presets within the budget
+
+
+def optimisations(config):
+    stages = [config.mask_autoencoder, config.denoiser, config.energy, config.condition.autoencoder]
+    return [stage.optimisation for stage in stages if stage is not None]
+
+
+@pytest.mark.parametrize("key", OWN)
+def test_a_shortened_preset_shows_every_stage_the_same_share_of_its_images(key):
+    whole = OWN[key].preset()
+    short = shortened(whole, 0.05)
+    assert len(optimisations(short)) == 3
+    for before, after in zip(optimisations(whole), optimisations(short), strict=True):
+        seen = [one.steps * one.batch_size for one in (before, after)]
+        assert seen[1] == pytest.approx(0.05 * seen[0], rel=0.02)
+        assert after.batch_size < before.batch_size
+        assert after.warmup_steps <= after.steps // 10
+        assert after.learning_rate == before.learning_rate
+    last = optimisations(short)[1 if short.energy is None else 2]
+    assert last.steps / short.validate_every == pytest.approx(3, abs=0.1)
+    assert (short.denoiser.widths, short.augment) == (whole.denoiser.widths, whole.augment)
+
+
+def test_a_budget_buys_the_share_that_two_trials_point_to(monkeypatch):
+    fitted, spent_so_far = [], [0.0]
+
+    def fit(config, _data, _out):
+        fitted.append(config)
+        spent_so_far[0] += 7.0 + sum(one.steps * one.batch_size for one in optimisations(config))
+
+    monkeypatch.setattr(own, "fit", fit)
+    monkeypatch.setattr(own.time, "process_time", lambda: spent_so_far[0])
+    config = OWN["fast"].preset()
+    images = sum(one.steps * one.batch_size for one in optimisations(config))
+    assert affordable_share(config, None, cpu_minutes=10.0) == pytest.approx(600.0 / images, rel=0.02)
+    assert [config.validation_images for config in fitted] == [1, 1]
+
+
+def test_our_own_recipe_resumes_and_is_not_continued_with_another_budget(micro, phantom_zips, tmp_path, monkeypatch):
+    preset = own.Own(key="fast", title="a micro run", preset=lambda: micro(steps=8))
+    monkeypatch.setattr(own, "affordable_share", lambda *_: 0.5)
+    train_own(preset, phantom_zips, tmp_path / "run", 1.0)
+    segmenter, config = trained_own(tmp_path / "run")
+    assert (config.denoiser.optimisation.steps, config.denoiser.optimisation.batch_size) == (2, 8)
+    assert segmenter(np.zeros((64, 64), np.uint8), samples=2).masks.shape == (2, 64, 64)
+    weights, first = (tmp_path / "run" / "denoiser.safetensors").read_bytes(), spent(tmp_path / "run")
+    train_own(preset, phantom_zips, tmp_path / "run", 1.0)
+    assert (tmp_path / "run" / "denoiser.safetensors").read_bytes() == weights
+    assert spent(tmp_path / "run") > first
+    with pytest.raises(CheckpointError, match="1 CPU minutes"):
+        train_own(preset, phantom_zips, tmp_path / "run", 2.0)
+
+
 # --- figures
 
 
@@ -300,9 +355,17 @@ def test_the_counterpart_differs_in_its_loss_alone(micro, phantom_zips, tmp_path
 
 
 @pytest.fixture(scope="module")
-def report(phantom_zips, tmp_path_factory) -> Report:
-    """The shipped bundle beside untrained baselines, on two phantoms."""
+def report(micro, phantom_zips, tmp_path_factory) -> Report:
+    """The shipped bundle beside untrained networks, on two phantoms."""
     runs, config = tmp_path_factory.mktemp("runs"), fast()
+    for key in OWN:
+        run = RunFolder(runs / key)
+        run.start(micro())
+        own.Share(preset=key, cpu_minutes=1.0, share=0.01).write(run.path)
+        networks = build_networks(micro())
+        run.save_weights("mask_autoencoder", networks.mask_autoencoder.state_dict(), {})
+        rest = torch.nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser})
+        run.save_weights("denoiser", rest.state_dict(), {"step": "6"})
     for key, contender in CONTENDERS.items():
         plan_of(contender, runs / key, 7, config)
         RunFolder(runs / key).start(config)
@@ -316,23 +379,21 @@ def report(phantom_zips, tmp_path_factory) -> Report:
         processor="A processor", features=("avx2",), cores=2, memory_gib=1.0, system="", python="3.11", commit="abc",
         versions=dict.fromkeys(("medseglatdiff", "torch", "monai", "onnxruntime"), "1.0"), load_average=(0.0, 0.0, 0.0), taken_by_others=0.0,
     )  # fmt: skip
-    question = Question(
-        bundle=None, data=phantom_zips, runs=runs, images=2, seed=0, our_cpu_minutes=None, command="a command"
-    )
+    question = Question(bundle=None, data=phantom_zips, runs=runs, images=2, seed=0, command="a command")
     return hold(question, machine)
 
 
 def test_all_are_measured_on_the_same_images(report):
     rows = {row.key: row for row in report.rows}
-    assert list(rows) == ["ours", "unet", "unet-map", "probabilistic-unet"]
-    assert rows["ours"].ours_less == {}
+    assert list(rows) == ["shipped", "fast", "paper", "unet", "unet-map", "probabilistic-unet"]
+    assert rows["shipped"].ours_less == rows["fast"].ours_less == {}
     assert "sample_diversity" not in rows["unet"].figures
     assert "ged" not in rows["unet-map"].figures
-    for key in ("unet", "probabilistic-unet"):
+    for key in ("paper", "unet", "probabilistic-unet"):
         for name in ("ged", "consensus_dice", "squared_error"):
-            means = [rows[one].figures[name].mean for one in ("ours", key)]
+            means = [rows[one].figures[name].mean for one in ("fast", key)]
             assert rows[key].ours_less[name].mean == pytest.approx(means[0] - means[1])
-    assert rows["unet"].figures["rater_diversity"] == rows["ours"].figures["rater_diversity"]
+    assert rows["unet"].figures["rater_diversity"] == rows["shipped"].figures["rater_diversity"]
 
 
 def test_a_page_and_its_plot_follow_from_the_json(report, tmp_path):
@@ -342,6 +403,7 @@ def test_a_page_and_its_plot_follow_from_the_json(report, tmp_path):
     text = page(again)
     assert f"| GED (lower is better) | {report.rows[0].figures['ged'].mean:.4f} (" in text
     assert "weights of step 5" in text
+    assert "weights of step 6 of the last stage" in text
     assert "shifted by up to 8 px" in text
     assert "not recorded" in text
     assert "## (c) The mask autoencoder" in text
@@ -351,7 +413,7 @@ def test_a_page_and_its_plot_follow_from_the_json(report, tmp_path):
 
 
 def test_a_difference_is_bold_where_its_interval_holds_no_zero(report):
-    ours, unet, *_ = report.rows
+    ours, *_, unet = report.rows
     for figure, text in (
         (Figure(-0.2, -0.3, -0.1), "**-0.2000 (-0.300 to -0.100)**"),
         (Figure(0.1, -0.1, 0.3), "| +0.1000 (-0.100 to +0.300) |"),
