@@ -127,6 +127,7 @@ OPTIONAL = {
     ("path", "shift"),
     ("sampling", "noise", "antithetic"),
     ("sampling", "noise", "stratified"),
+    ("sampling", "noise", "scale"),
     ("sampling", "tuned"),
     ("versions", "torch"),
     ("schema_version",),
