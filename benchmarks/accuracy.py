@@ -96,10 +96,9 @@ def subjects(segmenter: Segmenter, run: Path | None) -> Iterator[tuple[str, Segm
 
 def named(noise: NoiseLaw) -> str:
     """Return what a law of noise is called in the table."""
-    kind = "antithetic" if noise.antithetic else "independent"
     if noise.stratified:
-        kind = f"stratified {noise.stratified:.0%}"
-    return kind if noise.scale == 1.0 else f"{kind}, times {noise.scale:g}"
+        return f"stratified {noise.stratified:.0%}"
+    return "antithetic" if noise.antithetic else "independent"
 
 
 def line(row: Row) -> str:

@@ -45,8 +45,6 @@ def _sampling(manifest: Manifest) -> str:
             f" {noise.stratified:.0%} of the noise's variance is one number per channel and sample, from a Sobol sequence, so that "
             "the samples of one image spread evenly."
         )
-    if noise.scale != 1.0:
-        text += f" The noise has a standard deviation of {noise.scale:g}."
     if sampling.tuned:
         text += (
             " The denoiser was tuned for just these steps and this noise: other settings draw what nobody has measured."

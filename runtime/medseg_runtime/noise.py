@@ -34,19 +34,16 @@ SOBOL = (
 )
 """Degree, inner coefficients and initial numbers of the primitive polynomials of dimensions 2 to 8 (Joe & Kuo 2008, new-joe-kuo-6)."""
 MAX_STRATIFIED = 1 + len(SOBOL)
-MAX_SCALE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseLaw:
-    """How the starting noise of the samples of one image hangs together; each sample by itself is normal, of deviation `scale`."""
+    """How the starting noise of the samples of one image hangs together; each sample by itself is standard normal."""
 
     antithetic: bool = False
     """Sample 2j + 1 starts from the negated noise of sample 2j."""
     stratified: float = 0.0
     """Share of the variance that is one number per channel and sample, in [0, 1); see `sobol_normal`."""
-    scale: float = 1.0
-    """Standard deviation, in (0, 2]: 1 by the theory; with more the samples of a tuned model differ more."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.stratified < 1.0 or (self.antithetic and self.stratified):
@@ -54,8 +51,6 @@ class NoiseLaw:
                 f"stratified {self.stratified} beside antithetic {self.antithetic} is no law of noise",
                 "Use a share in [0, 1), and only one of both.",
             )
-        if not 0.0 < self.scale <= MAX_SCALE:
-            raise ParameterError(f"noise of deviation {self.scale} cannot be drawn", f"Use one in (0, {MAX_SCALE:g}].")
 
 
 class SampleNoise:
@@ -92,7 +87,7 @@ def _start(seed: int, index: int, law: NoiseLaw, shape: tuple[int, int, int]) ->
         common = sobol_normal(seed, index, shape[0]).astype(np.float32)[:, None, None]
         share = np.float32(law.stratified)
         noise = np.sqrt(1 - share) * noise + np.sqrt(share) * common
-    noise = np.float32(-law.scale if negated else law.scale) * noise
+    noise = -noise if negated else noise
     noise.setflags(write=False)
     return noise
 

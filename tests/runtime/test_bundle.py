@@ -127,7 +127,6 @@ OPTIONAL = {
     ("path", "shift"),
     ("sampling", "noise", "antithetic"),
     ("sampling", "noise", "stratified"),
-    ("sampling", "noise", "scale"),
     ("sampling", "tuned"),
     ("versions", "torch"),
     ("schema_version",),

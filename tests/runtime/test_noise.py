@@ -1,8 +1,5 @@
 """The noise of a sample: golden numbers, laws, and SciPy's Sobol sequence as the judge of ours."""
 
-import math
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -113,20 +110,6 @@ def test_later_draws_share_nothing():
     noise = SampleNoise(0, 1, STRATIFIED)
     noise.start(SHAPE)
     assert noise.draw(SHAPE).mean(axis=(1, 2)).std() < 0.1
-
-
-@pytest.mark.parametrize("law", [NoiseLaw(), NoiseLaw(antithetic=True), STRATIFIED])
-def test_a_scale_widens_what_a_sample_starts_from_and_nothing_later(law):
-    wide, plain = (SampleNoise(3, 5, one) for one in (replace(law, scale=1.5), law))
-    np.testing.assert_allclose(wide.start(SHAPE), 1.5 * plain.start(SHAPE), rtol=1e-6)
-    assert wide.start(SHAPE).dtype == np.float32
-    np.testing.assert_array_equal(wide.draw(SHAPE), plain.draw(SHAPE))
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0, 2.5, math.nan])
-def test_scales_that_nobody_can_mean_are_refused(scale):
-    with pytest.raises(ParameterError, match="deviation"):
-        NoiseLaw(scale=scale)
 
 
 @pytest.mark.parametrize("fields", [{"stratified": 1.0}, {"stratified": -0.1}, {"stratified": 0.5, "antithetic": True}])

@@ -139,13 +139,7 @@ def test_each_image_shifts_the_points_so_that_every_number_may_come():
 
 def test_independent_noise_stays_as_it_is():
     normal = torch.randn(2, 3, 4, 8, 8)
-    assert torch.equal(starting_noise(NoiseLaw(), normal, torch.rand(2, 4), torch.rand(2, 16)), normal)
-
-
-@pytest.mark.parametrize("law", [NoiseLaw(), LAW])
-def test_noise_is_scaled_as_the_law_says(law):
-    drawn = torch.randn(2, 3, 4, 8, 8), torch.rand(2, 4), torch.rand(2, 16)
-    torch.testing.assert_close(starting_noise(replace(law, scale=1.5), *drawn), 1.5 * starting_noise(law, *drawn))
+    assert starting_noise(NoiseLaw(), normal, torch.rand(2, 4), torch.rand(2, 16)) is normal
 
 
 # --- the stage

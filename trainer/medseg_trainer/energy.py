@@ -89,14 +89,14 @@ def starting_noise(law: NoiseLaw, normal_BMZhw: Tensor, shift_BZ: Tensor, order_
     normal: standard normal. shift: uniform in [0, 1), the image's "seed". order: (B, 16) uniform, the M least choose the samples.
     """
     if not law.stratified:
-        return law.scale * normal_BMZhw
+        return normal_BMZhw
     samples, channels = normal_BMZhw.shape[1:3]
     points = np.stack([sobol_bits(k, channels) for k in range(BLOCK)]).astype(np.int64)
     chosen_BMZ = torch.from_numpy(points).to(shift_BZ.device)[order_BK.argsort(dim=1)[:, :samples]]
     shift = (shift_BZ.double() * 2.0**BITS).long()[:, None]
     uniform = ((chosen_BMZ ^ shift).double() + 0.5) / 2.0**BITS
     common = math.sqrt(2.0) * torch.erfinv(2.0 * uniform - 1.0)
-    own, shared = law.scale * math.sqrt(1.0 - law.stratified), law.scale * math.sqrt(law.stratified)
+    own, shared = math.sqrt(1.0 - law.stratified), math.sqrt(law.stratified)
     return own * normal_BMZhw + shared * common.float()[..., None, None]
 
 
