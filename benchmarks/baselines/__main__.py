@@ -1,6 +1,6 @@
 """Baselines on the same split: train them, then measure them beside a bundle.
 
-python -m benchmarks.baselines train unet --data DATA                # 25 CPU minutes; again: goes on, or is done
+python -m benchmarks.baselines train unet --data DATA                # 20 CPU minutes; again: goes on, or is done
 python -m benchmarks.baselines train probabilistic-unet --data DATA  # as long
 python -m benchmarks.baselines train fast --data DATA                # our own recipe, as long
 python -m benchmarks.baselines train paper --data DATA               # the paper's, as long

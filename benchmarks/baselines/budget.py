@@ -26,7 +26,7 @@ from medseg_trainer.data.working_set import BatchSource
 from medseg_trainer.loop import run_stage
 from medseg_trainer.stages import Stage
 
-CPU_MINUTES = 25.0
+CPU_MINUTES = 20.0
 """Of everything that is trained to be compared, unless said otherwise; validation comes on top."""
 TRIAL_STEPS = 25
 PLAN_NAME, SPENT_NAME = "plan.json", "cpu_seconds.json"
