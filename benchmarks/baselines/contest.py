@@ -50,18 +50,19 @@ class Question:
 
 
 def hold(question: Question, machine: Machine) -> Report:
-    """Measure the bundle, and everything that was trained within the budget.
+    """Measure the bundle, and everything that was trained within the budget; what has no run folder is left out.
 
     Raises:
         BundleError: the bundle cannot be read, or no preset has its networks.
-        CheckpointError: something has not been trained.
+        CheckpointError: a training has not come to its end, or our own recipe has none.
         DataError: the data are missing, or do not pair.
     """
     start = time.monotonic()
     segmenter = Segmenter.load(question.bundle, backend="onnxruntime")
     classes = segmenter.manifest.classes
-    baselines = [(contender, *trained(contender, question.runs / key)) for key, contender in CONTENDERS.items()]
-    own = {key: trained_own(question.runs / key) for key in OWN}
+    there = {key for key in (*CONTENDERS, *OWN) if (question.runs / key).exists()} | {FAST}
+    baselines = [(one, *trained(one, question.runs / key)) for key, one in CONTENDERS.items() if key in there]
+    own = {key: trained_own(question.runs / key) for key in OWN if key in there}
     cases = read_cases(question.data, SPLIT, len(classes), classes[0]).evenly(question.images)
     settings = SampleSettings(samples=SAMPLES, seed=question.seed)
     shipped, _ = measure_all(segmenter, cases, settings, "shipped")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 import signal
 from dataclasses import replace
 
@@ -38,6 +39,10 @@ from medseg_trainer.models.autoencoder import MaskAutoencoder
 from medseg_trainer.presets import fast
 from medseg_trainer.stages import Draws
 
+MACHINE = Machine(
+    processor="A processor", features=("avx2",), cores=2, memory_gib=1.0, system="", python="3.11", commit="abc",
+    versions=dict.fromkeys(("medseglatdiff", "torch", "monai", "onnxruntime"), "1.0"), load_average=(0.0, 0.0, 0.0), taken_by_others=0.0,
+)  # fmt: skip
 UNET, PROBABILISTIC = CONTENDERS["unet"], CONTENDERS["probabilistic-unet"]
 
 
@@ -355,8 +360,8 @@ def test_the_counterpart_differs_in_its_loss_alone(micro, phantom_zips, tmp_path
 
 
 @pytest.fixture(scope="module")
-def report(micro, phantom_zips, tmp_path_factory) -> Report:
-    """The shipped bundle beside untrained networks, on two phantoms."""
+def question(micro, phantom_zips, tmp_path_factory) -> Question:
+    """About the shipped bundle beside untrained networks, on two phantoms."""
     runs, config = tmp_path_factory.mktemp("runs"), fast()
     for key in OWN:
         run = RunFolder(runs / key)
@@ -375,12 +380,12 @@ def report(micro, phantom_zips, tmp_path_factory) -> Report:
     masks.MaskContest(
         command="a command", split="val", images=2, steps=3, batch_size=4, seed=0, mse_cpu_minutes=1.0, rows=(row,)
     ).write(runs / MASKS_NAME)
-    machine = Machine(
-        processor="A processor", features=("avx2",), cores=2, memory_gib=1.0, system="", python="3.11", commit="abc",
-        versions=dict.fromkeys(("medseglatdiff", "torch", "monai", "onnxruntime"), "1.0"), load_average=(0.0, 0.0, 0.0), taken_by_others=0.0,
-    )  # fmt: skip
-    question = Question(bundle=None, data=phantom_zips, runs=runs, images=2, seed=0, command="a command")
-    return hold(question, machine)
+    return Question(bundle=None, data=phantom_zips, runs=runs, images=2, seed=0, command="a command")
+
+
+@pytest.fixture(scope="module")
+def report(question) -> Report:
+    return hold(question, MACHINE)
 
 
 def test_all_are_measured_on_the_same_images(report):
@@ -394,6 +399,16 @@ def test_all_are_measured_on_the_same_images(report):
             means = [rows[one].figures[name].mean for one in ("fast", key)]
             assert rows[key].ours_less[name].mean == pytest.approx(means[0] - means[1])
     assert rows["unet"].figures["rater_diversity"] == rows["shipped"].figures["rater_diversity"]
+
+
+def test_what_was_not_trained_is_left_out_but_for_our_own_recipe(question, tmp_path):
+    shutil.copytree(question.runs / "fast", tmp_path / "fast")
+    shutil.copytree(question.runs / "unet", tmp_path / "unet")
+    rows = hold(replace(question, runs=tmp_path), MACHINE).rows
+    assert [row.key for row in rows] == ["shipped", "fast", "unet", "unet-map"]
+    shutil.rmtree(tmp_path / "fast")
+    with pytest.raises(CheckpointError, match="holds no training run"):
+        hold(replace(question, runs=tmp_path), MACHINE)
 
 
 def test_a_page_and_its_plot_follow_from_the_json(report, tmp_path):
