@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from benchmarks.ablations.train import Record
+from benchmarks.json_record import JsonRecord
 from benchmarks.latency.machine import Machine
 from medseg_runtime.noise import NoiseLaw
-from medseg_runtime.typed_json import typed
 from medseg_trainer.figures import Figure
 
 SHOWN = {
@@ -59,7 +56,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Report(JsonRecord):
     """One evaluation of several variants."""
 
     date: str
@@ -78,13 +75,3 @@ class Report:
     def stem(self) -> str:
         """Name of its files, without the suffix."""
         return f"ablations_{self.model}_{self.date}"
-
-    def write(self, path: Path) -> None:
-        """Write the JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Report:
-        """Read what `write` wrote; a TypeError says what in it is of another version."""
-        report: Report = typed(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
-        return report

@@ -20,7 +20,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from medseg_runtime.typed_json import typed
+from benchmarks.json_record import JsonRecord
 from medseg_trainer.checkpoint import RunFolder, write_atomically
 from medseg_trainer.data.working_set import BatchSource
 from medseg_trainer.loop import run_stage
@@ -33,7 +33,7 @@ PLAN_NAME, SPENT_NAME = "plan.json", "cpu_seconds.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class Plan(JsonRecord):
     """How a baseline is trained; written beside its weights when that starts."""
 
     contender: str
@@ -43,19 +43,6 @@ class Plan:
     batch_size: int
     learning_rate: float
     seed: int
-
-    def write(self, run: Path) -> None:
-        """Write it into a run folder."""
-        write_atomically(run / PLAN_NAME, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def read(cls, run: Path) -> Plan | None:
-        """Read that of a run folder; None where none has been made."""
-        path = run / PLAN_NAME
-        if not path.exists():
-            return None
-        plan: Plan = typed(cls, json.loads(path.read_text()), PLAN_NAME)
-        return plan
 
 
 def affordable_steps(fabric: Fabric, stage: Stage, source: BatchSource, cpu_minutes: float) -> int:

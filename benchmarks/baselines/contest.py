@@ -12,11 +12,11 @@ from typing import Final
 from safetensors import safe_open
 
 from benchmarks.baselines.baseline import segmenter_of
-from benchmarks.baselines.budget import Plan, spent
+from benchmarks.baselines.budget import PLAN_NAME, Plan, spent
 from benchmarks.baselines.contenders import CONTENDERS, Contender, model_size
 from benchmarks.baselines.masks import MaskContest
 from benchmarks.baselines.measured import existing, measure_all, paired
-from benchmarks.baselines.own import FAST, OWN, Own, Share, command, trained_own
+from benchmarks.baselines.own import FAST, OWN, SHARE_NAME, Own, Share, command, trained_own
 from benchmarks.baselines.report import MAP, Report, Row, Training
 from benchmarks.baselines.training import trained
 from benchmarks.latency.machine import Machine
@@ -145,8 +145,7 @@ def _shipped_training(question: Question) -> Training:
 
 def _own_training(own: Own, run: Path, config: TrainConfig) -> Training:
     """Read what the run folder of one of our presets says."""
-    share = Share.read(run)
-    assert share is not None, "weights are written after the share"
+    share = Share.read(run / SHARE_NAME)
     stages = {"mask autoencoder": config.mask_autoencoder.optimisation}
     if config.condition.autoencoder is not None:
         stages["image autoencoder"] = config.condition.autoencoder.optimisation
@@ -166,8 +165,7 @@ def _own_training(own: Own, run: Path, config: TrainConfig) -> Training:
 
 def _training(contender: Contender, run: Path, size: int) -> Training:
     """Read what a baseline's run folder says."""
-    plan = Plan.read(run)
-    assert plan is not None, "weights are written after the plan"
+    plan = Plan.read(run / PLAN_NAME)
     with safe_open(run / f"{contender.key}.safetensors", "pt") as opened:
         step = int(opened.metadata()["step"])
     return Training(

@@ -6,8 +6,6 @@ both.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +16,8 @@ from rich.progress import track
 
 from benchmarks.baselines.budget import spending, spent
 from benchmarks.baselines.reconstruction import FIRST, SECOND, MaskRow, mask_rows, reconstruct
+from benchmarks.json_record import JsonRecord
 from medseg_runtime.errors import CheckpointError
-from medseg_runtime.typed_json import typed
 from medseg_trainer.checkpoint import RunFolder
 from medseg_trainer.config import TrainConfig
 from medseg_trainer.data import read_cases
@@ -38,7 +36,7 @@ EVERY = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MaskContest:
+class MaskContest(JsonRecord):
     """Both autoencoders on one split."""
 
     command: str
@@ -49,16 +47,6 @@ class MaskContest:
     seed: int
     mse_cpu_minutes: float
     rows: tuple[MaskRow, ...]
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> MaskContest:
-        """Read what `write` wrote."""
-        contest: MaskContest = typed(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
-        return contest
 
 
 def compare(run: Path, data: Path, out: Path, command: str) -> MaskContest:

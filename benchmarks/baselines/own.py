@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.baselines.budget import spending
+from benchmarks.json_record import JsonRecord
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.segmenter import Segmenter
-from medseg_runtime.typed_json import typed
-from medseg_trainer.checkpoint import RunFolder, write_atomically
+from medseg_trainer.checkpoint import RunFolder
 from medseg_trainer.config import Optimisation, TrainConfig
 from medseg_trainer.loop import fit
 from medseg_trainer.models.graphs import TorchBackend
@@ -56,7 +55,7 @@ OWN = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Share:
+class Share(JsonRecord):
     """How much of a preset is trained; written into the run folder when that starts."""
 
     preset: str
@@ -64,19 +63,6 @@ class Share:
     """That it was measured out for; validation comes on top."""
     share: float
     """Of the images that the preset would show to each stage."""
-
-    def write(self, run: Path) -> None:
-        """Write it into a run folder."""
-        write_atomically(run / SHARE_NAME, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def read(cls, run: Path) -> Share | None:
-        """Read that of a run folder; None where none has been made."""
-        path = run / SHARE_NAME
-        if not path.exists():
-            return None
-        share: Share = typed(cls, json.loads(path.read_text()), SHARE_NAME)
-        return share
 
 
 def train_own(own: Own, data: Path, out: Path, cpu_minutes: float) -> None:
@@ -87,7 +73,7 @@ def train_own(own: Own, data: Path, out: Path, cpu_minutes: float) -> None:
         CheckpointError: the folder belongs to another run.
         OutputError: the folder cannot be written.
     """
-    made = Share.read(out)
+    made = Share.read(out / SHARE_NAME) if (out / SHARE_NAME).exists() else None
     if made is not None and (made.preset, made.cpu_minutes) != (own.key, cpu_minutes):
         raise CheckpointError(
             f"{out.name!r} was started as {made.preset} with {made.cpu_minutes:g} CPU minutes",
@@ -96,7 +82,7 @@ def train_own(own: Own, data: Path, out: Path, cpu_minutes: float) -> None:
     if made is None:
         made = Share(preset=own.key, cpu_minutes=cpu_minutes, share=affordable_share(own.preset(), data, cpu_minutes))
         out.mkdir(parents=True, exist_ok=True)
-        made.write(out)
+        made.write(out / SHARE_NAME)
     with spending(out):
         fit(shortened(own.preset(), made.share), data, out, command=command(own, cpu_minutes))
 

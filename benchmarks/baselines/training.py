@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.baselines.baseline import Baseline, segmenter_of
-from benchmarks.baselines.budget import Plan, affordable_steps, spending
+from benchmarks.baselines.budget import PLAN_NAME, Plan, affordable_steps, spending
 from benchmarks.baselines.contenders import Contender
 from medseg_runtime.errors import CheckpointError
 from medseg_trainer.checkpoint import RunFolder
@@ -75,11 +75,11 @@ def train(contender: Contender, config: TrainConfig, data: Path, out: Path, cpu_
     run.start(config)
     source = BatchSource(train_set, config.input, config.augment, contender.batch_size, config.seed * 1000 + SOURCE)
     with spending(out):
-        plan = Plan.read(out)
+        plan = _plan_of(out)
         if plan is None:
             steps = affordable_steps(fabric, _stage(contender, config, 1, None), source, cpu_minutes)
             plan = _plan(contender, config, cpu_minutes, steps)
-            plan.write(out)
+            plan.write(out / PLAN_NAME)
         console.print(f"{contender.title}: {plan.steps:,} steps of {plan.batch_size} images", highlight=False)
         run_stage(fabric, run, _stage(contender, config, plan.steps, validator), source, console)
 
@@ -99,12 +99,17 @@ def trained(contender: Contender, out: Path) -> tuple[Baseline, TrainConfig]:
 
 def _check_same(contender: Contender, cpu_minutes: float, out: Path) -> None:
     """Refuse to go on with another budget than the run's: its learning rate has decayed by that."""
-    plan = Plan.read(out)
+    plan = _plan_of(out)
     if plan is not None and (plan.contender, plan.cpu_minutes) != (contender.key, cpu_minutes):
         raise CheckpointError(
             f"{out.name!r} was started as {plan.contender} with {plan.cpu_minutes:g} CPU minutes",
             "Use another --out, or the contender and --cpu-minutes it was started with.",
         )
+
+
+def _plan_of(out: Path) -> Plan | None:
+    """Read that of a run folder; None where none has been made."""
+    return Plan.read(out / PLAN_NAME) if (out / PLAN_NAME).exists() else None
 
 
 def _plan(contender: Contender, config: TrainConfig, cpu_minutes: float, steps: int) -> Plan:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.json_record import JsonRecord
 from benchmarks.latency.agreement import Agreement
 from benchmarks.latency.contest import Contest
 from benchmarks.latency.folder import FolderRun
@@ -17,11 +17,10 @@ from benchmarks.latency.memory import Memory
 from benchmarks.latency.peak import Peak
 from benchmarks.latency.starts import Starts
 from benchmarks.latency.subject import Subject
-from medseg_runtime.typed_json import typed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class Report(JsonRecord):
     """One run."""
 
     date: str
@@ -66,11 +65,4 @@ class Report:
     def write(self, path: Path) -> None:
         """Write the JSON; of a bundle's folder its name alone, for the rest of the path is this machine's business."""
         named = tuple(dataclasses.replace(subject, folder=subject.path.name) for subject in self.subjects)
-        content = dataclasses.asdict(dataclasses.replace(self, subjects=named))
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Report:
-        """Read what `write` wrote; a TypeError says what in it is of another version."""
-        report: Report = typed(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
-        return report
+        JsonRecord.write(dataclasses.replace(self, subjects=named), path)

@@ -153,7 +153,7 @@ def plan_of(contender, out, steps, config):
     Plan(
         contender=contender.key, cpu_minutes=1.0, steps=steps, batch_size=contender.batch_size,
         learning_rate=contender.learning_rate, seed=config.seed,
-    ).write(out)  # fmt: skip
+    ).write(out / budget.PLAN_NAME)  # fmt: skip
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(micro, phantom_zips, tmp_path, monkeypatch):
@@ -366,7 +366,7 @@ def question(micro, phantom_zips, tmp_path_factory) -> Question:
     for key in OWN:
         run = RunFolder(runs / key)
         run.start(micro())
-        own.Share(preset=key, cpu_minutes=1.0, share=0.01).write(run.path)
+        own.Share(preset=key, cpu_minutes=1.0, share=0.01).write(run.path / own.SHARE_NAME)
         networks = build_networks(micro())
         run.save_weights("mask_autoencoder", networks.mask_autoencoder.state_dict(), {})
         rest = torch.nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser})
