@@ -47,7 +47,7 @@ def _figure(axes: Axes, report: Report, name: str, title: str) -> None:
         axes.errorbar([found.mean], [place], xerr=spread, marker="o", capsize=3, color=COLOURS[row.key])
     axes.set_yticks(range(len(shown)), [row.title for row in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=8)
     axes.grid(alpha=0.3, axis="x")
 
 
