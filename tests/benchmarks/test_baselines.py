@@ -19,11 +19,11 @@ from benchmarks.baselines.budget import Plan, affordable_steps, spending, spent
 from benchmarks.baselines.contenders import CONTENDERS, model_size
 from benchmarks.baselines.contest import MASKS_NAME, Question, hold
 from benchmarks.baselines.measured import of_the_map, paired
-from benchmarks.baselines.own import OWN, affordable_share, shortened, train_own, trained_own
+from benchmarks.baselines.own import OWN
 from benchmarks.baselines.page import page
 from benchmarks.baselines.plot import plot
 from benchmarks.baselines.probabilistic import LATENT, Combination, Gaussian, GaussianNet
-from benchmarks.baselines.reconstruction import FIRST, SECOND, Reconstructed, mask_rows, reconstruct
+from benchmarks.baselines.reconstruction import FIRST, SECOND, Reconstructed, mask_rows
 from benchmarks.baselines.report import Report
 from benchmarks.baselines.unet import DeterministicUNet
 from benchmarks.latency.machine import Machine
@@ -35,7 +35,6 @@ from medseg_trainer.data import Case
 from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
 from medseg_trainer.figures import CaseFigures, Figure
 from medseg_trainer.loop import start_fabric
-from medseg_trainer.models.autoencoder import MaskAutoencoder
 from medseg_trainer.presets import fast
 from medseg_trainer.stages import Draws
 
@@ -221,60 +220,6 @@ def test_time_is_counted_over_interruptions(tmp_path, monkeypatch):
     assert spent(tmp_path) == 7.5
 
 
-# --- our own presets within the budget
-
-
-def optimisations(config):
-    stages = [config.mask_autoencoder, config.denoiser, config.energy, config.condition.autoencoder]
-    return [stage.optimisation for stage in stages if stage is not None]
-
-
-@pytest.mark.parametrize("key", OWN)
-def test_a_shortened_preset_shows_every_stage_the_same_share_of_its_images(key):
-    whole = OWN[key].preset()
-    short = shortened(whole, 0.05)
-    assert len(optimisations(short)) == 3
-    for before, after in zip(optimisations(whole), optimisations(short), strict=True):
-        seen = [one.steps * one.batch_size for one in (before, after)]
-        assert seen[1] == pytest.approx(0.05 * seen[0], rel=0.02)
-        assert after.batch_size < before.batch_size
-        assert after.warmup_steps <= after.steps // 10
-        assert after.learning_rate == before.learning_rate
-    last = optimisations(short)[1 if short.energy is None else 2]
-    assert last.steps / short.validate_every == pytest.approx(3, abs=0.1)
-    assert (short.denoiser.widths, short.augment) == (whole.denoiser.widths, whole.augment)
-
-
-def test_a_budget_buys_the_share_that_two_trials_point_to(monkeypatch):
-    fitted, spent_so_far = [], [0.0]
-
-    def fit(config, _data, _out):
-        fitted.append(config)
-        spent_so_far[0] += 7.0 + sum(one.steps * one.batch_size for one in optimisations(config))
-
-    monkeypatch.setattr(own, "fit", fit)
-    monkeypatch.setattr(own.time, "process_time", lambda: spent_so_far[0])
-    config = OWN["fast"].preset()
-    images = sum(one.steps * one.batch_size for one in optimisations(config))
-    assert affordable_share(config, None, cpu_minutes=10.0) == pytest.approx(600.0 / images, rel=0.02)
-    assert [config.validation_images for config in fitted] == [1, 1]
-
-
-def test_our_own_recipe_resumes_and_is_not_continued_with_another_budget(micro, phantom_zips, tmp_path, monkeypatch):
-    preset = own.Own(key="fast", title="a micro run", preset=lambda: micro(steps=8))
-    monkeypatch.setattr(own, "affordable_share", lambda *_: 0.5)
-    train_own(preset, phantom_zips, tmp_path / "run", 1.0)
-    segmenter, config = trained_own(tmp_path / "run")
-    assert (config.denoiser.optimisation.steps, config.denoiser.optimisation.batch_size) == (2, 8)
-    assert segmenter(np.zeros((64, 64), np.uint8), samples=2).masks.shape == (2, 64, 64)
-    weights, first = (tmp_path / "run" / "denoiser.safetensors").read_bytes(), spent(tmp_path / "run")
-    train_own(preset, phantom_zips, tmp_path / "run", 1.0)
-    assert (tmp_path / "run" / "denoiser.safetensors").read_bytes() == weights
-    assert spent(tmp_path / "run") > first
-    with pytest.raises(CheckpointError, match="1 CPU minutes"):
-        train_own(preset, phantom_zips, tmp_path / "run", 2.0)
-
-
 # --- figures
 
 
@@ -308,52 +253,6 @@ def test_a_probability_map_is_not_praised_for_its_background(networks, micro):
     assert found.values["squared_error"] == pytest.approx((64 * 64 - 16) * 1e-4, rel=1e-5)
     assert found.values["consensus_dice"] == 0.25
     assert of_the_map(case, wrong, figures_of("case", "patient", **values)).values["brier"] == 0.0625
-
-
-# --- masks
-
-
-def test_an_autoencoder_does_not_differ_from_itself(micro):
-    config = micro()
-    torch.manual_seed(0)
-    autoencoder = MaskAutoencoder(config.mask_autoencoder, 1).eval()
-    labels = np.zeros((3, 32, 32), np.uint8)
-    labels[0, 10:14, 10:14] = labels[1, 5:25, 5:25] = 1
-    found = list(reconstruct({FIRST: autoencoder, SECOND: autoencoder}, [("patient", labels)], seed=0))
-    assert [one.size for one in found] == [16, 400]
-    assert all(one.overlaps[FIRST, level] == one.overlaps[SECOND, level] for one in found for level in (0.0, 0.3))
-    assert any(one.overlaps[FIRST, 0.0] != one.overlaps[FIRST, 0.3] for one in found)
-
-
-def test_masks_are_averaged_by_size():
-    overlaps = {(FIRST, n): (0.9, 0.8) for n in (0.0, 0.3)} | {(SECOND, n): (0.7, 0.5) for n in (0.0, 0.3)}
-    found = [Reconstructed("a", 5, overlaps), Reconstructed("b", 19, overlaps), Reconstructed("b", 20, overlaps)]
-    rows = {(row.noise, row.sizes): row for row in mask_rows(found)}
-    assert {sizes: rows[0.3, sizes].masks for noise, sizes in rows if noise} == {
-        "all": 3,
-        "under 20 px": 2,
-        "20 to 49 px": 1,
-    }
-    assert rows[0.0, "under 20 px"].patients == 2
-    assert rows[0.0, "all"].dice["difference"] == Figure(*[pytest.approx(0.2)] * 3)
-    assert rows[0.0, "all"].iou["mse"] == Figure(*[pytest.approx(0.5)] * 3)
-
-
-def test_the_counterpart_differs_in_its_loss_alone(micro, phantom_zips, tmp_path):
-    config = micro()
-    masks._train(config, phantom_zips, tmp_path / "run")
-    contest = masks.compare(tmp_path / "run", phantom_zips, tmp_path / "mse", "a command")
-    other = RunFolder(tmp_path / "mse").config()
-    assert replace(other.mask_autoencoder, reconstruction="cross_entropy") == config.mask_autoencoder
-    assert replace(other, mask_autoencoder=config.mask_autoencoder) == config
-    weights = [load_file(tmp_path / name / "mask_autoencoder.safetensors") for name in ("run", "mse")]
-    assert not torch.equal(*(tensors["decoder.entry.weight"] for tensors in weights))
-    assert contest.steps == 3
-    assert {row.noise for row in contest.rows} == {0.0, 0.3}
-    contest.write(tmp_path / "masks.json")
-    assert masks.MaskContest.read(tmp_path / "masks.json") == contest
-    with pytest.raises(CheckpointError, match="weighted cross-entropy"):
-        masks.compare(tmp_path / "mse", phantom_zips, tmp_path / "third", "a command")
 
 
 # --- page
