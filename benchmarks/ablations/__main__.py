@@ -1,6 +1,6 @@
-"""python -m benchmarks.ablations train NAME: tune one variant; the same again goes on after an interruption.
+"""python -m benchmarks.ablations train NAME: train one variant; the same again goes on after an interruption.
 
-python -m benchmarks.ablations evaluate          measure all that are trained, and write JSON, page and plot
+python -m benchmarks.ablations evaluate STUDY    measure all of it that are trained, and write JSON, page and plot
 python -m benchmarks.ablations page FILE.json    write page and plot of an earlier evaluation again
 """
 
@@ -13,15 +13,18 @@ from pathlib import Path
 from benchmarks.ablations.measure import evaluate
 from benchmarks.ablations.page import page
 from benchmarks.ablations.plot import plot
+from benchmarks.ablations.recipe import RECIPE
 from benchmarks.ablations.report import Report
 from benchmarks.ablations.train import is_finished, train
-from benchmarks.ablations.variants import VARIANTS
+from benchmarks.ablations.tuning import TUNING
 from benchmarks.latency import machine
 from medseg_runtime.command import complain
 from medseg_runtime.errors import MedsegError
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "python -m benchmarks.ablations"
+STUDIES = {"tuning": TUNING, "recipe": RECIPE}
+VARIANTS = TUNING.variants | RECIPE.variants
 
 
 def main() -> None:
@@ -41,10 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("train", help="; ".join(f"{name}: {variant.what}" for name, variant in VARIANTS.items()))
     one.add_argument("name", choices=list(VARIANTS))
-    one.add_argument("--start", type=Path, default=Path("runs/fast"), help="run folder with the flow model's weights")
+    one.add_argument("--start", type=Path, help="run folder with the flow model's weights, for what tunes them")
     one.add_argument("--out", type=Path, help="run folder; default: runs/ablations/NAME")
     one.set_defaults(run=_train)
     several = commands.add_parser("evaluate")
+    several.add_argument("study", choices=list(STUDIES))
     several.add_argument(
         "--runs", type=Path, default=Path("runs/ablations"), help="folder of the variants' run folders"
     )
@@ -67,17 +71,18 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    runs = {name: arguments.runs / name for name in VARIANTS}
-    trained = {name: (VARIANTS[name], run) for name, run in runs.items() if is_finished(run)}
-    if missing := VARIANTS.keys() - trained.keys():
+    study = STUDIES[arguments.study]
+    trained = {name: arguments.runs / name for name in study.variants if is_finished(arguments.runs / name)}
+    if missing := study.variants.keys() - trained.keys():
         print(f"not trained to the end, and left out: {', '.join(sorted(missing))}", file=sys.stderr)
     report = evaluate(
+        study,
         trained,
         arguments.data,
         machine.look(ROOT),
         images=arguments.images,
         samples=arguments.samples,
-        command=f"{PROGRAM} evaluate --images {arguments.images} --samples {arguments.samples}",
+        command=f"{PROGRAM} evaluate {arguments.study} --images {arguments.images} --samples {arguments.samples}",
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     report.write(arguments.out / f"{report.stem}.json")

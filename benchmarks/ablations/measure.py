@@ -14,8 +14,9 @@ from torch import nn
 
 from benchmarks.ablations.report import SHOWN, Report, Row
 from benchmarks.ablations.train import Record
-from benchmarks.ablations.variants import REFERENCE, Variant
+from benchmarks.ablations.variants import Study, TrainedStage, Variant
 from benchmarks.latency.machine import Machine
+from medseg_runtime.bundle import Sampling
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.segmenter import Segmenter
 from medseg_trainer.checkpoint import RunFolder, build_networks
@@ -31,40 +32,42 @@ class Measured:
     """One variant at one number of steps, image by image."""
 
     name: str
-    steps: int
+    stage: TrainedStage
+    sampling: Sampling
     cases: list[CaseFigures]
 
 
 def evaluate(
-    trained: dict[str, tuple[Variant, Path]], data: Path, machine: Machine, *, images: int, samples: int, command: str
+    study: Study, runs: dict[str, Path], data: Path, machine: Machine, *, images: int, samples: int, command: str
 ) -> Report:
-    """Measure the variants on evenly spaced images of val.
+    """Measure a study's variants on evenly spaced images of val.
 
-    trained: name => variant and its run folder; the reference is among them.
+    runs: name => run folder of each that is measured; the reference is among them.
 
     Raises:
         CheckpointError: the reference or weights are missing, or the variants are not those of this version or of the same start.
         DataError: the data are missing, or do not pair.
     """
-    _check_comparable(trained)
-    config = trained[REFERENCE][0].config
+    _check_comparable(study, runs)
+    config = study.variants[study.reference].config
     cases = read_cases(data, "val", len(config.classes), config.classes[0]).evenly(images)
-    measured = [
-        one for name, (variant, run) in trained.items() for one in _measured(name, variant, run, cases, samples)
-    ]
-    reference = next(one for one in measured if one.name == REFERENCE)
-    raters = summarise(reference.cases)
+    measured = [one for name, run in runs.items() for one in _measured(name, study.variants[name], run, cases, samples)]
+    references = [one for one in measured if one.name == study.reference]
+    raters = summarise(references[0].cases)
     return Report(
         date=datetime.now(UTC).date().isoformat(),
         command=command,
         machine=machine,
+        key=study.key,
+        about=study.about,
+        reference=study.reference,
         model=config.name,
         images=len(cases),
         groups=cases.num_groups,
         samples=samples,
         seed=SampleSettings().seed,
         raters={name: raters[name] for name in ("rater_diversity", "empty_raters")},
-        rows=tuple(_row(one, *trained[one.name], reference) for one in measured),
+        rows=tuple(_row(one, study.variants[one.name], runs[one.name], _like(one, references)) for one in measured),
     )
 
 
@@ -77,34 +80,40 @@ def difference(ours: Iterable[CaseFigures], theirs: Iterable[CaseFigures]) -> di
     return {name: figure for name, figure in summarise(pairs).items() if name != "ece"}
 
 
-def _check_comparable(trained: dict[str, tuple[Variant, Path]]) -> None:
-    if REFERENCE not in trained:
+def _like(one: Measured, references: list[Measured]) -> Measured:
+    """Return the reference at the same number of steps, or else at its first."""
+    return next((other for other in references if other.sampling.steps == one.sampling.steps), references[0])
+
+
+def _check_comparable(study: Study, runs: dict[str, Path]) -> None:
+    reference = study.reference
+    if reference not in runs:
         raise CheckpointError(
-            f"there is nothing to compare with: {REFERENCE!r} is not trained",
-            f"Run `python -m benchmarks.ablations train {REFERENCE}` first.",
+            f"there is nothing to compare with: {reference!r} is not trained",
+            f"Run `python -m benchmarks.ablations train {reference}` first.",
         )
-    for variant, run in trained.values():
-        RunFolder(run).check_same(variant.config)
-    starts = {name: Record.read(run).start_sha256 for name, (_, run) in trained.items()}
-    others = [name for name, start in starts.items() if start != starts[REFERENCE]]
+    for name, run in runs.items():
+        RunFolder(run).check_same(study.variants[name].config)
+    starts = {name: Record.read(run).start_sha256 for name, run in runs.items()}
+    others = [name for name, start in starts.items() if start != starts[reference]]
     if others:
         raise CheckpointError(
-            f"{', '.join(others)} started from other weights than {REFERENCE}", "Train all with the same --start."
+            f"{', '.join(others)} started from other weights than {reference}", "Train all with the same --start."
         )
 
 
 def _measured(name: str, variant: Variant, run: Path, cases: Cases, samples: int) -> Iterator[Measured]:
-    """Measure one variant at each of its numbers of steps."""
+    """Measure one variant in each way it draws."""
     networks = build_networks(variant.config)
     folder = RunFolder(run)
     folder.load_weights("mask_autoencoder", networks.mask_autoencoder)
-    folder.load_weights(variant.stage, nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser}))
-    backend = TorchBackend(networks)
-    for steps in variant.steps:
-        segmenter = Segmenter(manifest_of(variant.config, variant.sampling(steps)), backend)
-        shown = track(cases, f"{name}, S = {steps}", disable=not sys.stderr.isatty(), total=len(cases))
+    both = nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser})
+    for stage, sampling in variant.drawn:
+        folder.load_weights(stage, both)
+        segmenter = Segmenter(manifest_of(variant.config, sampling), TorchBackend(networks))
+        shown = track(cases, f"{name}, S = {sampling.steps}", disable=not sys.stderr.isatty(), total=len(cases))
         drawn = SampleSettings(samples=samples).segment_all(segmenter, shown)
-        yield Measured(name, steps, [figures for case, result in drawn for figures in measure(case, result)])
+        yield Measured(name, stage, sampling, [figures for case, result in drawn for figures in measure(case, result)])
 
 
 def _row(one: Measured, variant: Variant, run: Path, reference: Measured) -> Row:
@@ -113,17 +122,17 @@ def _row(one: Measured, variant: Variant, run: Path, reference: Measured) -> Row
     return Row(
         variant=one.name,
         what=variant.what,
-        steps=one.steps,
-        noise=variant.sampling(one.steps).noise,
+        steps=one.sampling.steps,
+        noise=one.sampling.noise,
         training=Record.read(run),
-        kept_step=_kept_step(variant, run),
+        kept_step=_kept_step(variant, one.stage, run),
         figures={name: summary[name] for name in SHOWN},
         difference={name: against[name] for name in SHOWN if name in against},
     )
 
 
-def _kept_step(variant: Variant, run: Path) -> int:
+def _kept_step(variant: Variant, stage: TrainedStage, run: Path) -> int:
     if variant.tuning is None:
         return 0
-    with safe_open(run / f"{variant.stage}.safetensors", "pt") as opened:
+    with safe_open(run / f"{stage}.safetensors", "pt") as opened:
         return int(opened.metadata()["step"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from benchmarks.ablations.report import SHOWN, Report, Row
-from benchmarks.ablations.variants import REFERENCE, VARIANTS
 from benchmarks.accuracy import named
 from benchmarks.latency.tables import table
 from medseg_trainer.figures import Figure
@@ -15,8 +14,8 @@ def page(report: Report) -> str:
         f"# {report.stem}",
         _head(report),
         f"## Figures\n\n{_figures(report)}",
-        f"## Less `{REFERENCE}`, image by image\n\n{_differences(report)}",
-        f"![GED of each variant, and its difference to {REFERENCE}]({report.stem}.png)",
+        f"## Less `{report.reference}`, image by image\n\n{_differences(report)}",
+        f"![GED of each variant, and its difference to {report.reference}]({report.stem}.png)",
         f"## How each was trained\n\n{_trainings(report)}",
     )) + "\n"  # fmt: skip
 
@@ -24,10 +23,9 @@ def page(report: Report) -> str:
 def _head(report: Report) -> str:
     machine, first = report.machine, report.rows[0].training
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version != "absent")
+    start = f" sha256 of the weights that all start from: {first.start_sha256[:12]}." * bool(first.start_sha256)
     return "\n\n".join((
-        (f"Each row starts from the same flow model (sha256 of its weights {first.start_sha256[:12]}) and is tuned for as many steps of as many masks. "
-         f"After every hundred steps its GED on {VARIANTS[REFERENCE].config.validation_images} evenly spaced val images is taken, and the best weights are kept; some of these images are measured here too. One run and one seed of each: an "
-         "interval says how the figure would differ with other patients, not with another seed."),
+        (f"{report.about}{start} One run and one seed of each: an interval says how the figure would differ with other patients, not with another seed."),
         (f"{report.images:,} evenly spaced images of {report.groups} patients of the split `val`, {report.samples} samples, seed {report.seed}, torch in float32. "
          "Intervals: 95 %, bootstrap over patients. S: sampling steps."),
         (f"`{report.command}`, {report.date}. {machine.processor}, {machine.cores} cores, {', '.join(machine.features)}, {machine.memory_gib} GiB; "
@@ -64,7 +62,7 @@ def _trainings(report: Report) -> str:
     header = (
         "variant",
         "command",
-        "steps",
+        "steps of the last stage",
         "images x masks",
         "learning rate",
         "seed",

@@ -10,7 +10,6 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.ablations.report import Report
-from benchmarks.ablations.variants import REFERENCE
 from medseg_trainer.figures import Figure
 
 COLOURS = {"better": "#2e8b57", "worse": "#c0392b", "no difference seen": "#7f7f7f", None: "#1f5fa8"}
@@ -29,7 +28,7 @@ def plot(report: Report, path: Path) -> None:
     right.set_yticks(range(len(rows)), [])
     right.axvline(0.0, color=COLOURS[None], linewidth=1)
     left.set_xlabel(f"GED of {report.samples} samples (lower is better)")
-    right.set_xlabel(f"less {REFERENCE}, image by image\n(green: better, red: worse, grey: neither can be told)")
+    right.set_xlabel(f"less {report.reference}, image by image\n(green: better, red: worse, grey: neither can be told)")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -39,7 +39,7 @@ class Row:
     figures: dict[str, Figure]
     """By the keys of `SHOWN`."""
     difference: dict[str, Figure]
-    """Less the reference, on the same images; empty for the reference itself. ECE is no mean over images, and has none."""
+    """Less the reference at as many sampling steps, or else at its first number, on the same images; empty for the reference itself. ECE is no mean over images, and has none."""
 
     @property
     def title(self) -> str:
@@ -62,6 +62,12 @@ class Report(JsonRecord):
     date: str
     command: str
     machine: Machine
+    key: str
+    """Of the study, and how its files' names begin."""
+    about: str
+    """What all rows share."""
+    reference: str
+    """The variant that the others are compared with."""
     model: str
     images: int
     groups: int
@@ -74,4 +80,4 @@ class Report(JsonRecord):
     @property
     def stem(self) -> str:
         """Name of its files, without the suffix."""
-        return f"ablations_{self.model}_{self.date}"
+        return f"{self.key}_{self.model}_{self.date}"

@@ -1,4 +1,4 @@
-"""A short training of one variant, from weights that all of them share. The same call again goes on after an interruption."""
+"""A short training of one variant, from shared weights or from nothing. The same call again goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from medseg_runtime.processor import processor
 from medseg_runtime.typed_json import typed
 from medseg_trainer.checkpoint import RunFolder, write_atomically
 from medseg_trainer.data.working_set import BatchSource, WorkingSet
-from medseg_trainer.loop import run_stage, start_fabric
+from medseg_trainer.loop import fit, run_stage, start_fabric
 from medseg_trainer.stages import Stage, energy_stage
 from medseg_trainer.validate import Validator
 
@@ -38,21 +38,21 @@ class Record:
     command: str
     seed: int
     steps: int
-    """0: nothing is trained."""
+    """Of the last stage. 0: nothing is trained."""
     images: int
     """Per step."""
     masks: int
     """Drawn or distilled per image and step."""
     learning_rate: float
     start_sha256: str
-    """Of the shared weights."""
+    """Of the shared weights; empty where everything is trained."""
     processor: str
     cpu_seconds: float = 0.0
     """Of all threads, in the steps and the validations; what a killed process took since its start is not in it."""
     finished: bool = False
 
     @classmethod
-    def of(cls, variant: Variant, command: str, start_sha256: str) -> Record:
+    def of(cls, variant: Variant, command: str, start_sha256: str = "") -> Record:
         """Return that of a training that begins."""
         tuning = variant.tuning
         return cls(
@@ -86,10 +86,10 @@ class Record:
         write_atomically(folder / RECORD_NAME, json.dumps(asdict(self), indent=2) + "\n")
 
 
-def train(variant: Variant, start: Path, data: Path, out: Path, *, command: str) -> None:
-    """Tune the shared weights as the variant says, and leave a run folder.
+def train(variant: Variant, start: Path | None, data: Path, out: Path, *, command: str) -> None:
+    """Train as the variant says, and leave a run folder.
 
-    start: run folder with the weights of a mask autoencoder and a flow model; its configuration is not read.
+    start: run folder with the weights of a mask autoencoder and a flow model, its configuration is not read; a whole training needs none.
     command: what a person types to train this, for the record; without paths.
 
     Raises:
@@ -97,8 +97,26 @@ def train(variant: Variant, start: Path, data: Path, out: Path, *, command: str)
         CheckpointError: the weights are missing or do not fit, or `out` is another run's.
         OutputError: the folder cannot be written.
     """
+    RunFolder(out).check_same(variant.config)
+    if variant.whole:
+        _train_whole(variant, data, out, command)
+    elif start is None:
+        raise CheckpointError("there are no weights to tune", "Give --start a run folder whose denoiser is trained.")
+    else:
+        _tune(variant, start, data, out, command)
+    replace(Record.read(out), finished=True).write(out)
+
+
+def _train_whole(variant: Variant, data: Path, out: Path, command: str) -> None:
+    if not (out / RECORD_NAME).exists():
+        RunFolder(out).start(variant.config)
+        Record.of(variant, command).write(out)
+    with _recorded(out):
+        fit(variant.config, data, out, command=command)
+
+
+def _tune(variant: Variant, start: Path, data: Path, out: Path, command: str) -> None:
     config, run = variant.config, RunFolder(out)
-    run.check_same(config)
     fabric = start_fabric(config)
     structure = config.classes[0]
     working_set = WorkingSet.read(
@@ -114,7 +132,6 @@ def train(variant: Variant, start: Path, data: Path, out: Path, *, command: str)
         )
         with _recorded(out):
             run_stage(fabric, run, stage, source, Console(stderr=True))
-    replace(Record.read(out), finished=True).write(out)
 
 
 def is_finished(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The variants, by name: one short tuning of the flow model each, one thing changed in each."""
+"""What a variant is, and the two studies they belong to: tuning one flow model, and the whole recipe from nothing."""
 
 from __future__ import annotations
 
@@ -7,92 +7,51 @@ from typing import Literal
 
 from benchmarks.ablations.distillation import Distillation
 from medseg_runtime.bundle import Sampling
-from medseg_runtime.noise import NoiseLaw
-from medseg_trainer.config import AugmentConfig, EnergyConfig, Optimisation, TrainConfig
-from medseg_trainer.presets import fast
+from medseg_trainer.config import EnergyConfig, TrainConfig
 
-REFERENCE = "energy"
-"""What the others are compared with."""
-SHORT = Optimisation(steps=300, batch_size=8, learning_rate=2e-4, warmup_steps=30, weight_decay=0.03)
-"""Of all variants: what a processor does in ten minutes."""
+TrainedStage = Literal["denoiser", "energy", "distilled"]
+"""The file of a run folder whose weights draw."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """One tuning of the flow model, or none."""
+    """One training with one thing changed."""
 
     what: str
     """What is done differently from the reference, for the page."""
     config: TrainConfig
-    """Without an `energy` stage, the flow model is distilled or left as it is."""
+    whole: bool = False
+    """Every stage is trained, from nothing; otherwise shared weights of a flow model are tuned, or left as they are."""
     distillation: Distillation | None = None
+    """How the flow model is distilled, in place of an `energy` stage."""
     steps: tuple[int, ...] = (1,)
-    """Sampling steps that it is measured at."""
-
-    @property
-    def stage(self) -> Literal["energy", "distilled", "denoiser"]:
-        """The file of the run folder whose weights draw."""
-        if self.config.energy is not None:
-            return "energy"
-        return "denoiser" if self.distillation is None else "distilled"
+    """Sampling steps that a tuned one is measured at."""
 
     @property
     def tuning(self) -> EnergyConfig | Distillation | None:
-        """Its settings; None: nothing is trained."""
+        """Settings of the last stage; None: the flow model is left as it is."""
         return self.config.energy or self.distillation
 
-    def sampling(self, steps: int) -> Sampling:
-        """Return how it draws with that many steps."""
-        return replace(self.config.tuned_sampling, steps=steps)
+    @property
+    def last_stage(self) -> TrainedStage:
+        """The stage whose weights are the result."""
+        return "distilled" if self.distillation is not None else self.config.last_stage
+
+    @property
+    def drawn(self) -> tuple[tuple[TrainedStage, Sampling], ...]:
+        """The weights that are measured, and how they draw: of a whole training the flow model's too."""
+        if self.whole:
+            return ("denoiser", self.config.sampling), (self.last_stage, self.config.tuned_sampling)
+        return tuple((self.last_stage, replace(self.config.tuned_sampling, steps=steps)) for steps in self.steps)
 
 
-def variants(base: TrainConfig, short: Optimisation) -> dict[str, Variant]:
-    """Return all variants of a preset that has an `energy` stage; short: how long each is tuned."""
-    assert base.energy is not None
-    energy = replace(base.energy, optimisation=short, samples=16)
-    base = replace(base, energy=energy)
-    flow = replace(base, energy=None)
-    four = replace(energy, optimisation=replace(short, batch_size=2 * short.batch_size), samples=energy.samples // 2)
-    return {
-        "flow": Variant(what="the flow model itself, where all others start", config=flow, steps=(1, 2, 4)),
-        REFERENCE: Variant(what="tuned by the energy score as the preset says, but shorter", config=base),
-        "energy-score-alone": Variant(
-            what="the score alone: neither matching nor confidence beside it",
-            config=replace(base, energy=replace(energy, matching_weight=0.0, confidence_weight=0.0)),
-        ),
-        "energy-no-matching": Variant(
-            what="no distance of the best matching of samples and raters",
-            config=replace(base, energy=replace(energy, matching_weight=0.0)),
-        ),
-        "energy-no-confidence": Variant(
-            what="no error of the confidence against the raters' mean",
-            config=replace(base, energy=replace(energy, confidence_weight=0.0)),
-        ),
-        "energy-independent": Variant(
-            what="independent noise for each sample, not stratified",
-            config=replace(base, energy=replace(energy, noise=NoiseLaw())),
-        ),
-        "energy-four": Variant(
-            what="twice the images and half the samples of each in a step", config=replace(base, energy=four)
-        ),
-        "energy-still": Variant(
-            what="images neither turned, zoomed nor changed in intensity",
-            config=replace(base, augment=AugmentConfig(shift_px=base.augment.shift_px, flip=base.augment.flip)),
-        ),
-        "energy-no-auxiliary": Variant(
-            what="no loss that keeps the condition about the raters' mean",
-            config=replace(base, denoiser=replace(base.denoiser, auxiliary_weight=0.0)),
-        ),
-        "distilled": Variant(
-            what="consistency distillation instead of the energy score, drawn with the flow model's noise",
-            config=flow,
-            distillation=Distillation(optimisation=short, samples=energy.samples),
-            steps=(1, 2),
-        ),
-    }
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """Variants that are compared with one of them."""
 
-
-VARIANTS = {
-    name: replace(variant, config=replace(variant.config, validate_every=100))
-    for name, variant in variants(fast(), SHORT).items()
-}
+    key: str
+    """Its files' name begins with this."""
+    about: str
+    """What all of them share, for the page."""
+    reference: str
+    variants: dict[str, Variant]

@@ -10,9 +10,10 @@ from benchmarks.ablations.distillation import Distillation, DistillationStage, c
 from benchmarks.ablations.measure import difference, evaluate
 from benchmarks.ablations.page import page
 from benchmarks.ablations.plot import plot
+from benchmarks.ablations.recipe import RECIPE, recipe_variants
 from benchmarks.ablations.report import Report
 from benchmarks.ablations.train import Record, is_finished, train
-from benchmarks.ablations.variants import REFERENCE, VARIANTS, variants
+from benchmarks.ablations.tuning import REFERENCE, TUNING, tuned_variants
 from benchmarks.latency.machine import Machine
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.metrics import Calibration
@@ -118,8 +119,8 @@ def config(micro):
 
 @pytest.fixture(scope="module")
 def known(config):
-    """The variants at micro size."""
-    return variants(config, SHORT)
+    """The study of the tuning at micro size."""
+    return replace(TUNING, variants=tuned_variants(config, SHORT))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def runs(known, start, phantom_zips, tmp_path_factory):
     """The run folders of three variants."""
     folder = tmp_path_factory.mktemp("runs")
     for name in ("flow", REFERENCE, "distilled"):
-        train(known[name], start, phantom_zips, folder / name, command=f"train {name}")
+        train(known.variants[name], start, phantom_zips, folder / name, command=f"train {name}")
     return folder
 
 
@@ -174,13 +175,15 @@ def test_an_interrupted_variant_goes_on_as_if_nothing_had_happened(
     with monkeypatch.context() as patch:
         patch.setattr(Ema, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(known[name], start, phantom_zips, run, command="")
+            train(known.variants[name], start, phantom_zips, run, command="")
     assert not is_finished(run)
     spent = Record.read(run).cpu_seconds
-    train(known[name], start, phantom_zips, run, command="")
+    train(known.variants[name], start, phantom_zips, run, command="")
     assert is_finished(run)
     assert Record.read(run).cpu_seconds > spent > 0
-    ours, theirs = (load_file(folder / f"{known[name].stage}.safetensors") for folder in (run, runs / name))
+    ours, theirs = (
+        load_file(folder / f"{known.variants[name].last_stage}.safetensors") for folder in (run, runs / name)
+    )
     assert all(torch.equal(ours[tensor], theirs[tensor]) for tensor in theirs)
 
 
@@ -194,18 +197,76 @@ def test_every_variant_moves_its_own_weights_alone(runs):
 def test_other_starting_weights_are_refused(known, start, runs, phantom_zips, tmp_path):
     (tmp_path / "denoiser.safetensors").write_bytes((start / "denoiser.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match=r"no mask_autoencoder\.safetensors.*--start"):
-        train(known["flow"], tmp_path, phantom_zips, tmp_path / "new", command="")
+        train(known.variants["flow"], tmp_path, phantom_zips, tmp_path / "new", command="")
     assert not (tmp_path / "new").exists()
     (tmp_path / "mask_autoencoder.safetensors").write_bytes(b"another")
     with pytest.raises(CheckpointError, match="started from other weights"):
-        train(known["flow"], tmp_path, phantom_zips, runs / "flow", command="")
+        train(known.variants["flow"], tmp_path, phantom_zips, runs / "flow", command="")
 
 
 def test_each_variant_sees_as_many_masks_in_as_many_steps():
-    trained = {name: v.tuning for name, v in VARIANTS.items() if v.tuning is not None}
+    trained = {name: v.tuning for name, v in TUNING.variants.items() if v.tuning is not None}
     assert {t.optimisation.batch_size * t.samples for t in trained.values()} == {128}
     assert len({t.optimisation.steps for t in trained.values()}) == 1
-    assert VARIANTS.keys() - trained.keys() == {"flow"}
+    assert TUNING.variants.keys() - trained.keys() == {"flow"}
+
+
+# --- the whole recipe
+
+
+@pytest.fixture(scope="module")
+def recipe(config):
+    """The study of the whole recipe at micro size."""
+    return replace(RECIPE, variants=recipe_variants(config))
+
+
+@pytest.fixture(scope="module")
+def whole_runs(recipe, phantom_zips, tmp_path_factory):
+    """The run folders of two variants."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name in (RECIPE.reference, "latent-kl"):
+        train(recipe.variants[name], None, phantom_zips, folder / name, command=f"train {name}")
+    return {name: folder / name for name in (RECIPE.reference, "latent-kl")}
+
+
+def test_each_variant_of_the_recipe_changes_the_preset_and_its_length_in_nothing_else():
+    reference = RECIPE.variants[RECIPE.reference].config
+    seen = [variant.config for variant in RECIPE.variants.values()]
+    assert len({config.to_json() for config in seen}) == len(seen)
+    for config in seen:
+        assert config.denoiser.optimisation == reference.denoiser.optimisation
+        assert config.mask_autoencoder.optimisation == reference.mask_autoencoder.optimisation
+        assert config.energy == reference.energy
+
+
+def test_a_whole_training_is_measured_before_and_after_the_tuning(recipe, whole_runs, phantom_zips):
+    found = evaluate(recipe, whole_runs, phantom_zips, MACHINE, images=4, samples=3, command="evaluate")
+    assert found.stem.startswith("recipe_")
+    assert [row.title for row in found.rows] == [
+        "recipe, S = 4", "recipe, S = 1", "latent-kl, S = 4", "latent-kl, S = 1",
+    ]  # fmt: skip
+    for row, like in zip(found.rows[2:], found.rows[:2], strict=True):
+        assert like.difference == {}
+        assert row.difference["ged"].mean == pytest.approx(row.figures["ged"].mean - like.figures["ged"].mean)
+        assert row.noise == like.noise
+    assert "sha256" not in page(found)
+
+
+def test_a_finished_whole_training_is_left_as_it_is(recipe, whole_runs, phantom_zips):
+    run = whole_runs["latent-kl"]
+    before = (run / "energy.safetensors").read_bytes(), RunFolder(run).networks().mask_autoencoder.latent_scale
+    train(recipe.variants["latent-kl"], None, phantom_zips, run, command="")
+    assert is_finished(run)
+    assert (
+        (run / "energy.safetensors").read_bytes(),
+        RunFolder(run).networks().mask_autoencoder.latent_scale,
+    ) == before
+
+
+def test_tuning_needs_weights_to_start_from(known, phantom_zips, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no weights to tune.*--start"):
+        train(known.variants["flow"], None, phantom_zips, tmp_path / "new", command="")
+    assert not (tmp_path / "new").exists()
 
 
 # --- figures and page
@@ -213,8 +274,8 @@ def test_each_variant_sees_as_many_masks_in_as_many_steps():
 
 @pytest.fixture(scope="module")
 def report(known, runs, phantom_zips, tmp_path_factory):
-    trained = {name: (known[name], runs / name) for name in ("flow", REFERENCE, "distilled")}
-    found = evaluate(trained, phantom_zips, MACHINE, images=4, samples=3, command="evaluate")
+    trained = {name: runs / name for name in ("flow", REFERENCE, "distilled")}
+    found = evaluate(known, trained, phantom_zips, MACHINE, images=4, samples=3, command="evaluate")
     path = tmp_path_factory.mktemp("report") / "report.json"
     found.write(path)
     assert Report.read(path) == found
@@ -262,8 +323,8 @@ def test_a_difference_counts_where_its_interval_leaves_zero_out(report, low, hig
 
 def test_variants_of_different_starts_are_not_compared(known, runs, phantom_zips, tmp_path):
     replace(Record.read(runs / "flow"), start_sha256="0").write(tmp_path)
-    trained = {REFERENCE: (known[REFERENCE], runs / REFERENCE), "flow": (known["flow"], tmp_path)}
+    trained = {REFERENCE: runs / REFERENCE, "flow": tmp_path}
     with pytest.raises(CheckpointError, match="flow started from other weights"):
-        evaluate(trained, phantom_zips, MACHINE, images=1, samples=2, command="")
+        evaluate(known, trained, phantom_zips, MACHINE, images=1, samples=2, command="")
     with pytest.raises(CheckpointError, match="'energy' is not trained"):
-        evaluate({}, phantom_zips, MACHINE, images=1, samples=2, command="")
+        evaluate(known, {}, phantom_zips, MACHINE, images=1, samples=2, command="")

@@ -136,8 +136,15 @@ def isic() -> TrainConfig:
 
 
 def cvc() -> TrainConfig:
-    """CVC-ClinicDB: `photo` for polyps in colonoscopy."""
-    return replace(photo(), name="cvc-polyp", task="outline the polyp in a frame of a colonoscopy", classes=("polyp",))
+    """CVC-ClinicDB: `photo` for polyps in colonoscopy; of 404 frames, a hundred times each."""
+    base = photo()
+    return replace(
+        base,
+        name="cvc-polyp",
+        task="outline the polyp in a frame of a colonoscopy",
+        classes=("polyp",),
+        denoiser=replace(base.denoiser, optimisation=replace(base.denoiser.optimisation, steps=3000)),
+    )
 
 
 def tiny() -> TrainConfig:
