@@ -32,7 +32,7 @@ Float32 = npt.NDArray[np.float32]
 Image = TypeVar("Image", bound=Input)
 
 LANES = 2
-"""Threads of a stream at least: one reads while the other computes."""
+"""Threads of a stream where one call has all the processors: one reads while the other computes."""
 
 
 class Segmenter:
@@ -89,7 +89,7 @@ class Segmenter:
         """
         loaded = Bundle.load(None if bundle is None else fspath(bundle))
         engine = open_backend(backend, loaded, precision=precision, threads=threads)
-        lanes = max(LANES, calls_at_once(threads))
+        lanes = calls_at_once(threads) + 1  # which reads, draws or writes while the others compute
         return cls(loaded.manifest, engine, max_batch=max_batch, bundle_sha256=loaded.sha256, lanes=lanes)
 
     def clone(self) -> Segmenter:
