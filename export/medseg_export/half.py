@@ -13,14 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from medseg_export.to_onnx import OPSET, onnx_graph
+from medseg_export.to_onnx import onnx_graph
 from medseg_runtime.bundle import GraphName, Manifest
 from medseg_trainer.models.graphs import Networks
 
 LowPrecision = Literal["float16", "bfloat16"]
 DTYPES: dict[LowPrecision, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-OPSETS: dict[LowPrecision, int] = {"float16": OPSET, "bfloat16": 22}
-"""Conv takes bfloat16 from opset 22 on."""
+OPSETS: dict[LowPrecision, int] = {"float16": 21, "bfloat16": 22}
+"""From 21 on GroupNormalization is one operator with float32 statistics, from 22 on Conv takes bfloat16."""
 
 
 def lowered(networks: Networks, precision: LowPrecision) -> Networks:

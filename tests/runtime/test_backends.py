@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 import threading
-import time
 
 import numpy as np
 import onnx
@@ -11,7 +10,6 @@ import pytest
 
 from medseg_runtime import Segmenter
 from medseg_runtime.backends import BACKENDS, installed, open_backend
-from medseg_runtime.backends.host import Teams
 from medseg_runtime.bundle import Bundle
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.sampler import sampler_table, time_features
@@ -126,45 +124,6 @@ def test_one_thread_draws_what_several_draw(tmp_path, tiny, engine, threads, sam
         assert (found == expected).all()
 
 
-@pytest.mark.parametrize(
-    ("threads", "teams"), [(1, (1, 1)), (2, (2, 1)), (3, (3, 1)), (4, (4, 1)), (5, (1, 5)), (6, (3, 2)), (16, (4, 4))]
-)
-def test_threads_are_divided_into_teams_with_few_left_over(threads, teams):
-    from medseg_runtime.backends.onnxrt import team_sizes
-
-    assert team_sizes(threads) == teams
-
-
-def test_the_parts_of_a_batch_are_all_of_it_and_none_is_empty():
-    for batch in range(1, 20):
-        parts = Teams(4).shares(batch)
-        assert [k for part in parts for k in range(batch)[part]] == list(range(batch))
-        assert min(len(range(batch)[part]) for part in parts) >= 1
-
-
-def test_parts_run_at_the_same_time():
-    meeting = threading.Barrier(3, timeout=10)
-    Teams(3).together([meeting.wait] * 3)()
-
-
-@pytest.mark.parametrize("failing", [0, 1])
-def test_a_failed_part_is_raised_when_the_others_have_ended(failing):
-    begun, ended = threading.Event(), []
-
-    def fail():
-        assert begun.wait(10)
-        raise BackendError("one part failed", "Remedy.")
-
-    def work():
-        begun.set()
-        time.sleep(0.05)
-        ended.append(True)
-
-    with pytest.raises(BackendError, match="one part failed"):
-        Teams(2).together([fail, work] if failing == 0 else [work, fail])()
-    assert ended
-
-
 def test_auto_takes_an_installed_engine(tiny_folder):
     segmenter = Segmenter.load(tiny_folder)
     assert segmenter.backend.name in ENGINES
@@ -255,18 +214,6 @@ def test_a_closed_backend_does_not_run(backend):
     for closed in (backend, clone):
         with pytest.raises(BackendError):
             closed.run("encoder", {"image": np.zeros((1, 1, 8, 8), np.float32)})
-
-
-def test_sessions_bound_before_the_backend_was_closed_do_not_run(tiny_bundle):
-    backend = open_backend("onnxruntime", tiny_bundle)
-    table = sampler_table(tiny_bundle.manifest.path, "euler", 2)
-    features = time_features(table.t, tiny_bundle.manifest.time_features)
-    noise, clone = np.ones((4, 2, 4, 4), np.float32), backend.clone()
-    given = (clone.encode(np.ones((1, 1, 8, 8), np.float32)), noise, table, features, lambda: noise)
-    clone.denoise(*given)
-    backend.close()
-    with pytest.raises(BackendError):
-        clone.denoise(*given)
 
 
 def test_the_threads_of_onnx_runtime_sleep_between_calls(tiny_bundle):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -86,8 +84,6 @@ class BoundLoop(HostLoop):
 
     graphs: dict[GraphName, Graph]
     """What bundle.json says of each."""
-    teams: Teams | None = None
-    """Threads that take parts of a batch side by side; None where the engine itself spreads a call over its threads."""
     _steps: _Steps | None = None
 
     def clone(self) -> Self:
@@ -113,25 +109,8 @@ class BoundLoop(HostLoop):
         outputs = {
             name: np.empty(_sized(shape, batch), np.float32) for name, shape in self.graphs[graph].outputs.items()
         }
-        self.spread(
-            graph, {name: np.require(array, np.float32, ["C", "W"]) for name, array in feeds.items()}, outputs
-        )()
+        self.bind(graph, {name: np.require(array, np.float32, ["C", "W"]) for name, array in feeds.items()}, outputs)()
         return tuple(outputs.values())
-
-    def spread(self, graph: GraphName, inputs: Arrays, outputs: Arrays) -> BoundCall:
-        """Return a call like that of `bind`, which runs the parts of a batch side by side where there are teams for them."""
-        edges = self.graphs[graph].inputs | self.graphs[graph].outputs
-        batch = next((len(outputs[name]) for name in outputs if edges[name][0] == "N"), 1)
-        if self.teams is None or batch == 1:
-            return self.bind(graph, inputs, outputs)
-
-        def part(arrays: Arrays, samples: slice) -> Arrays:
-            return {name: array[samples] if edges[name][0] == "N" else array for name, array in arrays.items()}
-
-        parts = self.teams.shares(batch)
-        return self.teams.together(
-            [self.bind(graph, part(inputs, samples), part(outputs, samples)) for samples in parts]
-        )
 
     def denoise(
         self,
@@ -145,40 +124,6 @@ class BoundLoop(HostLoop):
         if self._steps is None or not self._steps.fit(len(noise), feeds_back=feeds_back):
             self._steps = _Steps(self, len(noise), feeds_back=feeds_back)
         return self._finite("denoiser", self._steps.swing(condition, noise, table, features, fresh))
-
-
-class Teams:
-    """Threads that compute parts of a batch side by side; clones share them.
-
-    A small network spread over its pixels and channels waits at the end of each operator. Samples have nothing to wait for:
-    16 of the shipped model in float32 on two cores take 31 ms in two halves and 39 ms in one call.
-    """
-
-    def __init__(self, count: int) -> None:
-        """Make `count` teams: the caller's thread, and count - 1 that start when they are first needed."""
-        assert count > 1
-        self.count = count
-        self._pool = ThreadPoolExecutor(count - 1, "medseg-team")
-
-    def shares(self, batch: int) -> list[slice]:
-        """Return the samples of each team; none of them is left without any."""
-        bounds = np.linspace(0, batch, min(batch, self.count) + 1).round().astype(int).tolist()
-        return [slice(start, stop) for start, stop in pairwise(bounds)]
-
-    def together(self, calls: Sequence[BoundCall]) -> BoundCall:
-        """Return a call that makes all of these, and returns or raises when the last has ended: their arrays are in use until then."""
-        first, *others = calls
-
-        def call() -> None:
-            running = [self._pool.submit(other) for other in others]
-            try:
-                first()
-            finally:
-                wait(running)
-            for other in running:
-                other.result()
-
-        return call
 
 
 class _Steps:
@@ -210,7 +155,7 @@ class _Steps:
         if self._feeds_back:
             inputs["extra"] = self._denoised[source]
         outputs = {"next_latent": self._latents[1 - source], "denoised": self._denoised[1 - source]}
-        return backend.spread("denoiser", inputs, outputs)
+        return backend.bind("denoiser", inputs, outputs)
 
     def swing(
         self, condition: Float32, noise: Float32, table: SamplerTable, features: Float32, fresh: Callable[[], Float32]

@@ -1,7 +1,4 @@
-"""ONNX Runtime on the CPU: the reference engine, float32.
-
-The encoder, of one image, has all threads for each of its operators; denoiser and decoder compute parts of the batch side by side.
-"""
+"""ONNX Runtime on the CPU: the reference engine, float32."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg_runtime.backends import MOST_AT_ONCE, num_processors, settled_precision
-from medseg_runtime.backends.host import BoundLoop, Teams, check_edges, said
+from medseg_runtime.backends import settled_precision
+from medseg_runtime.backends.host import BoundLoop, check_edges, said
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 
@@ -36,12 +33,7 @@ class OnnxRuntimeBackend(BoundLoop):
     def __init__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> None:
         self.precision = settled_precision(self.name, precision, self.precisions())
         self.graphs = bundle.manifest.graphs
-        count, size = team_sizes(threads or num_processors())
-        self.teams = Teams(count) if count > 1 else None
-        self._sessions = {
-            name: self._session(name, content, threads if name == "encoder" else size)
-            for name, content in bundle.graphs.items()
-        }
+        self._sessions = {name: self._session(name, content, threads) for name, content in bundle.graphs.items()}
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
@@ -87,25 +79,16 @@ class OnnxRuntimeBackend(BoundLoop):
 
     def close(self) -> None:
         """Drop the sessions, those of clones too."""
-        self.teams = None
         self._sessions.clear()
         self._steps = None
-
-
-def team_sizes(threads: int) -> tuple[int, int]:
-    """Return into how many teams of how many threads to divide so many, with as few as possible left over."""
-    return max(
-        ((count, threads // count) for count in range(1, MOST_AT_ONCE + 1)),
-        key=lambda team: (team[0] * team[1], team[0]),
-    )
 
 
 def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors come as exceptions; warnings about folded constants do not help a user
     options.intra_op_num_threads = threads or 0
-    # Threads that spin from one operator to the next are a tenth faster; between two calls they would burn a core each, in somebody
-    # else's process.
+    # Threads that spin from one operator to the next are a quarter faster on two cores; spinning on after a call, they would burn a
+    # core each in somebody else's process.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
