@@ -1,0 +1,20 @@
+"""What the tests of the readers ask of each: its cases, or one error with its remedy."""
+
+import re
+
+import pytest
+
+from medseg_runtime.errors import DataError
+from medseg_trainer.data import read_cases
+
+SENTENCE = re.compile(r"^[^\n]+[^.\n]\. [A-Z][^\n]+\.$")  # what is wrong. What to do about it.
+
+
+def cases(data, split="train", num_classes=1):
+    return list(read_cases(data, split, num_classes))
+
+
+def refuses(match, data, split="train", num_classes=1):
+    with pytest.raises(DataError, match=match) as caught:
+        cases(data, split, num_classes)
+    assert SENTENCE.match(str(caught.value)), str(caught.value)
