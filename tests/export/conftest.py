@@ -1,11 +1,14 @@
 """Micro runs of each kind, trained and exported once."""
 
+import shutil
 from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from medseg_runtime.bundle import Bundle
 
 
 @pytest.fixture(scope="session")
@@ -129,3 +132,22 @@ def half_bundle_of(run_of, bundle_of, kinds, tmp_path_factory):
         return out
 
     return export
+
+
+@pytest.fixture(scope="module")
+def bundle(half_bundle_of):
+    """A bundle of the `flow` kind with float16 graphs; read only."""
+    return Bundle.load(half_bundle_of("flow"))
+
+
+@pytest.fixture
+def own(half_bundle_of, tmp_path):
+    """A bundle that a test may write to."""
+    return Bundle.load(shutil.copytree(half_bundle_of("flow"), tmp_path / "bundle"))
+
+
+@pytest.fixture
+def cache_home(tmp_path, monkeypatch):
+    """A cache of this test's own: nothing is built yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "medseglatdiff" / "tensorrt"

@@ -31,11 +31,6 @@ OVERFLOW = 3e4
 SCALED = "mask_autoencoder.decoder.blocks.0.conv1"
 
 
-@pytest.fixture(scope="module")
-def bundle(half_bundle_of):
-    return Bundle.load(half_bundle_of("flow"))
-
-
 @pytest.fixture
 def networks(run_of):
     return RunFolder(run_of("flow")).networks()
