@@ -1,6 +1,6 @@
 """How good are N samples, by number of steps and kind of noise? Measures a bundle on val and writes a page and a plot.
 
-python benchmarks/accuracy.py --data DATA [--bundle BUNDLE] [--run RUN] [--images 300]
+python -m benchmarks.accuracy --data DATA [--bundle BUNDLE] [--run RUN] [--images 300]
 
 A bundle tuned to draw in one step reads the noise that it was tuned for and no other, and says little about how many steps the flow
 model needs: `--run` puts that model beside it.
@@ -17,6 +17,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from benchmarks.script import command, one_line_errors
 from medseg_runtime.noise import NoiseLaw
 from medseg_runtime.processor import processor
 from medseg_runtime.segmenter import Segmenter
@@ -64,7 +65,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
+    with one_line_errors("benchmarks.accuracy"):
+        _measure(arguments, command("python -m benchmarks.accuracy", parser, arguments))
 
+
+def _measure(arguments: argparse.Namespace, typed: str) -> None:
+    arguments.out.mkdir(parents=True, exist_ok=True)
     segmenter = Segmenter.load(arguments.bundle)
     rows = []
     for model, measured in subjects(segmenter, arguments.run):
@@ -76,7 +82,7 @@ def main() -> None:
             print(line(rows[-1]))
 
     stem = f"accuracy_{segmenter.manifest.name}_{datetime.now(UTC).date().isoformat()}"
-    (arguments.out / f"{stem}.md").write_text(page(stem, rows))
+    (arguments.out / f"{stem}.md").write_text(page(stem, rows, typed))
     plot(rows, arguments.out / f"{stem}.png")
 
 
@@ -110,18 +116,16 @@ def line(row: Row) -> str:
     return f"| {row.model} | {row.measured.steps} | {named(row.noise)} | {' | '.join(cells)} |"
 
 
-def page(stem: str, rows: list[Row]) -> str:
+def page(stem: str, rows: list[Row], typed: str) -> str:
     """Return the page as Markdown."""
     first = rows[0].measured
     engines = {row.model: row.measured.backend for row in rows}
-    run = " --run RUN" if "flow" in engines else ""
     head = (
         f"# {stem}\n\n"
         f"{first.images:,} images of {first.groups} patients of the split `{first.split}`, {first.samples} samples, sampler {first.sampler}, "
         f"seed {first.seed}; {', '.join(f'{model}: {engine}' for model, engine in engines.items())}; "
         f"bundle sha256 {first.bundle_sha256[:12]}; {processor()}.\n"
-        f"Command: `python benchmarks/accuracy.py --data DATA{run}"
-        f"{'' if first.images > 1000 else f' --images {first.images}'}`. Intervals: 95 %, bootstrap over patients. "
+        f"Command: `{typed}`. Intervals: 95 %, bootstrap over patients. "
         "`flow`: the flow model of a run, before it is tuned to draw in one step. `small_dice`: targets under 20 px. "
         "`hd95_px`: where neither consensus nor majority is empty. `ged_one_noise`: all samples from one noise.\n\n"
     )

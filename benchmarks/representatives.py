@@ -1,6 +1,6 @@
 """Do K representatives with their weights say more than K samples? Draws 64 per val image and writes a page and a plot.
 
-python benchmarks/representatives.py --data DATA [--bundle BUNDLE] [--images 200] [--steps S]
+python -m benchmarks.representatives --data DATA [--bundle BUNDLE] [--images 200] [--steps S]
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from benchmarks.script import command, one_line_errors
+from benchmarks.tables import with_interval
 from medseg_runtime.metrics import Calibration, Overlaps
 from medseg_runtime.processor import processor
 from medseg_runtime.representatives import representatives
@@ -42,7 +44,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--steps", type=int, help="default: the bundle's")
     arguments = parser.parse_args()
+    with one_line_errors("benchmarks.representatives"):
+        _measure(arguments, command("python -m benchmarks.representatives", parser, arguments))
 
+
+def _measure(arguments: argparse.Namespace, typed: str) -> None:
     segmenter = Segmenter.load(arguments.bundle)
     classes = segmenter.manifest.classes
     cases = read_cases(arguments.data, "val", len(classes), classes[0]).evenly(arguments.images)
@@ -60,7 +66,7 @@ def main() -> None:
         f"# {stem}\n\n"
         f"{len(cases):,} images of {cases.num_groups} patients of the split `val`, {DRAWS} draws each, {result.sampler} with {result.steps} "
         f"step(s), seed 0; {segmenter.backend.name} {segmenter.backend.version}, bundle sha256 {segmenter.bundle_sha256[:12]}; "
-        f"{processor()}.\nCommand: `python benchmarks/representatives.py --data DATA --images {len(cases)} --steps {result.steps}`.\n\n"
+        f"{processor()}.\nCommand: `{typed}`.\n\n"
     )
     (results / f"{stem}.md").write_text(head + page(summary) + f"\n![GED against K]({stem}.png)\n")
     plot(summary, results / f"{stem}.png")
@@ -88,11 +94,6 @@ def of_one_image(masks: npt.NDArray[np.bool_], overlaps: Overlaps) -> dict[str, 
     return values
 
 
-def cell(figure: Figure, sign: str = "") -> str:
-    """Return a mean and its interval."""
-    return f"{figure.mean:{sign}.4f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
-
-
 def page(summary: dict[str, Figure]) -> str:
     """Return the tables as Markdown."""
     lines = [
@@ -103,10 +104,12 @@ def page(summary: dict[str, Figure]) -> str:
     for name, title in (("ged", "GED, lower is better"), ("hm_iou", "HM-IoU, higher is better")):
         lines += [f"\n| {title} | {' | '.join(f'K = {count}' for count in COUNTS)} |", f"|{'---|' * (len(COUNTS) + 1)}"]
         for way, what in WAYS.items():
-            lines.append(f"| {what} | {' | '.join(cell(summary[f'{name} {way} {count}']) for count in COUNTS)} |")
-        gains = " | ".join(cell(summary[f"{name} gain {count}"], "+") for count in COUNTS)
+            lines.append(
+                f"| {what} | {' | '.join(with_interval(summary[f'{name} {way} {count}']) for count in COUNTS)} |"
+            )
+        gains = " | ".join(with_interval(summary[f"{name} gain {count}"], "+") for count in COUNTS)
         lines += [f"| representatives less plain, image by image | {gains} |"]
-        lines += [f"\nAll {DRAWS} draws: {cell(summary[f'{name} all'])}."]
+        lines += [f"\nAll {DRAWS} draws: {with_interval(summary[f'{name} all'])}."]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,6 @@
 """What does `--samples auto` save, and what does it cost? Draws 64 samples per val image once, and tries every rule on prefixes of them.
 
-python benchmarks/samples_auto.py --data DATA [--bundle BUNDLE] [--images 200]
+python -m benchmarks.samples_auto --data DATA [--bundle BUNDLE] [--images 200]
 
 Sample k is the same for every N, so the first n of 64 samples are what a run of n samples draws.
 """
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from benchmarks.script import command, one_line_errors
 from medseg_runtime.metrics import Calibration
 from medseg_runtime.processor import processor
 from medseg_runtime.segmenter import Segmenter
@@ -88,7 +89,11 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--images", type=int, default=200)
     arguments = parser.parse_args()
+    with one_line_errors("benchmarks.samples_auto"):
+        _measure(arguments, command("python -m benchmarks.samples_auto", parser, arguments))
 
+
+def _measure(arguments: argparse.Namespace, typed: str) -> None:
     segmenter = Segmenter.load(arguments.bundle)
     images = drawn_once(segmenter, arguments.data, arguments.images)
     rows = [of_rule(f"N = {n}", images, [n] * len(images)) for n in FIXED]
@@ -97,7 +102,7 @@ def main() -> None:
         rows.append(of_rule(name, images, [image.drawn(tolerance) for image in images]))
     results = Path(__file__).parent / "results"
     stem = f"samples_auto_{segmenter.manifest.name}_{datetime.now(UTC).date().isoformat()}"
-    (results / f"{stem}.md").write_text(page(stem, segmenter, images, rows))
+    (results / f"{stem}.md").write_text(page(stem, segmenter, images, rows, typed))
     plot(rows, results / f"{stem}.png")
     print(table(images, rows))
 
@@ -152,7 +157,7 @@ def table(images: list[Prefixes], rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def page(stem: str, segmenter: Segmenter, images: list[Prefixes], rows: list[Row]) -> str:
+def page(stem: str, segmenter: Segmenter, images: list[Prefixes], rows: list[Row], typed: str) -> str:
     """Return the page as Markdown."""
     sampling = segmenter.manifest.sampling
     return (
@@ -160,7 +165,7 @@ def page(stem: str, segmenter: Segmenter, images: list[Prefixes], rows: list[Row
         f"{len(images)} images of {len({image.group for image in images})} patients of the split `val`, sampler {sampling.sampler}, "
         f"{sampling.steps} steps; {segmenter.backend.name} {segmenter.backend.version} {segmenter.backend.precision}, "
         f"bundle sha256 {segmenter.bundle_sha256[:12]}; {processor()}.\n"
-        f"Command: `python benchmarks/samples_auto.py --data DATA --images {len(images)}`. "
+        f"Command: `{typed}`. "
         "Ratios with 95 % intervals, bootstrap over patients.\n\n"
         f"`--samples auto` draws {FIRST} samples, then {NEXT} more at a time, until the standard error of the confidence, as root mean "
         f"square over the field, is at most the tolerance (`runtime/medseg_runtime/settled.py`), or {MAX_SAMPLES} are drawn.\n\n"

@@ -18,8 +18,7 @@ from benchmarks.ablations.report import Report
 from benchmarks.ablations.train import is_finished, train
 from benchmarks.ablations.tuning import TUNING
 from benchmarks.latency import machine
-from medseg_runtime.command import complain
-from medseg_runtime.errors import MedsegError
+from benchmarks.script import one_line_errors
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "python -m benchmarks.ablations"
@@ -30,13 +29,8 @@ VARIANTS = TUNING.variants | RECIPE.variants
 def main() -> None:
     """Run the command."""
     arguments = _parser().parse_args()
-    try:
+    with one_line_errors(PROGRAM):
         arguments.run(arguments)
-    except MedsegError as error:
-        complain(PROGRAM, str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:

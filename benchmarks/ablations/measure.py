@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from benchmarks.ablations.report import SHOWN, Report, Row
 from benchmarks.ablations.train import Record
 from benchmarks.ablations.variants import Study, TrainedStage, Variant
 from benchmarks.latency.machine import Machine
+from benchmarks.paired import paired
 from medseg_runtime.bundle import Sampling
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.segmenter import Segmenter
 from medseg_trainer.checkpoint import RunFolder, build_networks
 from medseg_trainer.data import Cases, read_cases
 from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import CaseFigures, Figure, measure, summarise
+from medseg_trainer.figures import CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.validate import manifest_of
 
@@ -71,15 +72,6 @@ def evaluate(
     )
 
 
-def difference(ours: Iterable[CaseFigures], theirs: Iterable[CaseFigures]) -> dict[str, Figure]:
-    """Return the means of ours less theirs, image by image, with intervals from drawing patients with replacement."""
-    pairs = []
-    for one, other in zip(ours, theirs, strict=True):
-        assert one.name == other.name
-        pairs.append(replace(one, values={name: one.values[name] - other.values[name] for name in one.values}))
-    return {name: figure for name, figure in summarise(pairs).items() if name != "ece"}
-
-
 def _like(one: Measured, references: list[Measured]) -> Measured:
     """Return the reference at the same number of steps, or else at its first."""
     return next((other for other in references if other.sampling.steps == one.sampling.steps), references[0])
@@ -118,21 +110,25 @@ def _measured(name: str, variant: Variant, run: Path, cases: Cases, samples: int
 
 def _row(one: Measured, variant: Variant, run: Path, reference: Measured) -> Row:
     summary = summarise(one.cases)
-    against = {} if one is reference else difference(one.cases, reference.cases)
+    trained = variant.optimisation(one.stage)
     return Row(
         variant=one.name,
         what=variant.what,
         steps=one.sampling.steps,
         noise=one.sampling.noise,
         training=Record.read(run),
+        images=trained.batch_size if trained else 0,
+        masks=variant.masks(one.stage),
+        trained_steps=trained.steps if trained else 0,
+        learning_rate=trained.learning_rate if trained else 0.0,
         kept_step=_kept_step(variant, one.stage, run),
         figures={name: summary[name] for name in SHOWN},
-        difference={name: against[name] for name in SHOWN if name in against},
+        difference={} if one is reference else paired(one.cases, reference.cases, SHOWN),
     )
 
 
 def _kept_step(variant: Variant, stage: TrainedStage, run: Path) -> int:
-    if variant.tuning is None:
+    if variant.optimisation(stage) is None:
         return 0
     with safe_open(run / f"{stage}.safetensors", "pt") as opened:
         return int(opened.metadata()["step"])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from benchmarks.ablations.report import SHOWN, Report, Row
 from benchmarks.accuracy import named
-from benchmarks.latency.tables import table
-from medseg_trainer.figures import Figure
+from benchmarks.tables import table, with_interval
 
 
 def page(report: Report) -> str:
@@ -35,11 +34,11 @@ def _head(report: Report) -> str:
 
 def _figures(report: Report) -> str:
     rows = [
-        (row.variant, row.what, str(row.steps), named(row.noise), *(_with_interval(f) for f in row.figures.values()))
+        (row.variant, row.what, str(row.steps), named(row.noise), *(with_interval(f) for f in row.figures.values()))
         for row in report.rows
     ]
     diversity, empty = (report.raters[name] for name in ("rater_diversity", "empty_raters"))
-    raters = {"sample_diversity": _with_interval(diversity), "empty_samples": _with_interval(empty)}
+    raters = {"sample_diversity": with_interval(diversity), "empty_samples": with_interval(empty)}
     rows.append(("raters", "what a perfect model would have", "", "", *(raters.get(name, "") for name in SHOWN)))
     return table(("variant", "what", "S", "noise", *SHOWN.values()), rows)
 
@@ -47,7 +46,7 @@ def _figures(report: Report) -> str:
 def _differences(report: Report) -> str:
     shown = {name: title for name, title in SHOWN.items() if name != "ece"}
     rows = [
-        (row.title, row.verdict or "", *(_with_interval(row.difference[name], "+") for name in shown))
+        (row.title, row.verdict or "", *(with_interval(row.difference[name], "+") for name in shown))
         for row in report.rows
         if row.difference
     ]
@@ -58,11 +57,11 @@ def _differences(report: Report) -> str:
 
 
 def _trainings(report: Report) -> str:
-    rows = [_trained(row) for row in report.rows if row.training.steps]
+    rows = [_trained(row) for row in report.rows if row.trained_steps]
     header = (
         "variant",
         "command",
-        "steps of the last stage",
+        "steps",
         "images x masks",
         "learning rate",
         "seed",
@@ -76,10 +75,6 @@ def _trainings(report: Report) -> str:
 def _trained(row: Row) -> tuple[str, ...]:
     done = row.training
     return (
-        row.variant, f"`{done.command}`", str(done.steps), f"{done.images} x {done.masks}", f"{done.learning_rate:g}",
+        row.variant, f"`{done.command}`", str(row.trained_steps), f"{row.images} x {row.masks}", f"{row.learning_rate:g}",
         str(done.seed), str(row.kept_step), f"{done.cpu_seconds / 60:.1f}", done.processor,
     )  # fmt: skip
-
-
-def _with_interval(figure: Figure, sign: str = "") -> str:
-    return f"{figure.mean:{sign}.4f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"

@@ -34,6 +34,13 @@ class Row:
     steps: int
     noise: NoiseLaw
     training: Record
+    trained_steps: int
+    """Of the stage whose weights these are; 0: it was not trained here."""
+    images: int
+    """Per step."""
+    masks: int
+    """Per image and step."""
+    learning_rate: float
     kept_step: int
     """Of the training, the step with the best GED on the validation images; 0 without one."""
     figures: dict[str, Figure]

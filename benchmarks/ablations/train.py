@@ -37,13 +37,6 @@ class Record:
 
     command: str
     seed: int
-    steps: int
-    """Of the last stage. 0: nothing is trained."""
-    images: int
-    """Per step."""
-    masks: int
-    """Drawn or distilled per image and step."""
-    learning_rate: float
     start_sha256: str
     """Of the shared weights; empty where everything is trained."""
     processor: str
@@ -54,14 +47,9 @@ class Record:
     @classmethod
     def of(cls, variant: Variant, command: str, start_sha256: str = "") -> Record:
         """Return that of a training that begins."""
-        tuning = variant.tuning
         return cls(
             command=command,
             seed=variant.config.seed,
-            steps=tuning.optimisation.steps if tuning else 0,
-            images=tuning.optimisation.batch_size if tuning else 0,
-            masks=tuning.samples if tuning else 0,
-            learning_rate=tuning.optimisation.learning_rate if tuning else 0.0,
             start_sha256=start_sha256,
             processor=str(processor()),
         )

@@ -12,7 +12,7 @@ from medseg_trainer.presets import fast
 
 REFERENCE = "energy"
 SHORT = Optimisation(steps=300, batch_size=8, learning_rate=2e-4, warmup_steps=30, weight_decay=0.03)
-"""Of all variants: what a processor does in ten minutes."""
+"""Of all variants: what a processor does in five minutes."""
 ABOUT = (
     "Each row starts from the same flow model and is tuned for as many steps of as many masks. After every hundred steps its GED is taken on evenly spaced "
     "val images, and the best weights are kept; some of these images are measured here too."

@@ -7,7 +7,7 @@ from typing import Literal
 
 from benchmarks.ablations.distillation import Distillation
 from medseg_runtime.bundle import Sampling
-from medseg_trainer.config import EnergyConfig, TrainConfig
+from medseg_trainer.config import EnergyConfig, Optimisation, TrainConfig
 
 TrainedStage = Literal["denoiser", "energy", "distilled"]
 """The file of a run folder whose weights draw."""
@@ -36,6 +36,20 @@ class Variant:
     def last_stage(self) -> TrainedStage:
         """The stage whose weights are the result."""
         return "distilled" if self.distillation is not None else self.config.last_stage
+
+    def optimisation(self, stage: TrainedStage) -> Optimisation | None:
+        """Return how the weights of a stage came about; None: not by this training."""
+        if stage == "denoiser":
+            return self.config.denoiser.optimisation if self.whole else None
+        assert self.tuning is not None
+        return self.tuning.optimisation
+
+    def masks(self, stage: TrainedStage) -> int:
+        """Return how many masks, or noisy latents, of each image a step of that stage takes; 0: it is not trained."""
+        if stage == "denoiser":
+            return self.config.denoiser.raters_per_image if self.whole else 0
+        assert self.tuning is not None
+        return self.tuning.samples
 
     @property
     def drawn(self) -> tuple[tuple[TrainedStage, Sampling], ...]:

@@ -12,7 +12,6 @@ python -m benchmarks.baselines page FILE.json                        # page and 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from benchmarks.baselines import masks
@@ -25,7 +24,7 @@ from benchmarks.baselines.plot import plot
 from benchmarks.baselines.report import Report
 from benchmarks.baselines.training import train
 from benchmarks.latency import machine
-from medseg_runtime.errors import MedsegError
+from benchmarks.script import one_line_errors
 from medseg_trainer.presets import fast
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +35,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 def main() -> None:
     """Run the command."""
     arguments = _parser().parse_args()
-    try:
+    with one_line_errors("benchmarks.baselines"):
         arguments.run_command(arguments)
-    except MedsegError as error:
-        sys.exit(f"benchmarks.baselines: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:

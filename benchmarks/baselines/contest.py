@@ -15,12 +15,13 @@ from benchmarks.baselines.baseline import segmenter_of
 from benchmarks.baselines.budget import PLAN_NAME, Plan, spent
 from benchmarks.baselines.contenders import CONTENDERS, Contender, model_size
 from benchmarks.baselines.masks import MaskContest
-from benchmarks.baselines.measured import existing, measure_all, paired
+from benchmarks.baselines.measured import COMPARED, measure_all
 from benchmarks.baselines.own import FAST, OWN, SHARE_NAME, Own, Share, command, trained_own
 from benchmarks.baselines.report import MAP, Report, Row, Training
 from benchmarks.baselines.training import trained
 from benchmarks.latency.machine import Machine
 from benchmarks.latency.networks import parameters, preset_of
+from benchmarks.paired import existing, paired
 from medseg_runtime.bundle import Bundle
 from medseg_runtime.segmenter import Segmenter
 from medseg_trainer.checkpoint import RunFolder
@@ -124,7 +125,7 @@ def _row(
         training=training,
         figures=existing(summarise(figures)),
         reliability=pooled(figures).reliability,
-        ours_less=paired(ours, figures) if ours else {},
+        ours_less=paired(ours, figures, COMPARED) if ours else {},
     )
 
 
@@ -174,7 +175,7 @@ def _training(contender: Contender, run: Path, size: int) -> Training:
         steps=f"{plan.steps:,} of {plan.batch_size} images",
         augmentation=_augmentation(RunFolder(run).config().augment),
         cpu_minutes=round(spent(run) / 60.0, 1),
-        kept=f"weights of step {step:,}, the best GED on the validation images",
+        kept=f"weights of step {step:,}, the best GED on {RunFolder(run).config().validation_images} val images",
         seed=plan.seed,
     )
 

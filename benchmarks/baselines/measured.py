@@ -1,9 +1,7 @@
-"""The figures of each image, by the project's own `measure`, and the differences of two models image by image."""
+"""The figures of each image, by the project's own `measure`, and those of the map that its masks are cut from."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +12,7 @@ from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
 from medseg_trainer.data import Case, Cases
 from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import CaseFigures, Figure, averages, measure
+from medseg_trainer.figures import CaseFigures, measure
 
 SIXTEENTHS = 16
 OF_A_MAP = ("consensus_dice", "consensus_iou", "small_dice", "small_iou", "hd95_px", "one_empty")
@@ -65,21 +63,3 @@ def of_the_map(case: Case, result: Segmentation, figures: CaseFigures) -> CaseFi
 def _with_squared_error(figures: CaseFigures) -> CaseFigures:
     """Add the sum over an image's pixels, which does not depend on how many of them a model leaves at zero."""
     return replace(figures, values=figures.values | {"squared_error": figures.calibration.squared_error})
-
-
-def paired(first: Sequence[CaseFigures], second: Sequence[CaseFigures]) -> dict[str, Figure]:
-    """Average `first` less `second` over the images where both have a figure; intervals by drawing patients with replacement.
-
-    An interval without zero: they differ, however much images differ among themselves.
-    """
-    names = [name for name in COMPARED if name in first[0].values and name in second[0].values]
-    differences = []
-    for a, b in zip(first, second, strict=True):
-        assert (a.name, a.group) == (b.name, b.group), "the two did not measure the same images"
-        differences.append((a.group, {name: a.values[name] - b.values[name] for name in names}))
-    return existing(averages(differences))
-
-
-def existing(figures: dict[str, Figure]) -> dict[str, Figure]:
-    """Leave out the figures that no image has, as the diversity of a single mask."""
-    return {name: figure for name, figure in figures.items() if not math.isnan(figure.mean)}

@@ -27,7 +27,7 @@ SMALLER = 4
 """By how much batches shrink: in so little time, more and smaller steps lead further."""
 LEAST_BATCH = 8
 VALIDATIONS = 3
-"""Of each of the last stages, evenly spaced, on few images: the paper's recipe takes fifty sampling steps."""
+"""Of the last stage, evenly spaced, and of the denoiser before it as often; on few images: the paper's recipe takes fifty sampling steps."""
 VALIDATION_IMAGES = 32
 SHARE_NAME = "share.json"
 FAST = "fast"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from benchmarks.baselines.masks import MaskContest
 from benchmarks.baselines.measured import COMPARED
 from benchmarks.baselines.report import MAP, Report, Row
+from benchmarks.tables import with_interval
 from medseg_trainer.figures import TITLES, Figure
 
 SHOWN = {
@@ -37,13 +38,6 @@ def page(report: Report) -> str:
     return "\n".join(line for part in parts for line in part) + f"\n![Ours and the baselines]({report.stem}.png)\n"
 
 
-def cell(figure: Figure | None, sign: str = "") -> str:
-    """Return a mean and its interval; nothing where there is none."""
-    if figure is None:
-        return ""
-    return f"{figure.mean:{sign}.4f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
-
-
 def _head(report: Report) -> Iterator[str]:
     machine = report.machine
     versions = ", ".join(
@@ -67,7 +61,7 @@ def _figures(report: Report) -> Iterator[str]:
     yield f"| | {' | '.join(_named(row) for row in report.rows)} |"
     yield f"|{'---|' * (len(report.rows) + 1)}"
     for name, title in SHOWN.items():
-        yield f"| {title} | {' | '.join(cell(row.figures.get(name)) for row in report.rows)} |"
+        yield f"| {title} | {' | '.join(with_interval(row.figures.get(name)) for row in report.rows)} |"
     yield (
         "\nThe U-Net answers with one mask, so its GED has no second sample to gain by; it has a second column, where its probability "
         "map is taken as confidence, in sixteenths as sixteen samples would give it. Brier score and ECE leave out pixels where "
@@ -92,7 +86,7 @@ def _differences(report: Report) -> Iterator[str]:
 
 
 def _difference(figure: Figure | None) -> str:
-    text = cell(figure, "+")
+    text = with_interval(figure, "+")
     return f"**{text}**" if figure is not None and not figure.low <= 0.0 <= figure.high else text
 
 
@@ -125,6 +119,10 @@ def _masks(contest: MaskContest) -> Iterator[str]:
         yield "|---|---|---|---|---|---|---|"
         for row in contest.rows:
             figures = getattr(row, name)
-            cells = (cell(figures["cross_entropy"]), cell(figures["mse"]), _difference(figures["difference"]))
+            cells = (
+                with_interval(figures["cross_entropy"]),
+                with_interval(figures["mse"]),
+                _difference(figures["difference"]),
+            )
             yield f"| {row.sizes} | {row.noise:g} | {row.masks:,} | {row.patients} | {' | '.join(cells)} |"
         yield ""

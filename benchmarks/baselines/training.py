@@ -88,11 +88,16 @@ def trained(contender: Contender, out: Path) -> tuple[Baseline, TrainConfig]:
     """Load the best weights of a run, and the configuration that it was trained by.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it has not come to its end.
     """
     run = RunFolder(out)
     config = run.config()
     baseline = contender.build(config)
+    plan = _plan_of(out)
+    if plan is not None:
+        run.check_stage_finished(
+            contender.key, plan.steps, f"Run `python -m benchmarks.baselines train {contender.key}` to its end."
+        )
     run.load_weights(contender.key, baseline)
     return baseline, config
 

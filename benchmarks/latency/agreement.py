@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from benchmarks.latency.engines import REFERENCE, Engine
 from medseg_runtime.imaging import Pixels
+from medseg_runtime.metrics import dice
 from medseg_runtime.segmentation import Segmentation
 
 SAMPLES = 16
@@ -64,9 +65,3 @@ def _compared(engine: str, reference: Sequence[Segmentation], results: Sequence[
         mask_dice_pooled=dice(*masks),
         consensus_dice=float(np.mean([dice(a.consensus, b.consensus) for a, b in pairs])),
     )
-
-
-def dice(left: Bool, right: Bool) -> float:
-    """Return the Dice coefficient of two masks of the same shape; 1 where both are empty."""
-    both = int(np.count_nonzero(left) + np.count_nonzero(right))
-    return 1.0 if both == 0 else 2.0 * int(np.count_nonzero(left & right)) / both

@@ -11,8 +11,8 @@ from benchmarks.latency.page_grid import grid_sections
 from benchmarks.latency.peers import MEDSEGDIFF_STEPS
 from benchmarks.latency.report import Report
 from benchmarks.latency.subject import Subject
-from benchmarks.latency.tables import counted, ms, table
 from benchmarks.latency.timing import Ratio, Timing
+from benchmarks.tables import counted, ms, table
 
 TRIED = Path(__file__).with_name("tried.md")
 DPM_SOLVER_STEPS = 50

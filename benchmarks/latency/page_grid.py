@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.latency.grid import Cell
 from benchmarks.latency.report import Report
-from benchmarks.latency.tables import ms, table
+from benchmarks.tables import ms, table
 
 FIGURES = ("n", "min ms", "p50", "p90", "p95", "floor ms", "p50 over floor")
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from benchmarks.latency.bars import best
 from benchmarks.latency.ours import END_TO_END
 from benchmarks.latency.report import Report
-from benchmarks.latency.tables import counted
 from benchmarks.latency.timing import Timing
+from benchmarks.tables import counted
 
 SHORT = {
     "a": "(a) torch, one at a time",

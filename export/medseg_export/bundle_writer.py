@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,9 +17,10 @@ from medseg_runtime import __version__
 from medseg_runtime.backends import open_backend
 from medseg_runtime.backends.host import HostLoop
 from medseg_runtime.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest, Sampling
+from medseg_runtime.errors import CheckpointError
 from medseg_runtime.publish import FolderKind, check_output, published
 from medseg_runtime.sampler import sampler_table
-from medseg_trainer.checkpoint import RunFolder
+from medseg_trainer.checkpoint import RunFolder, read_json
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.validate import manifest_of
 
@@ -117,13 +117,13 @@ def training_record(run: RunFolder) -> dict[str, Any]:
     """Return what bundle.json says of the training: data, steps, seed, date."""
     config = run.config()
     return {
-        "data": _json_or_empty(run.path / "data.json"),
+        "data": read_json(run.path / "data.json"),
         "steps": {
             "mask autoencoder": config.mask_autoencoder.optimisation.steps,
             "denoiser": config.denoiser.optimisation.steps,
         }
         | ({} if config.energy is None else {"energy": config.energy.optimisation.steps}),
-        "kept": f"{config.last_stage} weights of step {run.kept_step():,}, the best GED on {config.validation_images} val images",
+        "kept": run.kept(),
         "seed": config.seed,
         "exported": datetime.now(UTC).date().isoformat(),
     }
@@ -133,9 +133,13 @@ def metrics_record(run: RunFolder) -> dict[str, Any]:
     """Return what bundle.json says of the figures: evaluation.json, without the hash of what was measured.
 
     That may have been an earlier bundle of the same run, exported to be measured; the hash of this one follows from this text.
+
+    Raises:
+        CheckpointError: they are of other weights than the run's, for it was trained on.
     """
-    return {key: value for key, value in _json_or_empty(run.path / "evaluation.json").items() if key != "bundle_sha256"}
-
-
-def _json_or_empty(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {}
+    measured = read_json(run.path / "evaluation.json")
+    if measured and measured.get("kept") != run.kept():
+        raise CheckpointError(
+            "evaluation.json is of other weights than these", "Run `medseg-train evaluate` again, or delete that file."
+        )
+    return {key: value for key, value in measured.items() if key not in ("bundle_sha256", "kept")}

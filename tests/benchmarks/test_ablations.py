@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.ablations.distillation import Distillation, DistillationStage, consistency_target, pseudo_huber
-from benchmarks.ablations.measure import difference, evaluate
+from benchmarks.ablations.measure import evaluate
 from benchmarks.ablations.page import page
 from benchmarks.ablations.plot import plot
 from benchmarks.ablations.recipe import RECIPE, recipe_variants
@@ -15,6 +15,7 @@ from benchmarks.ablations.report import Report
 from benchmarks.ablations.train import Record, is_finished, train
 from benchmarks.ablations.tuning import REFERENCE, TUNING, tuned_variants
 from benchmarks.latency.machine import Machine
+from benchmarks.paired import paired
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.metrics import Calibration
 from medseg_runtime.noise import NoiseLaw
@@ -297,7 +298,7 @@ def test_the_interval_of_a_difference_is_of_the_pairs():
     none = Calibration.of(torch.zeros(2, 2).numpy(), torch.zeros(1, 2, 2, dtype=torch.bool).numpy())
     hard = [CaseFigures(str(k), str(k), {"ged": float(k)}, none) for k in range(9)]
     better = [replace(case, values={"ged": case.values["ged"] - 0.5}) for case in hard]
-    found = difference(better, hard)
+    found = paired(better, hard, ["ged"])
     assert found.keys() == {"ged"}
     assert (found["ged"].low, found["ged"].mean, found["ged"].high) == (-0.5, -0.5, -0.5)
 

@@ -18,7 +18,7 @@ from benchmarks.baselines.baseline import segmenter_of
 from benchmarks.baselines.budget import Plan, affordable_steps, spending, spent
 from benchmarks.baselines.contenders import CONTENDERS, model_size
 from benchmarks.baselines.contest import MASKS_NAME, Question, hold
-from benchmarks.baselines.measured import of_the_map, paired
+from benchmarks.baselines.measured import COMPARED, of_the_map
 from benchmarks.baselines.own import OWN
 from benchmarks.baselines.page import page
 from benchmarks.baselines.plot import plot
@@ -28,6 +28,7 @@ from benchmarks.baselines.report import Report
 from benchmarks.baselines.unet import DeterministicUNet
 from benchmarks.latency.machine import Machine
 from benchmarks.latency.networks import parameters
+from benchmarks.paired import paired
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.metrics import Calibration
 from medseg_trainer.checkpoint import Ema, RunFolder, build_networks, save_safetensors
@@ -172,6 +173,10 @@ def test_an_interrupted_run_resumes_to_the_same_weights(micro, phantom_zips, tmp
         patch.setattr(Ema, "update", interrupted)
         with pytest.raises(KeyboardInterrupt):
             training.train(contender, config, phantom_zips, tmp_path / "torn", 1.0)
+    with pytest.raises(
+        CheckpointError, match=r"unet is at step 2 of 4\. Run `python -m benchmarks.baselines train unet`"
+    ):
+        training.trained(contender, tmp_path / "torn")
     first = spent(tmp_path / "torn")
     training.train(contender, config, phantom_zips, tmp_path / "torn", 1.0)
     for file in ("unet.safetensors", "state/unet.safetensors"):
@@ -231,11 +236,11 @@ def test_a_paired_difference_is_of_the_images_that_both_have():
     ours = [figures_of(str(k), f"patient {k % 3}", ged=0.1 * k, small_dice=math.nan, own=1.0) for k in range(6)]
     theirs = [figures_of(str(k), f"patient {k % 3}", ged=0.1 * k + 0.2, small_dice=0.5) for k in range(6)]
     theirs[5].values["ged"] = math.nan
-    difference = paired(ours, theirs)
+    difference = paired(ours, theirs, COMPARED)
     assert difference.keys() == {"ged"}
     assert difference["ged"] == Figure(*[pytest.approx(-0.2)] * 3)
     with pytest.raises(AssertionError):
-        paired(ours, theirs[::-1])
+        paired(ours, theirs[::-1], COMPARED)
 
 
 def test_a_probability_map_is_not_praised_for_its_background(networks, micro):

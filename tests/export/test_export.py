@@ -348,7 +348,8 @@ def test_the_bundle_tells_where_it_comes_from(run_of, tmp_path):
         "command": "c",
     }
     evaluation |= {"backend": "torch", "figures": {"ged": {"mean": 0.25, "low": 0.2, "high": 0.3}}}
-    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    measured = evaluation | {"bundle_sha256": "of an earlier export", "kept": RunFolder(run).kept()}
+    (run / "evaluation.json").write_text(json.dumps(measured))
     bundle, _ = write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
     manifest = bundle.manifest
     assert manifest.metrics == evaluation
@@ -358,6 +359,19 @@ def test_the_bundle_tells_where_it_comes_from(run_of, tmp_path):
     card = (bundle.folder / "README.md").read_text()
     assert "not a medical device" in card.lower()
     assert "| 0.250 | 0.200 to 0.300 |" in card
+
+
+@QUICK
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [('{"kept": "denoiser weights of step 1"}', "is of other weights than these"), ('{"kept": ', "is damaged")],
+)
+def test_figures_of_other_weights_do_not_get_into_a_bundle(content, problem, run_of, tmp_path):
+    run = shutil.copytree(run_of("flow"), tmp_path / "run")
+    (run / "evaluation.json").write_text(content)
+    with pytest.raises(CheckpointError, match=rf"evaluation\.json {problem}.*delete"):
+        write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
+    assert not (tmp_path / "bundle").exists()
 
 
 # --- command line

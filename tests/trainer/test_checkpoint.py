@@ -26,6 +26,27 @@ def test_a_damaged_file_is_named(name, config, reference, phantom_zips, tmp_path
         fit(config, phantom_zips, run)
 
 
+def test_a_damaged_state_is_named_where_nothing_is_trained_too(reference, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    for name in ("state/denoiser.safetensors", "denoiser.safetensors"):
+        (run / name).write_bytes((run / name).read_bytes()[:50])
+    with pytest.raises(CheckpointError, match=r"denoiser.safetensors is damaged"):
+        RunFolder(run).check_finished()
+    with pytest.raises(CheckpointError, match=r"denoiser.safetensors is damaged"):
+        RunFolder(run).kept()
+
+
+def test_other_data_than_a_run_began_with_are_refused(config, reference, phantom, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    before = (run / "data.json").read_text()
+    phantom.write_dataset(tmp_path / "data", num_patients=12)
+    with pytest.raises(
+        CheckpointError, match=r"was started on .* train images and .* val images, and there are .* now"
+    ):
+        fit(config, tmp_path / "data", run)
+    assert (run / "data.json").read_text() == before
+
+
 @pytest.mark.parametrize("missing", ["mask_autoencoder", "denoiser"])
 def test_a_stage_that_was_not_trained_is_named(missing, reference, tmp_path):
     run = shutil.copytree(reference, tmp_path / "run")

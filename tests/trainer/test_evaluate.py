@@ -110,6 +110,16 @@ def test_an_empty_consensus_beside_a_target_has_no_hd95_and_is_counted():
     assert (values["one_empty"], values["consensus_dice"]) == (1.0, 0.0)
 
 
+def test_nothing_beside_nothing_has_no_hd95_either():
+    case = make_case()
+    case.masks[:] = 0
+    result = toy_segmenter()(case.image, samples=3)
+    result.masks[:] = False
+    values = measure(case, result)[0].values
+    assert math.isnan(values["hd95_px"])
+    assert (values["one_empty"], values["consensus_dice"]) == (0.0, 1.0)
+
+
 def test_empty_masks_are_counted():
     case = make_case()
     case.masks[2:] = 0
@@ -201,7 +211,9 @@ def test_an_evaluation_says_how_it_was_made(phantom_zips):
     assert (report.images, report.groups) == (len(cases), len({case.group for case in cases}))
     assert (report.split, report.samples, report.steps, report.seed) == ("val", 4, 2, 9)
     assert (report.model, report.bundle_sha256, report.sampler) == ("toy", "0" * 64, "euler")
-    assert report.command == "medseg-train evaluate --split val --samples 4 --steps 2 --seed 9"
+    assert report.command == (
+        f"medseg-train evaluate BUNDLE --data DATA --split val --samples 4 --steps 2 --seed 9 --backend {segmenter.backend.name}"
+    )
     assert (report.grouped_by, set(report.figures)) == ("patients", set(TITLES))
     expected = [
         measure(case, segmenter(case.image, 4, 2, 9 + 1000 * k))[0].values["ged"] for k, case in enumerate(cases)
@@ -248,7 +260,8 @@ def test_evaluate_writes_its_figures_into_the_run(micro_run, phantom_zips, tmp_p
     run = shutil.copytree(micro_run, tmp_path / "run")
     command(Path(run), phantom_zips, samples=2, images=2)
     written = json.loads((run / "evaluation.json").read_text())
-    assert written["images"] == 2
+    assert (written["images"], written["kept"]) == (2, RunFolder(run).kept())
+    assert written["command"].startswith("medseg-train evaluate RUN --data DATA --split val")
     assert sum(point["pixels"] for point in written["reliability"]) > 0
     with Image.open(run / "evaluation.png") as sheet:
         assert sheet.width > sheet.height / 3 > 200
@@ -307,14 +320,15 @@ def test_a_split_has_one_of_three_names():
         split_named("valid")
 
 
+@pytest.mark.parametrize("name", ["absent/figures.json", "figures.png", "."])
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
-    micro_run, phantom_zips, tmp_path, monkeypatch, capsys
+    name, micro_run, phantom_zips, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("medseg_trainer.evaluate.evaluate", lambda *_, **__: pytest.fail("it measured"))
-    out = tmp_path / "absent" / "figures.json"
+    out = tmp_path / name
     command = ["medseg-train", "evaluate", micro_run, "--data", phantom_zips, "--out", out]
     monkeypatch.setattr(sys, "argv", list(map(str, command)))
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 1
-    assert capsys.readouterr().err.endswith("Give --out a file in a folder that exists.\n")
+    assert capsys.readouterr().err.endswith("Give --out a .json file in a folder that you may write to.\n")

@@ -14,9 +14,10 @@ state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stag
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +33,7 @@ from medseg_trainer.models.denoiser import Denoiser
 from medseg_trainer.models.graphs import Networks
 
 CONFIG_NAME = "config.json"
+T = TypeVar("T")
 
 
 class Ema:
@@ -71,7 +73,7 @@ class RunFolder:
         """
         try:
             text = (self.path / CONFIG_NAME).read_text()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(
                 f"{self.path.name!r} holds no training run", "Give the folder of `medseg-train fit --out`."
             ) from error
@@ -106,8 +108,12 @@ class RunFolder:
             )
 
     def describe_data(self, layout: Layout, splits: dict[str, tuple[int, int]], command: str) -> None:
-        """Write data.json; splits: name -> (images, patients)."""
-        content = {
+        """Write data.json, or hold it against what is there; splits: name -> (images, patients).
+
+        Raises:
+            CheckpointError: the run began with other data: what it says of them would no longer be true.
+        """
+        content: dict[str, Any] = {
             "layout": layout.name,
             "command": command,
             "splits": {name: {"images": images, "groups": groups} for name, (images, groups) in splits.items()},
@@ -115,7 +121,15 @@ class RunFolder:
             "citation": layout.citation,
             "grouped_by": layout.grouped_by,
         }
-        write_atomically(self.path / "data.json", json.dumps(content, indent=2) + "\n")
+        path = self.path / "data.json"
+        told = read_json(path)
+        if told and (told["layout"], told["splits"]) != (content["layout"], content["splits"]):
+            raise CheckpointError(
+                f"{self.path.name!r} was started on {_counted(told['splits'])}, and there are {_counted(content['splits'])} now",
+                "Give it the same data, or use another --out.",
+            )
+        if not told:
+            write_atomically(path, json.dumps(content, indent=2) + "\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -173,12 +187,17 @@ class RunFolder:
         if config.energy is not None:
             stages["energy"] = config.energy.optimisation
         for stage, optimisation in stages.items():
-            path = self.path / "state" / f"{stage}.safetensors"
-            if path.exists() and (step := _progress(path)["step"]) < optimisation.steps:
-                raise CheckpointError(
-                    f"the {stage} is at step {step} of {optimisation.steps}",
-                    "Run the same `medseg-train fit` to its end.",
-                )
+            self.check_stage_finished(stage, optimisation.steps, "Run the same `medseg-train fit` to its end.")
+
+    def check_stage_finished(self, stage: str, steps: int, remedy: str) -> None:
+        """Check that a stage has taken so many steps; without its state, its weights count as finished.
+
+        Raises:
+            CheckpointError: it has not.
+        """
+        path = self.path / "state" / f"{stage}.safetensors"
+        if path.exists() and (step := _progress(path)["step"]) < steps:
+            raise CheckpointError(f"the {stage} is at step {step} of {steps}", remedy)
 
     def save_weights(self, stage: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write the weights of a stage that are worth keeping."""
@@ -199,9 +218,21 @@ class RunFolder:
             ) from error
 
     def kept_step(self) -> int:
-        """Return the step of the last stage whose weights had the best GED on val and were kept."""
-        with safe_open(self.path / f"{self.config().last_stage}.safetensors", "pt") as opened:
-            return int(opened.metadata()["step"])
+        """Return the step of the last stage whose weights had the best GED on val and were kept.
+
+        Raises:
+            CheckpointError: the stage has not been trained, or its file is damaged.
+        """
+        return int(_metadata(self.path / f"{self.config().last_stage}.safetensors")["step"])
+
+    def kept(self) -> str:
+        """Say which weights are the result; a figure belongs to these and no others.
+
+        Raises:
+            CheckpointError: they are missing or damaged.
+        """
+        config = self.config()
+        return f"{config.last_stage} weights of step {self.kept_step():,}, the best GED on {config.validation_images} val images"
 
     def networks(self, stage: Literal["denoiser", "energy"] | None = None) -> Networks:
         """Load the trained networks, by default as the last stage left them.
@@ -251,15 +282,46 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object that a run folder may hold; empty without the file.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}", "Make it again, or delete it.") from error
+    return content
+
+
+def _counted(splits: dict[str, dict[str, int]]) -> str:
+    return " and ".join(f"{part['images']:,} {name} images" for name, part in splits.items())
+
+
 def _progress(path: Path) -> dict[str, Any]:
-    with safe_open(path, "pt") as opened:
-        progress: dict[str, Any] = json.loads(opened.metadata()["progress"])
+    progress: dict[str, Any] = json.loads(_metadata(path)["progress"])
     return progress
 
 
+def _metadata(path: Path) -> dict[str, str]:
+    def read() -> dict[str, str]:
+        with safe_open(path, "pt") as opened:
+            found: dict[str, str] = opened.metadata()
+        return found
+
+    return _translated(path, read)
+
+
 def _load(path: Path) -> dict[str, Tensor]:
+    return _translated(path, lambda: load_file(path))
+
+
+def _translated(path: Path, read: Callable[[], T]) -> T:
     try:
-        return load_file(path)
+        return read()
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path.stem} has not been trained yet", "Run the same `medseg-train fit` to its end."

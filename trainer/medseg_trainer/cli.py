@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -92,8 +93,10 @@ def evaluate(
     segmenter = _segmenter(target, backend)
     if out is None and (target / CONFIG_NAME).exists():
         out = target / "evaluation.json"
-    if out is not None and not (out.parent.is_dir() and not out.is_dir()):
-        raise OutputError(f"{out.name!r} cannot be written there", "Give --out a file in a folder that exists.")
+    if out is not None and (out.is_dir() or out.suffix == ".png" or not os.access(out.parent, os.W_OK)):
+        raise OutputError(
+            f"{out.name!r} cannot be written there", "Give --out a .json file in a folder that you may write to."
+        )
     report = measure(
         segmenter,
         data,
@@ -167,7 +170,8 @@ def _segmenter(target: Path, backend: str) -> Segmenter:
             f"{target.name!r} is neither a run nor a bundle", "Give a folder with config.json or bundle.json."
         )
     run = RunFolder(target)
-    return Segmenter(manifest_of(run.config()), TorchBackend(run.networks()))
+    manifest = replace(manifest_of(run.config()), training={"kept": run.kept()})
+    return Segmenter(manifest, TorchBackend(run.networks()))
 
 
 def main() -> None:

@@ -35,6 +35,8 @@ class Evaluation:
 
     model: str
     bundle_sha256: str
+    kept: str
+    """Which weights of a training these are; empty where nothing says so."""
     split: Split
     images: int
     groups: int
@@ -124,10 +126,12 @@ def evaluate(
     if sheet is not None:
         ranked = _ranked([sum(one.values["ged"] for one in of_image) / len(of_image) for of_image in figures])
         draw_evaluation(_shown(segmenter, cases, replace(settings, samples=samples), ranked), reliability).save(sheet)
-    options = ("" if images is None else f" --images {images}") + (" --ged100" if ged_100 else "")
+    target, options = ("BUNDLE", f" --backend {segmenter.backend.name}") if segmenter.bundle_sha256 else ("RUN", "")
+    options += ("" if images is None else f" --images {images}") + (" --ged100" if ged_100 else "")
     return Evaluation(
         model=segmenter.manifest.name,
         bundle_sha256=segmenter.bundle_sha256,
+        kept=segmenter.manifest.training.get("kept", ""),
         split=split,
         images=len(cases),
         groups=cases.num_groups,
@@ -138,7 +142,7 @@ def evaluate(
         seed=seed,
         backend=f"{segmenter.backend.name} {segmenter.backend.version} {segmenter.backend.precision}",
         date=datetime.now(UTC).date().isoformat(),
-        command=f"medseg-train evaluate --split {split} --samples {samples} --steps {result.steps} --seed {seed}{options}",
+        command=f"medseg-train evaluate {target} --data DATA --split {split} --samples {samples} --steps {result.steps} --seed {seed}{options}",
         seconds=round(time.monotonic() - started, 1),
         figures=summarise(measured),
         reliability=reliability,

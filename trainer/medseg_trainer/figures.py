@@ -29,9 +29,9 @@ TITLES = {
     "consensus_iou": "IoU of the consensus against the raters' majority",
     "small_dice": f"the same Dice, targets under {SMALL_TARGET_PX} px",
     "small_iou": f"the same IoU, targets under {SMALL_TARGET_PX} px",
-    "hd95_px": "HD95 of the consensus, pixels",
-    "hd95_mm": "HD95 of the consensus, mm",
-    "one_empty": "share of images without HD95: one of the two is empty",
+    "hd95_px": "HD95 of the consensus, pixels, where neither it nor the majority is empty",
+    "hd95_mm": "the same, mm",
+    "one_empty": "share of images where one of the two is empty and the other not",
     "empty_samples": "share of empty samples",
     "empty_raters": "share of empty raters",
     "brier": "Brier score of the confidence",
@@ -114,8 +114,8 @@ def _of_the_consensus(consensus: Bool, target: Bool, spacing_mm: tuple[float, fl
         "consensus_iou": iou,
         "small_dice": dice if small else math.nan,
         "small_iou": iou if small else math.nan,
-        "hd95_px": metrics.hausdorff_95(consensus, target),
-        "hd95_mm": metrics.hausdorff_95(consensus, target, spacing_mm) if spacing_mm else math.nan,
+        "hd95_px": metrics.hausdorff_95(consensus, target) if target.any() else math.nan,
+        "hd95_mm": metrics.hausdorff_95(consensus, target, spacing_mm) if spacing_mm and target.any() else math.nan,
         "one_empty": float(consensus.any() != target.any()),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -99,7 +100,8 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
     )
     run.load_weights("mask_autoencoder", mask_autoencoder)
     if fabric.is_global_zero and config.mask_autoencoder.regulariser != "sphere":
-        set_latent_scale(mask_autoencoder, source(config.mask_autoencoder.optimisation, 1)[0])
+        whole = dataclasses.replace(source(config.mask_autoencoder.optimisation, 1), rank=0, world_size=1)
+        set_latent_scale(mask_autoencoder, whole[0])
         run.save_weights("mask_autoencoder", mask_autoencoder.state_dict(), {})
     fabric.barrier()
     run.load_weights("mask_autoencoder", mask_autoencoder)
@@ -249,7 +251,9 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, step)
     seed = int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1)
-    torch.manual_seed(seed)  # of dropout, which takes no generator; each process leaves out its own
+    torch.manual_seed(
+        seed + fabric.global_rank
+    )  # of dropout, which takes no generator; each process leaves out its own
     generator = torch.Generator(fabric.device).manual_seed(seed)
     draws = Draws(generator, settings.batch_size, source.rank, source.world_size)
     loss, parts = stage.losses(module, batch, draws)

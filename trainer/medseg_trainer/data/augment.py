@@ -34,7 +34,7 @@ class Draw:
 
     @classmethod
     def of(cls, rng: np.random.Generator, augment: AugmentConfig) -> Draw:
-        """Draw for one image; a kind that is off takes no numbers or the same ones, so that the others stay what they were."""
+        """Draw for one image. Rotation, zoom and tint take numbers only where they are on: the images after it then get others."""
         down, right = rng.integers(-augment.shift_px, augment.shift_px + 1, 2)
         mirror_rows, mirror_columns, transpose = rng.random(3) < (0.5 if augment.flip else 0.0)
         gain, offset, exponent = rng.uniform(-augment.intensity, augment.intensity, 3)

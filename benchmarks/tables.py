@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medseg_trainer.figures import Figure
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -25,3 +29,10 @@ def ms(milliseconds: float) -> str:
         if milliseconds >= 10
         else f"{milliseconds:.2f}"
     )
+
+
+def with_interval(figure: Figure | None, sign: str = "") -> str:
+    """Write a mean and its interval; nothing where there is none."""
+    if figure is None:
+        return ""
+    return f"{figure.mean:{sign}.4f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"

@@ -1,0 +1,27 @@
+"""Two models on the same images: their difference, image by image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from medseg_trainer.figures import CaseFigures, Figure, averages
+
+
+def paired(first: Sequence[CaseFigures], second: Sequence[CaseFigures], names: Iterable[str]) -> dict[str, Figure]:
+    """Average `first` less `second` over the images where both have a figure; intervals by drawing patients with replacement.
+
+    names: of the figures; those that either model lacks, or no image has, are left out. An interval without zero: they differ,
+    however much images differ among themselves.
+    """
+    both = [name for name in names if name in first[0].values and name in second[0].values]
+    differences = []
+    for a, b in zip(first, second, strict=True):
+        assert (a.name, a.group) == (b.name, b.group), "the two did not measure the same images"
+        differences.append((a.group, {name: a.values[name] - b.values[name] for name in both}))
+    return existing(averages(differences))
+
+
+def existing(figures: dict[str, Figure]) -> dict[str, Figure]:
+    """Leave out the figures that no image has, as the diversity of a single mask."""
+    return {name: figure for name, figure in figures.items() if not math.isnan(figure.mean)}
