@@ -115,7 +115,7 @@ def infer(
 
     try:
         settings = work.Settings(
-            samples=arguments.samples_of(samples), max_samples=max_samples or MAX_SAMPLES, steps=steps, sampler=sampler,
+            samples=arguments.samples_of(samples), max_samples=MAX_SAMPLES if max_samples is None else max_samples, steps=steps, sampler=sampler,
             seed=seed, threshold=threshold, region=None if roi is None else arguments.region_of(roi),
             aim=arguments.aim_of(center, center_mm, frame, slices), representatives=representatives,
             dicom_seg=dicom_seg, nifti=nifti,

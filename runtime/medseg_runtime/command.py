@@ -2,15 +2,17 @@
 
 done                                          0
 an error of ours, or a mistyped option        1, one line on stderr that ends with the remedy
-Ctrl-C                                        130
+Ctrl-C                                        130, when what is begun is finished; pressed again, at once
 anything else is a defect                     its traceback
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -38,13 +40,28 @@ def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
         code = 1
     except typer.Abort:
         code = 130
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it goes nowhere
+        complain(program, "there is no room for what is printed. Make some, or print it elsewhere.")
+        code = 1
     except Exception as error:
         if not isinstance(error, CLICK_EXCEPTION):
             raise
         problem = str(error.format_message()).rstrip(".?")  # type: ignore[attr-defined]  # click's
         complain(program, f"{problem}. Run `{program} --help` to see how it is used.")
         code = 1
+    _leave_if_threads_compute(code or 0)
     sys.exit(code or 0)
+
+
+def _leave_if_threads_compute(code: int) -> None:
+    """End the process at once where a second Ctrl-C did not let threads finish: in the midst of C++ they would abort its orderly end."""
+    if any(thread.name.startswith("medseg-") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def complain(program: str, message: str) -> None:

@@ -21,7 +21,7 @@ from medseg_runtime.processor import processor
 
 DISTRIBUTION = "medseglatdiff"
 WITHOUT_METADATA = {
-    "base": ["numpy", "pillow", "platformdirs", "pydicom", "typer"],
+    "base": ["isal", "numpy", "pillow", "platformdirs", "pydicom", "typer"],
     "cpu": ["onnxruntime"],
     "gpu": ["onnxruntime-gpu"],
     "openvino": ["openvino"],

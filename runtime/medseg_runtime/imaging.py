@@ -13,6 +13,7 @@ stored bits can say; of colour 0 and the highest stored value; of other integers
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -37,6 +38,10 @@ class Box:
     y: int
     width: int
     height: int
+
+    def __post_init__(self) -> None:
+        for side in ("x", "y", "width", "height"):  # NumPy integers too, which JSON does not take
+            object.__setattr__(self, side, operator.index(getattr(self, side)))
 
     @classmethod
     def around(cls, x: float, y: float, width: int, height: int) -> Box:

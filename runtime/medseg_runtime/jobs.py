@@ -36,14 +36,21 @@ def plan(images: Iterable[Path], out: Path | None, *, as_series: bool = False) -
     files = [file for image in named for file in (images_in(image) if is_folder(image) and not as_series else [image])]
     files = list({file.absolute(): file for file in files}.values())
     if len(files) == 1 and (as_series or not is_folder(named[0])):
-        return [Job(files[0], out or RESULTS / files[0].stem)]
-    names = [file.stem for file in files]
+        return [Job(files[0], out or RESULTS / _name(files[0]))]
+    names = [_name(file) for file in files]
     for longer in (lambda file: file.name, lambda file: f"{file.absolute().parent.name}-{file.name}"):
         clashes = _clashing(names)
         names = [longer(file) if name in clashes else name for file, name in zip(files, names, strict=True)]
     clashes = _clashing(names)
     names = [f"{index}-{name}" if name in clashes else name for index, name in enumerate(names, start=1)]
     return [Job(file, (out or RESULTS) / name) for file, name in zip(files, names, strict=True)]
+
+
+def _name(file: Path) -> str:
+    """Return what an image is called: a file without its suffix, a series by its folder, whose name may hold dots."""
+    from medseg_runtime.io import is_folder
+
+    return file.resolve().name if is_folder(file) else file.stem
 
 
 def _clashing(names: list[str]) -> set[str]:

@@ -14,10 +14,10 @@ WORKING_BYTES = 96
 """Memory per pixel and class besides the masks, at the worst moment, from the image to the drawn overlay."""
 
 
-def check_memory(masks: int, mask_bytes: int) -> None:
+def check_memory(masks: int, mask_bytes: int, *, at_once: int = 1) -> None:
     """Refuse, before anything is computed, masks that do not fit.
 
-    masks: how many are kept, 0 where none are. mask_bytes: of one mask, with all its classes.
+    masks: how many are kept, 0 where none are. mask_bytes: of one mask, with all its classes. at_once: images that share the memory.
 
     Raises:
         ParameterError: they are too many, or the image is too large.
@@ -27,24 +27,30 @@ def check_memory(masks: int, mask_bytes: int) -> None:
             f"{masks} masks of this image need {masks * mask_bytes / 2**30:.1f} GiB",
             f"Use at most {MAX_MASK_BYTES // mask_bytes} samples.",
         )
-    available = available_bytes()
-    if available is not None and (masks + WORKING_BYTES) * mask_bytes > available:
-        fit = min(available // mask_bytes - WORKING_BYTES, masks)
+    free = available_bytes()
+    if free is not None and (masks + WORKING_BYTES) * mask_bytes > free // at_once:
+        fit = min(free // at_once // mask_bytes - WORKING_BYTES, masks)
+        what = f"{masks} masks of this image" if masks else "the maps of this image"
+        shared = f" for {at_once} images at once" if at_once > 1 else ""
         raise ParameterError(
-            f"{masks} masks of this image need {(masks + WORKING_BYTES) * mask_bytes / 2**30:.1f} GiB of memory, "
-            f"and {available / 2**30:.1f} GiB are free",
+            f"{what} need {(masks + WORKING_BYTES) * mask_bytes / 2**30:.1f} GiB of memory, "
+            f"and {free / 2**30:.1f} GiB are free{shared}",
             f"Use at most {fit} samples, or a crop of the image." if fit > 0 else "Give a crop of the image.",
         )
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:
-    """Return what the machine and our container leave us; None where neither says."""
+    """Return what the machine and our container leave us; None where neither says.
+
+    A container's use counts the files that the system keeps in memory, which it gives up when somebody needs the room.
+    """
     known = []
     if found := re.search(r"^MemAvailable:\s*(\d+) kB$", _text(meminfo), re.MULTILINE):
         known.append(1024 * int(found[1]))
     limit, used = _text(cgroup / "memory.max").strip(), _text(cgroup / "memory.current").strip()
     if limit.isdigit() and used.isdigit():
-        known.append(max(int(limit) - int(used), 0))
+        kept = re.search(r"^inactive_file (\d+)$", _text(cgroup / "memory.stat"), re.MULTILINE)
+        known.append(max(int(limit) - int(used) + (int(kept[1]) if kept else 0), 0))
     return min(known, default=None)
 
 

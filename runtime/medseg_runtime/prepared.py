@@ -50,8 +50,10 @@ class Prepared:
     clock: Clock
 
 
-def prepare(image: Input, manifest: Manifest, request: Request) -> Prepared:
+def prepare(image: Input, manifest: Manifest, request: Request, *, at_once: int = 1) -> Prepared:
     """Bring an image to the network's field.
+
+    at_once: images that are dealt with side by side, and share the memory.
 
     Raises:
         ImageError: the image cannot be read, or is not an image.
@@ -64,7 +66,8 @@ def prepare(image: Input, manifest: Manifest, request: Request) -> Prepared:
     source = image if isinstance(image, SourceImage) else None
     pixels = as_image(image.pixels if isinstance(image, SourceImage) else image)
     height, width = pixels.shape[:2]
-    check_memory(request.limit if request.keep_masks else 0, height * width * len(manifest.classes))
+    masks = request.limit if request.keep_masks else 0
+    check_memory(masks, height * width * len(manifest.classes), at_once=at_once)
 
     clock = Clock()
     with clock("preprocess"):

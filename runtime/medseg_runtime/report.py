@@ -67,6 +67,7 @@ def write_results(
 
     Raises:
         OutputError: it exists, or cannot be written; then nothing has changed on the disk.
+        ParameterError: the masks were not kept, or there are fewer than `representatives`.
     """
     check_output(out, RESULT, force=force)
     run = Run() if run is None else run

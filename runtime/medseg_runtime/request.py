@@ -74,8 +74,8 @@ def request_of(
             default.sampler if sampler is None else sampler,
             default.steps if steps is None else steps,
         ),
-        seed=seed,
-        threshold=threshold,
+        seed=int(seed),  # a NumPy integer too, which JSON does not take
+        threshold=float(threshold),
         region=region,
         center=center,
         keep_masks=keep_masks,

@@ -19,7 +19,7 @@ Float32 = npt.NDArray[np.float32]
 class Segmentation:
     """N plausible masks of one image, in its own pixel grid (H, W), and what they say together.
 
-    With several classes every map has an axis for them before (H, W).
+    With several classes every map has an axis for them before (H, W), and so have `areas`, (N, classes), and `mean_pairwise_iou`, (classes,).
     """
 
     samples: int
@@ -72,11 +72,13 @@ class Segmentation:
     def representatives(self, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Choose the samples that stand best for all of them: a person can look at four masks, not at sixty-four.
 
+        Of several classes the masks of a sample are compared as one, by the IoU over all of them.
+
         Returns the numbers (K,) of at most `count` samples and the shares (K,) of all that they stand for, the largest first.
 
         Raises:
             ParameterError: count is not between 1 and the number of samples, or the masks were not kept.
         """
-        inside = self.placement.field.clipped(self.placement.image_height, self.placement.image_width)
+        inside = self.placement.seen
         rows, columns = slice(inside.y, inside.y + inside.height), slice(inside.x, inside.x + inside.width)
         return representatives(self.masks[..., rows, columns], count)

@@ -7,6 +7,7 @@ image => field in [0, 1] => condition -+
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterable, Iterator
 from os import PathLike, fspath
 from typing import Any, TypeVar, Unpack
@@ -57,6 +58,9 @@ class Segmenter:
 
         max_batch: samples per network call, 1 to 64; more samples than that go in several calls, with the same masks.
         lanes: images of a stream that are dealt with at once.
+
+        Raises:
+            ParameterError: max_batch is out of range.
         """
         if not 1 <= max_batch <= MAX_BATCH:
             raise ParameterError(f"max_batch {max_batch} is out of range", f"Use 1 to {MAX_BATCH}.")
@@ -65,6 +69,8 @@ class Segmenter:
         self.max_batch = max_batch
         self.bundle_sha256 = bundle_sha256
         self.lanes = lanes
+        self.images_at_once = 1
+        """How many images this one and its clones deal with at the same time, and share the memory for."""
 
     @classmethod
     def load(
@@ -85,6 +91,7 @@ class Segmenter:
 
         Raises:
             BundleError: the bundle is missing, damaged, or of another schema.
+            ParameterError: there is no such backend or precision here, or threads or max_batch are out of range.
             BackendError: the engine is not installed, or refuses the graphs.
         """
         loaded = Bundle.load(None if bundle is None else fspath(bundle))
@@ -93,14 +100,14 @@ class Segmenter:
         return cls(loaded.manifest, engine, max_batch=max_batch, bundle_sha256=loaded.sha256, lanes=lanes)
 
     def clone(self) -> Segmenter:
-        """Return another segmenter on the same weights, for another thread; both give the same masks."""
-        return Segmenter(
-            self.manifest,
-            self.backend.clone(),
-            max_batch=self.max_batch,
-            bundle_sha256=self.bundle_sha256,
-            lanes=self.lanes,
-        )
+        """Return another segmenter on the same weights, for another thread; both give the same masks.
+
+        Raises:
+            BackendError: the engine has no room for another, as TensorRT may not.
+        """
+        other = copy.copy(self)
+        other.backend = self.backend.clone()
+        return other
 
     def __call__(
         self,
@@ -139,7 +146,7 @@ class Segmenter:
             self.manifest, samples=samples, steps=steps, seed=seed, sampler=sampler, threshold=threshold,
             region=region, center=center, keep_masks=keep_masks, max_samples=max_samples,
         )  # fmt: skip
-        return self._draw(prepare(image, self.manifest, request), request)
+        return self._draw(prepare(image, self.manifest, request, at_once=self.images_at_once), request)
 
     def stream(
         self, images: Iterable[Image], **options: Unpack[Options]
@@ -158,7 +165,10 @@ class Segmenter:
         request = request_of(self.manifest, **options)
 
         def lane(segmenter: Segmenter) -> Callable[[Image], Segmentation]:
-            return lambda image: segmenter._draw(prepare(image, segmenter.manifest, request), request)
+            segmenter.images_at_once = self.lanes
+            return lambda image: segmenter._draw(
+                prepare(image, segmenter.manifest, request, at_once=segmenter.images_at_once), request
+            )
 
         # clones: the caller may go on calling this one
         return in_lanes(images, [lane(self.clone()) for _ in range(self.lanes)], ahead=2 * self.lanes)

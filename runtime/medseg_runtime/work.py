@@ -14,6 +14,7 @@ from medseg_runtime.imaging import Box
 from medseg_runtime.io.aim import Aim, Target, take_aim
 from medseg_runtime.jobs import Job
 from medseg_runtime.lanes import Outcome, Turns, in_lanes
+from medseg_runtime.memory import check_memory
 from medseg_runtime.overlay import key_figures
 from medseg_runtime.provenance import Audit, Run
 from medseg_runtime.publish import shown
@@ -68,10 +69,11 @@ def finished(
 ) -> Generator[Outcome[tuple[int, Job], Done], None, None]:
     """Read, segment and write images, several at once; yields what became of each, in order, as its line in the audit file is.
 
-    Those that are begun are finished, and have their lines, whatever ends the rest.
+    Those that are begun are finished, and have their lines, whatever ends the rest; a second Ctrl-C does not wait for them.
     """
     turns = Turns()
-    lanes = [segmenter, *(segmenter.clone() for _ in range(min(segmenter.lanes, len(jobs)) - 1))]
+    segmenter.images_at_once = min(segmenter.lanes, len(jobs))
+    lanes = [segmenter, *(segmenter.clone() for _ in range(segmenter.images_at_once - 1))]
 
     def work(lane: Segmenter) -> Callable[[tuple[int, Job]], Done]:
         return lambda numbered: _finish(*numbered, lane, settings, audit, turns, force=force)
@@ -83,17 +85,22 @@ def _finish(
     number: int, job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, turns: Turns, *, force: bool
 ) -> Done:
     with turns.ended(number), audit.image(job.image) as run, turns.awaited(number):
-        target = _read(job, settings, run)
+        target = _read(job, settings, run, segmenter)
         options = settings.options(target.center)
         done = Done(target, [segmenter(image, **options) for image in target.images])
         write(job, done, segmenter, settings, run, force=force)
     return done
 
 
-def _read(job: Job, settings: Settings, run: Run) -> Target:
+def _read(job: Job, settings: Settings, run: Run, segmenter: Segmenter) -> Target:
     """Read the pictures of a job, and check that the files asked for can be written of them."""
     target = take_aim(job.image, settings.aim)
     run.input_sha256 = target.images[target.index].sha256
+    if len(target.images) > 1:  # all of them are kept until the files are written
+        assert settings.samples != "auto"
+        height, width = target.images[target.index].pixels.shape[:2]
+        mask_bytes = len(target.images) * height * width * len(segmenter.manifest.classes)
+        check_memory(settings.samples, mask_bytes, at_once=segmenter.images_at_once)
     if settings.dicom_seg:
         from medseg_runtime import dicom_seg
 

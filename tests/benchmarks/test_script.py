@@ -29,5 +29,7 @@ def test_a_command_names_what_was_changed_and_no_path():
     parser.add_argument("--steps", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--cpu-minutes", type=float, default=20.0)
     parser.add_argument("--images", type=int)
-    given = parser.parse_args(["--data", "/home/me/data", "--out", "/tmp", "--steps", "1", "4", "--cpu-minutes", "3"])
+    given = parser.parse_args(
+        ["--data", "/home/me/data", "--out", "elsewhere", "--steps", "1", "4", "--cpu-minutes", "3"]
+    )
     assert command("python -m x", parser, given) == "python -m x --data DATA --steps 1 4 --cpu-minutes 3.0"

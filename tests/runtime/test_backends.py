@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import threading
+import weakref
 
 import numpy as np
 import onnx
@@ -191,6 +192,23 @@ def test_a_graph_with_other_names_than_the_manifest_is_refused(tmp_path, tiny, e
 def test_a_failure_inside_the_engine_is_our_error(backend):
     with pytest.raises(BackendError, match="failed in decoder"):
         backend.run("decoder", {"latent": np.zeros((1, 3, 4, 4), np.float32)})
+
+
+def test_arrays_of_any_kind_are_kept_until_the_call_has_ended(backend, monkeypatch):
+    """An engine knows no more than addresses: what was copied for it must not be gone when it reads."""
+    image, bind, seen = np.random.default_rng(3).random((1, 1, 8, 8), np.float32), backend.bind, []
+
+    def watched(graph, inputs, outputs):
+        call, alive = bind(graph, inputs, outputs), weakref.ref(inputs["image"])
+        return lambda: (seen.append(alive() is not None), call())
+
+    monkeypatch.setattr(backend, "bind", watched)
+    frozen = image.copy()
+    frozen.flags.writeable = False
+    expected = backend.encode(image)
+    for same in (frozen, image.astype(np.float64), image.swapaxes(2, 3).copy().swapaxes(2, 3)):
+        np.testing.assert_array_equal(backend.encode(same), expected)
+    assert seen == [True] * 4
 
 
 def test_outputs_come_in_the_order_of_the_manifest(tiny, engine, tiny_bundle):

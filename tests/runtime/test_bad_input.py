@@ -233,6 +233,19 @@ def test_what_does_not_fit_into_the_memory_of_this_machine_is_refused(monkeypatc
     assert toy.backend.calls == []
 
 
+def test_images_of_a_stream_share_the_memory(monkeypatch):
+    toy = toy_segmenter()
+    enough = (16 + memory.WORKING_BYTES) * GREY.size
+    monkeypatch.setattr(memory, "available_bytes", lambda: enough)
+    assert toy(GREY).samples == 16
+    (outcome,) = toy.stream([GREY])
+    with pytest.raises(ParameterError, match=r"are free for 2 images at once"):
+        outcome.result()
+    with pytest.raises(ParameterError, match=r"^the maps of this image need"):
+        next(iter(toy.stream([np.tile(GREY, (2, 2))], keep_masks=False))).result()
+    assert toy(GREY).samples == 16  # its clones alone were two
+
+
 def test_running_out_of_memory_all_the_same_is_one_line(infer, tmp_path, monkeypatch):
     def starve(*_, **__):
         raise MemoryError

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,6 +175,15 @@ def test_names_that_clash(tmp_path, monkeypatch):
     assert {str(job.out.parent) for job in jobs} == {"results"}
 
 
+def test_a_series_is_called_what_its_folder_is(tmp_path, monkeypatch):
+    series = tmp_path / "1.2.840.10008"
+    series.mkdir()
+    monkeypatch.chdir(series)
+    for named in (".", "../1.2.840.10008", str(series)):
+        (job,) = cli.plan([Path(named)], None, as_series=True)
+        assert job.out == Path("results/1.2.840.10008")
+
+
 def test_warnings_go_to_stderr_and_into_the_result(infer, tmp_path):
     Image.fromarray(np.dstack([PIXELS] * 3 + [PIXELS])).save(tmp_path / "a.png")
     code, out, err = infer("a.png", "--samples", 1, "--json")
@@ -197,6 +207,7 @@ def test_auto_says_how_many_were_drawn(infer, image, tmp_path):
     [
         (("--max-samples", 20), "or leave --max-samples out."),
         (("--samples", "auto", "--max-samples", 7), "Use an even number of 2 or more; 64 is usual."),
+        (("--samples", "auto", "--max-samples", 0), "Use an even number of 2 or more; 64 is usual."),
         (("--samples", "auto", "--slices", 3, "--nifti"), "Give a number of --samples."),
         (("--samples", "some"), "Give --samples 16, for example, or auto."),
     ],

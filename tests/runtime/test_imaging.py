@@ -1,5 +1,8 @@
 """Geometry there and back, and intensities. Training and serving use the same functions."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -303,3 +306,10 @@ def test_what_is_not_an_image_is_refused(pixels):
 def test_an_image_passes_as_it_is(dtype, shape):
     pixels = np.ones(shape, dtype)
     assert (as_image(pixels) == pixels).all()
+
+
+def test_a_box_of_numpy_integers_is_one_of_python_s_and_fractions_are_none():
+    box = Box(x=np.int64(1), y=np.uint8(2), width=np.int32(3), height=4)
+    assert json.dumps(dataclasses.asdict(box)) == '{"x": 1, "y": 2, "width": 3, "height": 4}'
+    with pytest.raises(TypeError):
+        Box(x=0.5, y=0, width=1, height=1)

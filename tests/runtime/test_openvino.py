@@ -1,5 +1,8 @@
 """OpenVINO beyond what every engine must do: bfloat16, compiled models in the cache, and what it must not do to a process."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -96,6 +99,23 @@ def test_without_a_cache_folder_it_compiles_and_says_nothing(tiny_folder, tmp_pa
 
 
 @needs_bfloat16
+def test_a_fork_with_threads_of_its_own_is_refused_and_does_not_hang(tiny_folder):
+    code = f"""
+import os, numpy as np
+from medseg_runtime import BackendError, Segmenter
+segmenter, image = Segmenter.load({str(tiny_folder)!r}, backend="openvino", threads=1), np.zeros((9, 9), np.uint8)
+segmenter(image, samples=2)
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+try:
+    segmenter(image, samples=2)
+except BackendError as error:
+    os._exit(7 if "forked. Load the bundle in each process" in str(error) else 8)
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False, timeout=60).returncode == 7
+
+
 def test_the_encoder_stays_in_float32_and_the_others_do_not():
     bundle = Bundle.load()
     half, full = (open_backend("openvino", bundle, precision=precision) for precision in ("bfloat16", "float32"))

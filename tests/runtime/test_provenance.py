@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,6 +137,34 @@ def test_a_mistyped_command_is_one_line_that_ends_with_the_remedy(arguments, mod
     assert err.endswith(f". Run `{arguments[0]} --help` to see how it is used.\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_under_stdout_is_one_line():
+    code = "from medseg_runtime.doctor import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr == "medseg-doctor: error: there is no room for what is printed. Make some, or print it elsewhere.\n"
+    )
+
+
+def test_threads_that_a_second_interrupt_left_do_not_see_the_end_of_the_process():
+    code = """
+import atexit, threading, time, typer
+from medseg_runtime.command import run_command
+atexit.register(print, "wound up")
+threading.Thread(target=time.sleep, args=(60,), name="medseg-lane", daemon=True).start()
+app = typer.Typer()
+@app.command()
+def interrupted():
+    print("printed", end="")
+    raise KeyboardInterrupt
+run_command(app, "a command", extras="")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "printed", "")
+
+
 def test_muted_libraries_are_heard_again_afterwards(capfd):
     with command.libraries_muted():
         os.write(2, b"from C")
@@ -164,4 +193,6 @@ def test_the_memory_that_is_left(tmp_path):
     assert available_bytes(meminfo, cgroup) == 1000 * 1024
     (cgroup / "memory.max").write_text("1000\n")
     assert available_bytes(meminfo, cgroup) == 400
+    (cgroup / "memory.stat").write_text("anon 200\nfile 400\nactive_file 50\ninactive_file 350\n")
+    assert available_bytes(meminfo, cgroup) == 750  # of the files it keeps the system gives up
     assert available_bytes() > 0

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import threading
 import warnings
 import zlib
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from medseg_runtime import ImageError
 from medseg_runtime.io import images_in, read_image
+from medseg_runtime.io.muted import warnings_muted
 from medseg_runtime.io.source import MAX_PIXELS
 
 GREY = np.arange(7 * 11, dtype=np.uint8).reshape(7, 11) * 3
@@ -189,3 +191,20 @@ def test_a_folders_images_are_those_by_suffix_and_dicom_by_content(tmp_path):
     assert [path.name for path in images_in(tmp_path)] == ["IM0001", "a.tif", "b.PNG"]
     with pytest.raises(ImageError, match="no image"):
         images_in(tmp_path / "folder.png")
+
+
+def test_two_threads_that_read_leave_the_callers_warnings_as_they_were():
+    before, other = list(warnings.filters), list[bool]()
+
+    def read_too():
+        with warnings_muted():
+            other.append(True)
+
+    thread = threading.Thread(target=read_too)
+    with warnings_muted():
+        thread.start()
+        thread.join(0.05)
+        assert not other  # it waits
+    thread.join()
+    assert other
+    assert warnings.filters == before

@@ -179,6 +179,20 @@ def installed(name: str) -> BackendClass | None:
     return found
 
 
+def finite(backend: str, graph: str, values: Float32) -> Float32:
+    """Return what a graph gave, if it is numbers; of the denoiser's steps the last one tells, for no step makes NaN a number again.
+
+    Raises:
+        BackendError: some are NaN or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise BackendError(
+            f"{backend} returned NaN or infinite values from the {graph}",
+            "Try another --backend, and report the bundle.",
+        )
+    return values
+
+
 def settled_precision(name: str, wanted: Wanted, possible: Iterable[Precision]) -> Precision:
     """Return the precision to run in: the wanted one, or of `auto` the first possible one.
 

@@ -9,15 +9,15 @@ provider whose libraries are missing is left out of the session; nodes that it c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from medseg_runtime.backends.cuda_onnxrt_lane import OnnxRuntimeLane
 from medseg_runtime.backends.cuda_policy import CapturePolicy
 from medseg_runtime.backends.deferred import DeferredLoop, refuse_threads
 from medseg_runtime.backends.host import check_edges, said
+from medseg_runtime.backends.onnxrt import edges
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError, ParameterError
 
@@ -157,7 +157,7 @@ class CudaBackend(DeferredLoop):
                 f"ONNX Runtime {self.version} runs {name}.onnx on {', '.join(found)}, not on {self.place.provider}",
                 f"Its CUDA or cuDNN libraries are missing; the log above names them. {INSTALL}",
             )
-        check_edges(name, self._manifest.graphs[name], _edges(session.get_inputs()), _edges(session.get_outputs()))
+        check_edges(name, self._manifest.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))
 
 
 def _graphs(bundle: Bundle, wanted: Wanted) -> tuple[dict[GraphName, bytes], Precision]:
@@ -169,7 +169,3 @@ def _graphs(bundle: Bundle, wanted: Wanted) -> tuple[dict[GraphName, bytes], Pre
             f"the bundle has no {wanted} graphs", "Use precision float32, or export with `medseg-export --half`."
         )
     return bundle.graphs, "float32"
-
-
-def _edges(values: Sequence[Any]) -> dict[str, tuple[bool, list[Any]]]:
-    return {value.name: (value.type == "tensor(float)", value.shape) for value in values}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
-from medseg_runtime.backends.deferred import Condition, Lane, Latents, finite
+from medseg_runtime.backends import finite
+from medseg_runtime.backends.deferred import Condition, Lane, Latents
 from medseg_runtime.backends.host import said
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.backends.wiring import Buffer, Wires, wire

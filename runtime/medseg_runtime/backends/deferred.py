@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from medseg_runtime.backends import Backend, Float32
-from medseg_runtime.errors import BackendError, ParameterError
+from medseg_runtime.errors import ParameterError
 from medseg_runtime.sampler import SamplerTable
 
 
@@ -75,20 +75,6 @@ class DeferredLoop(Backend):
 
     def decode(self, latents: Latents | Float32) -> Float32:
         return self._lane.sample(latents) if isinstance(latents, Latents) else self._lane.decode(latents)
-
-
-def finite(backend: str, graph: str, values: Float32) -> Float32:
-    """Return the values, if they are numbers.
-
-    Raises:
-        BackendError: some are NaN or infinite.
-    """
-    if not np.isfinite(values).all():
-        raise BackendError(
-            f"{backend} returned NaN or infinite values from the {graph}",
-            "Try another --backend, and report the bundle.",
-        )
-    return values
 
 
 def refuse_threads(backend: str, threads: int | None) -> None:

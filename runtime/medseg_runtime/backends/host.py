@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from medseg_runtime.backends import Backend, Float32
+from medseg_runtime.backends import Backend, Float32, finite
 from medseg_runtime.bundle import Graph, GraphName, Shape
 from medseg_runtime.errors import BackendError
 from medseg_runtime.sampler import SamplerTable
@@ -35,7 +35,7 @@ class HostLoop(Backend):
 
     def encode(self, image: Float32) -> Float32:
         (condition,) = self.run("encoder", {"image": image})
-        return self._finite("encoder", condition)
+        return finite(self.name, "encoder", condition)
 
     def denoise(
         self,
@@ -60,20 +60,11 @@ class HostLoop(Backend):
             latent, denoised = self.run("denoiser", feeds)
             if table.extra == "previous":
                 extra = denoised
-        return self._finite("denoiser", latent)
+        return finite(self.name, "denoiser", latent)
 
     def decode(self, latents: Float32) -> Float32:
         (logits,) = self.run("decoder", {"latent": latents})
-        return self._finite("decoder", logits)
-
-    def _finite(self, graph: GraphName, output: Float32) -> Float32:
-        """Refuse NaN and infinity; of the denoiser's steps the last one tells, for no step makes NaN a number again."""
-        if not np.isfinite(output).all():
-            raise BackendError(
-                f"{self.name} returned NaN or infinite values from the {graph}",
-                "Try another --backend, and report the bundle.",
-            )
-        return output
+        return finite(self.name, "decoder", logits)
 
 
 class BoundLoop(HostLoop):
@@ -109,7 +100,9 @@ class BoundLoop(HostLoop):
         outputs = {
             name: np.empty(_sized(shape, batch), np.float32) for name, shape in self.graphs[graph].outputs.items()
         }
-        self.bind(graph, {name: np.require(array, np.float32, ["C", "W"]) for name, array in feeds.items()}, outputs)()
+        # held until the call has ended: the engine knows their addresses alone
+        inputs = {name: np.require(array, np.float32, ["C", "W"]) for name, array in feeds.items()}
+        self.bind(graph, inputs, outputs)()
         return tuple(outputs.values())
 
     def denoise(
@@ -123,7 +116,7 @@ class BoundLoop(HostLoop):
         feeds_back = table.extra == "previous"
         if self._steps is None or not self._steps.fit(len(noise), feeds_back=feeds_back):
             self._steps = _Steps(self, len(noise), feeds_back=feeds_back)
-        return self._finite("denoiser", self._steps.swing(condition, noise, table, features, fresh))
+        return finite(self.name, "denoiser", self._steps.swing(condition, noise, table, features, fresh))
 
 
 class _Steps:

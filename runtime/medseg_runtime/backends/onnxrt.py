@@ -53,7 +53,7 @@ class OnnxRuntimeBackend(BoundLoop):
                 f"ONNX Runtime {self.version} runs on {session.get_providers()}, not on {PROVIDER}",
                 "Install it again; `medseg-doctor` says how.",
             )
-        check_edges(name, self.graphs[name], _edges(session.get_inputs()), _edges(session.get_outputs()))
+        check_edges(name, self.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))
         return session
 
     def bind(self, graph: GraphName, inputs: Arrays, outputs: Arrays) -> BoundCall:
@@ -93,5 +93,6 @@ def _options(threads: int | None) -> ort.SessionOptions:
     return options
 
 
-def _edges(values: Sequence[Any]) -> dict[str, tuple[bool, list[Any]]]:
+def edges(values: Sequence[Any]) -> dict[str, tuple[bool, list[Any]]]:
+    """Return what `check_edges` wants to know of a session's inputs or outputs."""
     return {value.name: (value.type == "tensor(float)", value.shape) for value in values}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,12 @@ class OpenVinoBackend(BoundLoop):
             return request
 
         request = _translated(f"failed in {graph}", bound)
-        return lambda: _translated(f"failed in {graph}", lambda: request.infer(share_outputs=True))
+
+        def call() -> None:
+            self._models.check_process()
+            _translated(f"failed in {graph}", lambda: request.infer(share_outputs=True))
+
+        return call
 
     def close(self) -> None:
         """Drop the compiled models, those of clones too."""
@@ -80,6 +86,7 @@ class _Models:
     def __init__(self, bundle: Bundle, precision: Precision, threads: int | None) -> None:
         self._manifest, self._contents, self._precision = bundle.manifest, bundle.graphs, precision
         self._threads = threads
+        self._process = os.getpid()
         self._compiled: dict[tuple[GraphName, int | None], ov.CompiledModel] = {}
         self._lock = Lock()
         self._closed = False
@@ -97,6 +104,18 @@ class _Models:
             if (graph, own) not in self._compiled:
                 self._compiled[graph, own] = _translated(f"cannot load {graph}.onnx", lambda: self._load(graph, own))
             return self._compiled[graph, own]
+
+    def check_process(self) -> None:
+        """Refuse a call that would wait for ever: with streams of its own OpenVINO computes in threads, and no fork has those.
+
+        Raises:
+            BackendError: the process is a fork of the one that loaded the models.
+        """
+        if self._threads is not None and os.getpid() != self._process:
+            raise BackendError(
+                "OpenVINO with a number of threads was loaded before this process was forked",
+                "Load the bundle in each process, or start them by spawn.",
+            )
 
     def close(self) -> None:
         """Drop them all."""

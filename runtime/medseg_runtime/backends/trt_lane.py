@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from medseg_runtime.backends import Float32
+from medseg_runtime.backends import Float32, finite
 from medseg_runtime.backends.cuda_device import Stream, check_current_device
 from medseg_runtime.backends.cuda_policy import CapturePolicy
-from medseg_runtime.backends.deferred import Condition, Lane, Latents, finite
+from medseg_runtime.backends.deferred import Condition, Lane, Latents
 from medseg_runtime.backends.trt_engine import LoadedEngines
 from medseg_runtime.backends.trt_memory import LaneMemory
 from medseg_runtime.backends.trt_plan import LaunchPlan, Work

@@ -18,7 +18,6 @@ Pillow's own settings are left alone, and its warnings do not reach the caller's
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -27,6 +26,7 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.imaging import Pixels, as_image
+from medseg_runtime.io.muted import warnings_muted
 from medseg_runtime.io.source import READABLE, SourceImage, check_size
 
 FORMATS = ("PNG", "JPEG", "TIFF")
@@ -76,8 +76,7 @@ def read_raster(content: bytes, sha256: str, *, looked_for_dicom: bool = False) 
 @contextmanager
 def _pillow_contained(looked_for_dicom: bool) -> Iterator[None]:
     """Turn whatever Pillow raises into ImageError, and keep its warnings to ourselves."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings_muted():
         try:
             yield
         except ImageError:

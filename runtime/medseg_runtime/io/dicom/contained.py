@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
 from medseg_runtime.errors import ImageError, MedsegError
+from medseg_runtime.io.muted import warnings_muted
 
 DAMAGED = "Export the image again from the archive it comes from."
 EXTRA = "Run `pip install 'medseglatdiff[dicom]'`."
-_QUIET = threading.RLock()
 
 
 class _MuteThisThread(logging.Filter):
@@ -30,8 +29,8 @@ class _MuteThisThread(logging.Filter):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep warnings and log lines of pydicom and highdicom to ourselves; one thread at a time, for Python's filters are everybody's."""
-    with _QUIET, ExitStack() as stack:
+    """Keep warnings and log lines of pydicom and highdicom to ourselves; one thread at a time."""
+    with warnings_muted(), ExitStack() as stack:
         mute = _MuteThisThread()
         # A filter holds for one logger alone, not for those below it; highdicom has one per module.
         names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("pydicom", "highdicom")]
@@ -39,8 +38,6 @@ def quiet() -> Iterator[None]:
             logger = logging.getLogger(name)
             logger.addFilter(mute)
             stack.callback(logger.removeFilter, mute)
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
         yield
 
 
