@@ -39,14 +39,15 @@ def _figures(report: Report) -> str:
     ]
     diversity, empty = (report.raters[name] for name in ("rater_diversity", "empty_raters"))
     raters = {"sample_diversity": with_interval(diversity), "empty_samples": with_interval(empty)}
-    rows.append(("raters", "what a perfect model would have", "", "", *(raters.get(name, "") for name in SHOWN)))
-    return table(("variant", "what", "S", "noise", *SHOWN.values()), rows)
+    shown = report.rows[0].figures
+    rows.append(("raters", "what a perfect model would have", "", "", *(raters.get(name, "") for name in shown)))
+    return table(("variant", "what", "S", "noise", *(SHOWN[name] for name in shown)), rows)
 
 
 def _differences(report: Report) -> str:
-    shown = {name: title for name, title in SHOWN.items() if name != "ece"}
+    shown = {name: SHOWN[name] for name in report.rows[0].figures if name != "ece"}
     rows = [
-        (row.title, row.verdict or "", *(with_interval(row.difference[name], "+") for name in shown))
+        (row.title, row.verdict or "", *(with_interval(row.difference.get(name), "+") for name in shown))
         for row in report.rows
         if row.difference
     ]

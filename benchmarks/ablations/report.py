@@ -17,6 +17,7 @@ SHOWN = {
     "sample_diversity": "diversity",
     "empty_samples": "empty",
     "consensus_dice": "consensus Dice",
+    "small_dice": "Dice < 20 px",
     "brier": "Brier",
     "ece": "ECE",
 }
