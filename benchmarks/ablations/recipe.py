@@ -8,6 +8,7 @@ from typing import Literal
 from benchmarks.ablations.variants import Study, Variant
 from benchmarks.baselines.own import shortened
 from medseg_trainer.config import AugmentConfig, TrainConfig
+from medseg_trainer.models.layers import Attention
 from medseg_trainer.presets import fast
 
 REFERENCE = "recipe"
@@ -45,11 +46,11 @@ def recipe_variants(base: TrainConfig) -> dict[str, Variant]:
             replace(base, denoiser=replace(denoiser, auxiliary_weight=0.0)),
         ),
         "small-encoder": (
-            "half the channels in the network that sees the image once",
+            "about half the channels in the network that sees the image once",
             replace(base, condition=replace(condition, widths=_halved(condition.widths))),
         ),
         "small-denoiser": (
-            "half the channels in the network that runs once a sample and step",
+            "about half the channels in the network that runs once a sample and step",
             replace(base, denoiser=replace(denoiser, widths=_halved(denoiser.widths))),
         ),
         "still": (
@@ -67,7 +68,9 @@ def _bounded(base: TrainConfig, regulariser: Literal["vq", "kl"]) -> TrainConfig
 
 
 def _halved(widths: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(width // 2 for width in widths)
+    """Return half the channels of each level, in whole heads of attention."""
+    heads = Attention.HEAD_WIDTH
+    return tuple(-(-width // (2 * heads)) * heads for width in widths)
 
 
 RECIPE = Study(key="recipe", about=ABOUT, reference=REFERENCE, variants=recipe_variants(shortened(fast(), SHARE)))
