@@ -75,7 +75,7 @@ def spending(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        write_atomically(run / SPENT_NAME, json.dumps(round(spent(run) + time.process_time() - start, 1)) + "\n")
+        write_atomically(run / SPENT_NAME, json.dumps(round(spent(run) + time.process_time() - start, 3)) + "\n")
 
 
 def spent(run: Path) -> float:
