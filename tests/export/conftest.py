@@ -1,6 +1,7 @@
 """Micro runs of each kind, trained and exported once."""
 
 import shutil
+import sys
 from dataclasses import replace
 from functools import cache
 
@@ -151,3 +152,18 @@ def cache_home(tmp_path, monkeypatch):
     """A cache of this test's own: nothing is built yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "medseglatdiff" / "tensorrt"
+
+
+@pytest.fixture
+def medseg_export(monkeypatch, capsys):
+    """medseg_export(*arguments) -> (exit code, stdout, stderr)."""
+
+    from medseg_export import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["medseg-export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code or 0, *capsys.readouterr()
+
+    return run

@@ -18,7 +18,7 @@ import tensorrt_rtx
 from rich.console import Console
 from rich.progress import Progress
 
-from medseg_export import build_progress, cli, engine_cache, to_tensorrt
+from medseg_export import build_progress, engine_cache, to_tensorrt
 from medseg_export.engine_writer import build_engines
 from medseg_export.to_tensorrt import build_plan
 from medseg_runtime.bundle import Bundle
@@ -288,19 +288,6 @@ def test_the_command_builds_from_a_bundle_alone_without_torch_and_onnx(own):
     assert record.profiles == (Profile(min=1, opt=4, max=8), STATIC)
 
 
-@pytest.fixture
-def medseg_export(monkeypatch, capsys):
-    """medseg_export(*arguments) -> (exit code, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["medseg-export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return caught.value.code or 0, capsys.readouterr().err
-
-    return run
-
-
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -316,7 +303,7 @@ def medseg_export(monkeypatch, capsys):
 )
 def test_what_the_command_refuses_is_one_line_and_nothing_is_written(own, arguments, match, medseg_export, monkeypatch):
     monkeypatch.setattr("medseg_runtime.gpu.DRIVER", "libcuda-of-nobody.so.1")
-    code, err = medseg_export(*(argument.replace("BUNDLE", str(own.folder)) for argument in arguments))
+    code, _, err = medseg_export(*(argument.replace("BUNDLE", str(own.folder)) for argument in arguments))
     assert code == 1
     assert match in err
     assert err.count("\n") == 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from hashlib import sha256
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -382,6 +383,44 @@ def test_latents_are_scaled_by_the_cells_of_masks(micro):
     assert latent[:2, :, 2, 1].square().mean().item() == pytest.approx(1.0, rel=1e-5)
     set_latent_scale(autoencoder, Batch(torch.zeros(2, 1, 32, 32), labels))  # again: it does not pile up
     torch.testing.assert_close(autoencoder.encode(labels.flatten(0, 1)).detach(), latent)
+
+
+def test_the_scale_of_latents_is_that_of_the_whole_batch_whatever_the_number_of_processes(
+    micro, phantom_zips, tmp_path, monkeypatch
+):
+    def looked_at(_autoencoder, batch):
+        raise KeyboardInterrupt(len(batch.image))
+
+    monkeypatch.setattr(Fabric, "world_size", 2)
+    monkeypatch.setattr(loop, "run_stage", lambda *_: None)
+    monkeypatch.setattr(RunFolder, "load_weights", lambda *_: None)
+    monkeypatch.setattr(loop, "set_latent_scale", looked_at)
+    base = micro()
+    autoencoder = replace(base.mask_autoencoder, regulariser="kl", latent_noise=0.0)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(replace(base, mask_autoencoder=autoencoder), phantom_zips, tmp_path / "run")
+    assert caught.value.args == (base.mask_autoencoder.optimisation.batch_size,)
+
+
+def test_each_process_leaves_out_features_of_its_own_and_all_share_the_noise(config):
+    def drawn(rank):
+        seen = []
+
+        def losses(_module, _batch, draws):
+            seen.extend([torch.rand(8), draws.normal(3)])
+            return torch.zeros(()), {}
+
+        fabric = SimpleNamespace(
+            global_rank=rank, device=torch.device("cpu"), backward=lambda _: None, clip_gradients=lambda *_, **__: None
+        )
+        stage = SimpleNamespace(optimisation=config.denoiser.optimisation, losses=losses)
+        optimiser = SimpleNamespace(param_groups=[{}], step=lambda: None, zero_grad=lambda: None)
+        loop._step(fabric, stage, None, optimiser, None, SimpleNamespace(seed=7, rank=0, world_size=1), 5)
+        return seen
+
+    (dropout, noise), (other_dropout, same_noise) = drawn(0), drawn(1)
+    assert not torch.equal(dropout, other_dropout)
+    assert torch.equal(noise, same_noise)
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(config, phantom_zips, tmp_path, monkeypatch):

@@ -74,7 +74,8 @@ def confidence_error(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
 
     Of the confidence that samples without end would have: products of two samples' errors, i != j, leave out what a finite number
     adds. That is exact of independent samples; stratified ones lean away from each other, so that it comes out a little lower, by
-    some hundredths of a pixel's variance. An image's weight is what the model draws, held fixed: a weight by what the raters marked would favour empty masks.
+    some hundredths of a pixel's variance. An image's weight is what the model draws, held fixed: a weight by what the raters marked
+    would favour empty masks.
     """
     share = raters_BRCP.mean(dim=1, keepdim=True)
     error = drawn_BMCP - share

@@ -251,9 +251,8 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(settings, step)
     seed = int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1)
-    torch.manual_seed(
-        seed + fabric.global_rank
-    )  # of dropout, which takes no generator; each process leaves out its own
+    # dropout takes no generator; each process leaves out its own features
+    torch.manual_seed(seed + fabric.global_rank)
     generator = torch.Generator(fabric.device).manual_seed(seed)
     draws = Draws(generator, settings.batch_size, source.rank, source.world_size)
     loss, parts = stage.losses(module, batch, draws)
