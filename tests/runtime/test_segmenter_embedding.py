@@ -1,12 +1,15 @@
 """A segmenter inside somebody else's program: threads, and memory that does not grow with the number of samples."""
 
+import os
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from medseg_runtime import ParameterError, Segmenter, tally, uncertainty
+from medseg_runtime import ParameterError, Segmenter, tally
 from medseg_runtime.tally import COMPARED
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 
@@ -105,10 +108,7 @@ def test_hundreds_of_samples_take_the_memory_of_one_batch():
     assert hundreds < batch + (1 << 19)  # kept, they would be 7 MB
 
 
-def test_kept_masks_add_their_own_size_and_little_more(monkeypatch):
-    monkeypatch.setattr(
-        uncertainty, "CHUNK", 1 << 16
-    )  # as small beside these masks as it is beside those of photographs
+def test_kept_masks_add_their_own_size_and_little_more():
     few, many = peak_bytes(64), peak_bytes(128)
     masks = 64 * 120 * 150
     assert masks <= many - few < 2 * masks
@@ -122,6 +122,24 @@ def test_photographs_are_worked_on_sample_by_sample(monkeypatch):
     assert (whole.masks == one_by_one.masks).all()
     for name in MAPS:
         assert (getattr(whole, name) == getattr(one_by_one, name)).all(), name
+
+
+def test_no_thread_is_busy_after_a_call():
+    # a matrix product of NumPy's wakes threads that then spin for tens of milliseconds, where the next networks would compute
+    code = """
+import time
+import numpy as np
+from medseg_runtime.testing import toy_segmenter
+segmenter, image = toy_segmenter(), np.zeros((97, 120), np.uint8)
+segmenter(image, samples=64)
+before = time.process_time()
+time.sleep(0.05)
+print(time.process_time() - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment["OPENBLAS_NUM_THREADS"] = "2"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.01
 
 
 def test_a_result_says_what_drew_it():

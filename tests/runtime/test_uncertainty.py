@@ -68,13 +68,14 @@ def test_the_iou_of_packed_masks_is_the_same(masks):
     assert (uncertainty.pairwise_iou_packed(packed) == uncertainty.pairwise_iou(masks, masks)).all()
 
 
-def test_large_masks_are_compared_a_part_at_a_time(monkeypatch):
-    masks = np.random.default_rng(0).random((5, 40, 31)) > 0.4
-    packed = np.packbits(masks.reshape(5, -1), axis=1)
-    whole = uncertainty.pairwise_iou(masks, masks)
-    monkeypatch.setattr(uncertainty, "CHUNK", 1000)
-    assert (uncertainty.pairwise_iou(masks, masks) == whole).all()
-    assert (uncertainty.pairwise_iou_packed(packed) == whole).all()
+def test_masks_that_fill_no_whole_word_are_compared_to_their_last_pixel():
+    # 5 x 31 pixels: 20 bytes, and two words of eight and a half
+    masks = np.zeros((2, 5, 31), bool)
+    masks[:, -1, -1] = True
+    masks[1, 0, 0] = True
+    expected = np.array([[1.0, 0.5], [0.5, 1.0]])
+    assert (uncertainty.pairwise_iou(masks, masks) == expected).all()
+    assert (uncertainty.pairwise_iou_packed(np.packbits(masks.reshape(2, -1), axis=1)) == expected).all()
 
 
 def test_the_mean_over_pairs_leaves_the_diagonal_out():
