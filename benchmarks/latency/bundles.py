@@ -1,8 +1,7 @@
-"""The bundles that are measured: the shipped one, and presets with random weights, exported once and kept."""
+"""The bundles that are measured: the shipped one, and presets with random weights, exported anew by every run."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,13 @@ from benchmarks.latency.networks import graph_cost, preset_of, untrained
 from benchmarks.latency.subject import Subject
 from medseg_export.bundle_writer import BUNDLE
 from medseg_export.to_onnx import described, onnx_graph
-from medseg_runtime import __version__
 from medseg_runtime.bundle import MANIFEST_NAME, SHIPPED, Bundle
 from medseg_runtime.publish import published
 from medseg_trainer.config import TrainConfig
 from medseg_trainer.presets import PRESETS
 from medseg_trainer.validate import manifest_of
 
-KEPT = Path(__file__).parents[2] / ".benchmarks" / "bundles"
+EXPORTED = Path(__file__).parents[2] / ".benchmarks" / "bundles"
 
 
 def subject(name: str) -> Subject:
@@ -46,17 +44,14 @@ def _subject(bundle: Bundle, config: TrainConfig, weights: str) -> Subject:
 
 
 def _exported(config: TrainConfig) -> Path:
-    """Write a bundle of random weights, unless the same one is there."""
-    recipe = hashlib.sha256(f"{config.to_json()} {__version__}".encode()).hexdigest()[:12]
-    folder = KEPT / f"{config.name}-{recipe}"
-    if folder.exists():
-        return folder
+    """Write a bundle of random weights: an older one may be of another exporter."""
+    folder = EXPORTED / config.name
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
     shapes = manifest_of(config)
     graphs = {name: onnx_graph(name, module, shapes) for name, module in untrained(config).graphs().items()}
     entries = {name: described(name, content, shapes.graphs[name]) for name, content in graphs.items()}
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with published(folder, BUNDLE, force=False) as unfinished:
+    EXPORTED.mkdir(parents=True, exist_ok=True)
+    with published(folder, BUNDLE, force=True) as unfinished:
         for name, content in graphs.items():
             (unfinished / entries[name].file).write_bytes(content)
         (unfinished / MANIFEST_NAME).write_text(replace(shapes, graphs=entries).to_json(), encoding="utf-8")

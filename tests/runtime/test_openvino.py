@@ -9,10 +9,13 @@ import pytest
 pytest.importorskip("openvino")
 
 from medseg_runtime import ParameterError, Segmenter
-from medseg_runtime.backends import open_backend
+from medseg_runtime.backends import open_backend, openvino_layout
 from medseg_runtime.backends import openvino as backend_module
 from medseg_runtime.backends.openvino import OpenVinoBackend
+from medseg_runtime.backends.openvino_layout import write_out_transposes
 from medseg_runtime.bundle import Bundle
+
+ov, ops = openvino_layout.ov, openvino_layout.ops
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (11, 9), dtype=np.uint8)
 BFLOAT16 = "bfloat16" in OpenVinoBackend.precisions()
@@ -139,3 +142,40 @@ def test_the_shipped_model_draws_the_masks_of_onnx_runtime(phantom, precision):
     both = np.count_nonzero(found.masks & expected.masks)
     assert 2 * both / (np.count_nonzero(found.masks) + np.count_nonzero(expected.masks)) > 0.99
     assert expected.masks.any()
+
+
+# --- the slow copy that the encoder goes round -----------------------------------------------------------------------------
+
+
+def encoder_of(bundle):
+    return backend_module._core().read_model(bundle.graphs["encoder"])
+
+
+def test_the_written_out_transposes_change_no_number():
+    bundle = Bundle.load()
+    as_exported, written_out = encoder_of(bundle), encoder_of(bundle)
+    assert write_out_transposes(written_out) == 4  # two norms of each of two blocks have 64 channels of 32 x 32
+    image = np.random.default_rng(0).random((1, 1, 64, 64), np.float32)
+    conditions = [
+        backend_module._core().compile_model(model, "CPU", backend_module._options("float32", 1))({"image": image})[0]
+        for model in (as_exported, written_out)
+    ]
+    assert (conditions[0] == conditions[1]).all()
+
+
+def test_only_what_would_be_copied_slowly_is_written_out():
+    def model(channels, side, batch=1):
+        given = ops.parameter([batch, channels, side, side], np.float32)
+        return ov.Model([ops.reshape(given, np.array([batch, 8, -1]), special_zero=False)], [given])
+
+    slow = [(64, 16), (16, 12)]
+    fast = [(72, 16), (8, 16), (64, 8), (64, 16, 4)]
+    assert [write_out_transposes(model(*sides)) for sides in slow + fast] == [1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_the_encoder_is_compiled_with_them(monkeypatch):
+    seen = []
+    monkeypatch.setattr(openvino_layout, "write_out_transposes", lambda model: seen.append(model.get_friendly_name()))
+    Segmenter.load(backend="openvino")(IMAGE, samples=1)
+    assert len(seen) == 1

@@ -146,6 +146,10 @@ class _Models:
         check_edges(graph, self._manifest.graphs[graph], _edges(model.inputs), _edges(model.outputs))
         if batch is not None:
             model.reshape({port.any_name: [_side(side, batch) for side in port.partial_shape] for port in model.inputs})
+        if graph == "encoder":
+            from medseg_runtime.backends.openvino_layout import write_out_transposes
+
+            write_out_transposes(model)
         compiled = _core().compile_model(model, DEVICE, options)
         found = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if found != options["INFERENCE_PRECISION_HINT"]:
