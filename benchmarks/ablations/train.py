@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
@@ -112,7 +111,6 @@ def _tune(variant: Variant, start: Path, data: Path, out: Path, command: str) ->
     )
     validator = Validator.read(config, data, out / "samples")
     _adopt(start, run, variant, command)
-    torch.manual_seed(config.seed)  # of the auxiliary head, which no run keeps
     stage = _stage(variant, run, fabric, validator)
     if stage is not None:
         source = BatchSource(

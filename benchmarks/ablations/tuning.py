@@ -52,10 +52,6 @@ def tuned_variants(base: TrainConfig, short: Optimisation) -> dict[str, Variant]
             what="images neither turned, zoomed nor changed in intensity",
             config=replace(base, augment=AugmentConfig(shift_px=base.augment.shift_px, flip=base.augment.flip)),
         ),
-        "energy-no-auxiliary": Variant(
-            what="no loss that keeps the condition about the raters' mean",
-            config=replace(base, denoiser=replace(base.denoiser, auxiliary_weight=0.0)),
-        ),
         "distilled": Variant(
             what="consistency distillation instead of the energy score, drawn with the flow model's noise",
             config=flow,

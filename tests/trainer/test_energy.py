@@ -153,7 +153,7 @@ def test_the_loss_moves_condition_and_denoiser_through_the_frozen_decoder(tuned_
     stage = EnergyStage(config, replace(config.energy, matching_weight=0.3, confidence_weight=0.7), networks)
     labels = (masks(2, 4, 32, 32) * len(classes)).byte()
     loss, parts = stage(torch.rand(2, 1, 32, 32), labels, torch.randn(2, 4, *config.latent))
-    weights = {"energy": 1.0, "matching": 0.3, "confidence": 0.7, "auxiliary": 2.0}
+    weights = {"energy": 1.0, "matching": 0.3, "confidence": 0.7}
     assert loss.item() == pytest.approx(sum(weights[name] * part.item() for name, part in parts.items()), rel=1e-5)
     (parts["energy"] + parts["matching"] + parts["confidence"]).backward()
     assert all(p.grad is None for p in networks.mask_autoencoder.parameters())

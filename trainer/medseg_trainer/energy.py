@@ -29,7 +29,6 @@ from medseg_runtime.noise import BITS, NoiseLaw, sobol_bits
 from medseg_runtime.sampler import sampler_table, time_features
 from medseg_trainer.config import EnergyConfig, TrainConfig
 from medseg_trainer.models.graphs import Networks
-from medseg_trainer.objective import AuxiliaryHead
 
 BLOCK = 16
 """Samples of one image that are drawn jointly: the usual N. A step sees some of them."""
@@ -110,7 +109,6 @@ class EnergyStage(nn.Module):
         self.config, self.settings = config, settings
         self.condition = networks.condition.requires_grad_(config.condition.tuned)
         self.denoiser = networks.denoiser
-        self.auxiliary = AuxiliaryHead(config) if config.denoiser.auxiliary_weight else None
         # in a list: it is no part of this stage's weights
         self._mask_autoencoder = [networks.mask_autoencoder.requires_grad_(False)]
 
@@ -124,10 +122,6 @@ class EnergyStage(nn.Module):
             weighted.append((self.settings.matching_weight, "matching", matching_distance(drawn, raters)))
         if self.settings.confidence_weight:
             weighted.append((self.settings.confidence_weight, "confidence", confidence_error(drawn, raters)))
-        if self.auxiliary is not None:
-            weighted.append(
-                (self.config.denoiser.auxiliary_weight, "auxiliary", self.auxiliary(condition, labels_BRHW))
-            )
         total = torch.stack([weight * loss for weight, _, loss in weighted]).sum()
         return total, {name: loss for _, name, loss in weighted}
 

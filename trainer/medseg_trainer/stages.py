@@ -124,7 +124,6 @@ def energy_stage(config: TrainConfig, settings: EnergyConfig, networks: Networks
         module=EnergyStage(config, settings, networks),
         optimisation=settings.optimisation,
         losses=losses,
-        keep=_without_auxiliary,
         validate=validation(config, config.tuned_sampling, networks.mask_autoencoder, validator, "energy-"),
         validate_every=config.validate_every,
     )

@@ -31,14 +31,17 @@ def write_out_transposes(model: ov.Model) -> int:
         channels_last = ops.transpose(features, np.array([0, 2, 3, 1]))  # as they lie in memory: nothing moves
         # a reshape between the two, or OpenVINO would see that they undo each other
         flat = ops.reshape(channels_last, np.array([1, -1, channels]), special_zero=False)
-        reshape.input(0).replace_source_output(ops.transpose(flat, np.array([0, 2, 1])).output(0))
+        channels_first = ops.transpose(flat, np.array([0, 2, 1]))
+        instead = ops.reshape(channels_first, np.array(list(reshape.get_output_shape(0))), special_zero=False)
+        for target in reshape.output(0).get_target_inputs():
+            target.replace_source_output(instead.output(0))
     model.validate_nodes_and_infer_types()
     return len(slow)
 
 
 def _is_copied_slowly(reshape: ov.Node) -> bool:
     given, made = reshape.get_input_partial_shape(0), reshape.get_output_partial_shape(0)
-    if given.is_dynamic or len(given) != 4 or len(made) != 3:
+    if given.is_dynamic or made.is_dynamic or len(given) != 4 or len(made) != 3:
         return False
     batch, channels, height, width = given.to_shape()
     return batch == 1 and channels in CHANNELS and height * width >= NUMBERS
