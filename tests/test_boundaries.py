@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 ENGINES = {
     "medseg_runtime.backends.onnxrt": "onnxruntime",
     "medseg_runtime.backends.openvino": "openvino",
+    "medseg_runtime.backends.openvino_layout": "openvino",
     "medseg_runtime.backends.cuda_onnxrt": "onnxruntime",
     "medseg_runtime.backends.cuda_onnxrt_lane": "onnxruntime",
     "medseg_runtime.backends.cuda_device": "cuda",
