@@ -113,6 +113,7 @@ def test_a_batch_is_a_function_of_seed_and_step(numbered):
     assert not np.array_equal(first[3].image, other_seed[3].image)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # where only one processor may be used
 def test_batches_that_processes_prepare_ahead_are_the_same(numbered, monkeypatch):
     monkeypatch.setattr("medseg_trainer.data.working_set.workers_for", lambda _: 2)
     made = source(numbered, batch_size=3)
