@@ -24,7 +24,7 @@ test: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/pytest tests/runtime/test_fuzz.py --mutations 40000
 
-# About 10 minutes, and about 45, on two quiet cores; with `BENCH="--even-if-busy"` also on others, and the page says so.
+# About 5 minutes, and about 30, on two quiet cores; with `BENCH="--even-if-busy"` also on others, and the page says so.
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.latency --plan quick $(BENCH)
 
