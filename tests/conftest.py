@@ -29,6 +29,19 @@ def _own_cache(tmp_path_factory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture
+def run_command(monkeypatch, capsys):
+    """run_command(main, name, *arguments) -> (exit code, stdout, stderr)."""
+
+    def run(main, name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return caught.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def mutations(request) -> int:
     return request.config.getoption("--mutations")

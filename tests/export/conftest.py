@@ -1,9 +1,8 @@
 """Micro runs of each kind, trained and exported once."""
 
 import shutil
-import sys
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -155,15 +154,8 @@ def cache_home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def medseg_export(monkeypatch, capsys):
+def medseg_export(run_command):
     """medseg_export(*arguments) -> (exit code, stdout, stderr)."""
-
     from medseg_export import cli
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["medseg-export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return caught.value.code or 0, *capsys.readouterr()
-
-    return run
+    return partial(run_command, cli.main, "medseg-export")

@@ -67,6 +67,14 @@ def test_the_second_process_compiles_nothing(cache_home, tiny_folder, compiled):
     assert len(list(cache_home.glob("openvino/*.blob"))) == 3
 
 
+@pytest.mark.usefixtures("cache_home")
+def test_what_an_older_version_compiled_is_not_taken(tiny_folder, compiled, monkeypatch):
+    Segmenter.load(tiny_folder, backend="openvino")(IMAGE)
+    monkeypatch.setattr(backend_module, "COMPILED_AS", backend_module.COMPILED_AS + 1)
+    Segmenter.load(tiny_folder, backend="openvino")(IMAGE)
+    assert len(compiled) == 6
+
+
 def test_other_threads_and_another_graph_are_other_models(cache_home, tiny_folder, tiny, tmp_path, compiled):
     Segmenter.load(tiny_folder, backend="openvino")
     Segmenter.load(tiny_folder, backend="openvino", threads=1)

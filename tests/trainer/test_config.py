@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -108,16 +108,9 @@ def test_one_class_needs_one_logit_and_several_one_for_the_background(classes, l
 
 
 @pytest.fixture
-def medseg_train(monkeypatch, capsys):
+def medseg_train(run_command):
     """medseg_train(*arguments) -> (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["medseg-train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return caught.value.code or 0, *capsys.readouterr()
-
-    return run
+    return partial(run_command, cli.main, "medseg-train")
 
 
 @EVERY_PRESET

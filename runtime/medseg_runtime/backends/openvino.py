@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 ELEMENT_TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+COMPILED_AS = 2
+"""To be raised when `_compile` makes another model of the same graph, so that what the cache holds is not taken for it."""
 OWN_BATCHES = frozenset({1, 2, 4, 8, 16, 32, 64})
 """Batches that are worth compiling for; others, such as the rest of 100 samples, go through the graph with an open batch."""
 
@@ -162,7 +164,7 @@ class _Models:
     def _cache_name(self, graph: GraphName, batch: int | None, options: dict[str, Any]) -> str:
         """Name everything that the compiled model depends on."""
         sha256 = self._manifest.graphs[graph].sha256
-        made_of = [sha256, batch, ov.get_version(), sorted(options.items()), str(processor())]
+        made_of = [COMPILED_AS, sha256, batch, ov.get_version(), sorted(options.items()), str(processor())]
         return f"openvino/{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()}.blob"
 
 

@@ -10,10 +10,11 @@ For one image: in a batch the plain loop has all threads, and is the faster one.
 
 from __future__ import annotations
 
+import numpy as np
+
 from medseg_runtime.backends.telemetry import no_telemetry
 
 with no_telemetry():
-    import numpy as np
     import openvino as ov
     from openvino import opset13 as ops
 
