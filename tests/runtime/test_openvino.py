@@ -12,7 +12,7 @@ from medseg_runtime import ParameterError, Segmenter
 from medseg_runtime.backends import open_backend, openvino_layout
 from medseg_runtime.backends import openvino as backend_module
 from medseg_runtime.backends.openvino import OpenVinoBackend
-from medseg_runtime.backends.openvino_layout import write_out_transposes
+from medseg_runtime.backends.openvino_layout import flatten_planes, write_out_transposes
 from medseg_runtime.bundle import Bundle
 
 ov, ops = openvino_layout.ov, openvino_layout.ops
@@ -46,9 +46,11 @@ def test_a_processor_without_bfloat16_refuses_it(tiny_bundle, monkeypatch):
         open_backend("openvino", tiny_bundle, precision="bfloat16")
 
 
-@needs_bfloat16
-def test_the_usual_batches_are_compiled_for_themselves_and_the_others_together(cache_home, tiny_folder, compiled):
-    segmenter = Segmenter.load(tiny_folder, backend="openvino", precision="bfloat16")
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
+def test_the_usual_batches_are_compiled_for_themselves_and_the_others_together(
+    cache_home, tiny_folder, compiled, precision
+):
+    segmenter = Segmenter.load(tiny_folder, backend="openvino", precision=precision)
     for samples in (16, 3, 5, 16):
         assert len(segmenter(IMAGE, samples=samples).masks) == samples
     assert compiled == [
@@ -152,38 +154,97 @@ def test_the_shipped_model_draws_the_masks_of_onnx_runtime(phantom, precision):
     assert expected.masks.any()
 
 
-# --- the slow copy that the encoder goes round -----------------------------------------------------------------------------
+# --- the slow loops that graphs go round -----------------------------------------------------------------------------------
 
 
-def encoder_of(bundle):
-    return backend_module._core().read_model(bundle.graphs["encoder"])
+def graph_of(bundle, graph, batch=None):
+    model = backend_module._core().read_model(bundle.graphs[graph])
+    if batch is not None:
+        model.reshape(
+            {port.any_name: [backend_module._side(side, batch) for side in port.partial_shape] for port in model.inputs}
+        )
+    return model
 
 
-def test_the_written_out_transposes_change_no_number():
+def results(model, precision, batch):
+    """What a model makes of noise."""
+    inputs = {
+        port.any_name: [backend_module._side(side, batch) for side in port.partial_shape] for port in model.inputs
+    }
+    rng = np.random.default_rng(0)
+    noise = {name: rng.standard_normal(shape, np.float32) for name, shape in inputs.items()}
+    compiled = backend_module._core().compile_model(model, "CPU", backend_module._options(precision, 1))
+    return compiled(noise).to_tuple()
+
+
+@pytest.mark.parametrize(("graph", "norms", "slow"), [("encoder", 33, 4), ("denoiser", 19, 4), ("decoder", 6, 6)])
+def test_a_rewritten_graph_computes_the_same_numbers(graph, norms, slow):
     bundle = Bundle.load()
-    as_exported, written_out = encoder_of(bundle), encoder_of(bundle)
-    assert write_out_transposes(written_out) == 4  # two norms of each of two blocks have 64 channels of 32 x 32
-    image = np.random.default_rng(0).random((1, 1, 64, 64), np.float32)
-    conditions = [
-        backend_module._core().compile_model(model, "CPU", backend_module._options("float32", 1))({"image": image})[0]
-        for model in (as_exported, written_out)
-    ]
-    assert (conditions[0] == conditions[1]).all()
+    as_exported, rewritten = graph_of(bundle, graph, 4), graph_of(bundle, graph, 4)
+    assert write_out_transposes(rewritten) == slow
+    assert flatten_planes(rewritten) == norms
+    for before, after in zip(*(results(model, "float32", 4) for model in (as_exported, rewritten)), strict=True):
+        assert (before == after).all()
+
+
+def test_planes_are_flattened_where_the_batch_is_open():
+    bundle = Bundle.load()
+    as_exported, rewritten = graph_of(bundle, "denoiser"), graph_of(bundle, "denoiser")
+    assert flatten_planes(rewritten) == 19
+    for before, after in zip(*(results(model, "float32", 3) for model in (as_exported, rewritten)), strict=True):
+        assert (before == after).all()
 
 
 def test_only_what_would_be_copied_slowly_is_written_out():
     def model(channels, side, batch=1):
         given = ops.parameter([batch, channels, side, side], np.float32)
-        return ov.Model([ops.reshape(given, np.array([batch, 8, -1]), special_zero=False)], [given])
+        return ov.Model([ops.reshape(given, np.array([1, 8, -1]), special_zero=False)], [given])
 
-    slow = [(64, 16), (16, 12)]
-    fast = [(72, 16), (8, 16), (64, 8), (64, 16, 4)]
-    assert [write_out_transposes(model(*sides)) for sides in slow + fast] == [1, 1, 0, 0, 0, 0]
+    slow = [(64, 16), (16, 12), (64, 16, 4)]
+    fast = [(72, 16), (8, 16), (64, 8), (64, 16, -1)]
+    assert [write_out_transposes(model(*sides)) for sides in slow + fast] == [1, 1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "flattened"),
+    [
+        (lambda planes: ops.add(planes, np.ones((1, 8, 1, 1), np.float32)), 1),
+        (lambda planes: ops.multiply(planes, ops.sigmoid(planes)), 1),
+        (lambda planes: ops.multiply(planes, np.float32(2)), 1),
+        (lambda planes: ops.add(planes, np.ones((1, 8, 4, 4), np.float32)), 0),
+        (lambda planes: ops.add(planes, np.ones((1, 1, 1, 4), np.float32)), 0),
+        (lambda planes: ops.reduce_mean(planes, np.array([2]), keep_dims=True), 0),
+        (lambda planes: planes, 0),
+    ],
+    ids=[
+        "number of a channel",
+        "silu",
+        "number",
+        "number of a pixel",
+        "number of a column",
+        "sum over rows",
+        "nothing",
+    ],
+)
+def test_only_what_is_done_with_each_pixel_is_flattened(arithmetic, flattened):
+    given = ops.parameter([2, 4, 32], np.float32)
+    planes = ops.reshape(given, np.array([2, 8, 4, 4]), special_zero=False)
+    model = ov.Model([arithmetic(planes)], [given])
+    before = model.output(0).get_partial_shape()
+    assert flatten_planes(model) == flattened
+    assert model.output(0).get_partial_shape() == before
 
 
 @pytest.mark.usefixtures("cache_home")
-def test_the_encoder_is_compiled_with_them(monkeypatch):
-    seen = []
-    monkeypatch.setattr(openvino_layout, "write_out_transposes", lambda model: seen.append(model.get_friendly_name()))
-    Segmenter.load(backend="openvino")(IMAGE, samples=1)
-    assert len(seen) == 1
+@pytest.mark.parametrize(
+    ("precision", "written_out"),
+    [("float32", ["denoiser", "decoder"]), pytest.param("bfloat16", [], marks=needs_bfloat16)],
+)
+def test_graphs_are_compiled_with_both(monkeypatch, precision, written_out):
+    seen = {"write_out_transposes": [], "flatten_planes": []}
+    for name, models in seen.items():
+        monkeypatch.setattr(openvino_layout, name, lambda model, models=models: models.append(len(model.inputs)))
+    Segmenter.load(backend="openvino", precision=precision)(IMAGE, samples=1)
+    sides = {graph: len(about.inputs) for graph, about in Bundle.load().manifest.graphs.items()}
+    assert seen["write_out_transposes"] == [sides[graph] for graph in ["encoder", *written_out]]
+    assert seen["flatten_planes"] == [sides[graph] for graph in ("encoder", "denoiser", "decoder")]
