@@ -124,7 +124,7 @@ def _clock_a_start(clock: Path, called: float, arguments: list[str]) -> None:
     clocked: Any = segmenter
     clocked.open_backend = timed("engine", clocked.open_backend)
     sys.argv = ["medseg-infer", *arguments]
-    cli.main()
+    cli.program()
 
 
 def _import_libraries() -> None:

@@ -37,12 +37,12 @@ def load(name: str) -> bytes | None:
     if folder is None:
         return None
     try:
-        content = (folder / name).read_bytes()
+        with (folder / name).open("rb") as file:
+            seal, content = file.read(DIGITS + 1), file.read()
         os.utime(folder / name)
     except OSError:
         return None
-    kept = memoryview(content)[DIGITS + 1 :]
-    return bytes(kept) if content[: DIGITS + 1] == _seal(kept) else None
+    return content if seal == _seal(content) else None
 
 
 def store(name: str, content: bytes) -> bool:
@@ -88,7 +88,7 @@ def stored() -> dict[str, int]:
     return {} if folder is None else {path.relative_to(folder).as_posix(): size for _, size, path in _files(folder)}
 
 
-def _seal(content: bytes | memoryview) -> bytes:
+def _seal(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from medseg_runtime import __version__
-from medseg_runtime.command import complain, libraries_muted, run_command
+from medseg_runtime.command import complain, leave_after, libraries_muted, run_command
 from medseg_runtime.errors import MedsegError, ParameterError
 from medseg_runtime.jobs import Job, plan
 
@@ -29,7 +29,12 @@ PROGRAM = "medseg-infer"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def main() -> None:
+def program() -> NoReturn:
+    """Be medseg-infer: a process that ends with the command."""
+    leave_after(main)
+
+
+def main() -> NoReturn:
     """Run the command."""
     run_command(app, PROGRAM, extras="cpu")
 

@@ -257,7 +257,7 @@ def test_no_image_is_a_usage_error(infer):
 
 def test_a_folder_that_is_no_bundle_is_one_line(image, tmp_path):
     """In a process of its own: what a person sees, with nothing patched."""
-    code = "from medseg_runtime.cli import main; main()"
+    code = "from medseg_runtime.cli import program; program()"
     done = subprocess.run(
         [sys.executable, "-c", code, str(image), "--bundle", str(tmp_path / "none")],
         capture_output=True,
@@ -269,3 +269,16 @@ def test_a_folder_that_is_no_bundle_is_one_line(image, tmp_path):
     assert done.stderr.startswith("medseg-infer: error: ")
     assert "bundle.json" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path):
+    """Nothing is torn down after the command, but what waits in a buffer arrives, and so does the exit code."""
+    code = (
+        "import atexit, sys; from medseg_runtime import Segmenter, cli; from medseg_runtime.testing import toy_segmenter; "
+        "Segmenter.load = lambda *_, **__: toy_segmenter(); atexit.register(print, 'torn down'); "
+        "print('in a buffer'); cli.program()"
+    )
+    command = [sys.executable, "-c", code, "missing.png"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "in a buffer\n")
+    assert "missing.png" in done.stderr
