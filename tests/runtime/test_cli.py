@@ -271,7 +271,7 @@ def test_a_folder_that_is_no_bundle_is_one_line(image, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path):
+def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path, monkeypatch):
     """Nothing is torn down after the command, but what waits in a buffer arrives, and so does the exit code."""
     code = (
         "import atexit, sys; from medseg_runtime import Segmenter, cli; from medseg_runtime.testing import toy_segmenter; "
@@ -279,6 +279,7 @@ def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path):
         "print('in a buffer'); cli.program()"
     )
     command = [sys.executable, "-c", code, "missing.png"]
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "in a buffer\n")
     assert "missing.png" in done.stderr
