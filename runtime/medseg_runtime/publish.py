@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Thread
 
@@ -94,7 +95,7 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
         for folder in reversed([folder for folder in out.absolute().parents if not folder.exists()]):
             folder.mkdir(exist_ok=True)
             made.append(folder)
-        _sweep(out.parent)
+        _sweep(out.parent.absolute())
         partial.mkdir()
         yield partial
         _sync_tree(partial)
@@ -158,6 +159,9 @@ def _replace(partial: Path, out: Path) -> None:
     shutil.rmtree(rubbish, ignore_errors=True)
 
 
+@lru_cache(
+    64
+)  # once for each folder: with ten thousand results in it, looking again for every one of them would take longer than they
 def _sweep(parent: Path) -> None:
     """Remove what killed runs have left behind."""
     for folder in parent.glob(f"{PARTIAL}*"):

@@ -33,7 +33,7 @@ from medseg_runtime.io.source import SourceImage
 from medseg_runtime.overlay import NOTICE, draw_overlay, draw_representatives, draw_samples
 from medseg_runtime.png import png
 from medseg_runtime.provenance import Run, engine, versions
-from medseg_runtime.publish import FolderKind, check_output, published
+from medseg_runtime.publish import FolderKind, published
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
 from medseg_runtime.view import Canvas
@@ -69,7 +69,6 @@ def write_results(
         OutputError: it exists, or cannot be written; then nothing has changed on the disk.
         ParameterError: the masks were not kept, or there are fewer than `representatives`.
     """
-    check_output(out, RESULT, force=force)
     run = Run() if run is None else run
     record = {"run": {"id": run.id, "time_utc": run.time_utc}} | result_record(source, segmentation, segmenter)
     start = time.perf_counter()

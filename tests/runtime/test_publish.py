@@ -182,6 +182,14 @@ def test_what_kills_leave_is_swept_when_it_is_old(tmp_path):
     assert fresh.exists()  # another run may be writing it
 
 
+def test_a_folder_of_many_results_is_looked_through_once(tmp_path, monkeypatch):
+    looked, glob = [], Path.glob
+    monkeypatch.setattr(publish.Path, "glob", lambda folder, pattern: looked.append(folder) or glob(folder, pattern))
+    for number in range(3):
+        publish_(tmp_path / str(number))
+    assert looked == [tmp_path]
+
+
 # --- races -------------------------------------------------------------------------------------------------------------
 
 RACE = """
