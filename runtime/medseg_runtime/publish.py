@@ -159,11 +159,9 @@ def _replace(partial: Path, out: Path) -> None:
     shutil.rmtree(rubbish, ignore_errors=True)
 
 
-@lru_cache(
-    64
-)  # once for each folder: with ten thousand results in it, looking again for every one of them would take longer than they
+@lru_cache(64)
 def _sweep(parent: Path) -> None:
-    """Remove what killed runs have left behind."""
+    """Remove what killed runs have left behind; once in a folder, or each of ten thousand results would look through the others."""
     for folder in parent.glob(f"{PARTIAL}*"):
         try:
             if time.time() - folder.stat().st_mtime > STALE_SECONDS:
