@@ -28,7 +28,7 @@ from medseg_runtime.dicom_codes import Finding, Term, finding
 from medseg_runtime.errors import MedsegError, OutputError, ParameterError
 from medseg_runtime.io.dicom.contained import EXTRA, import_highdicom, quiet
 from medseg_runtime.io.dicom.reading import FUNCTIONAL_GROUPS, is_enhanced
-from medseg_runtime.io.source import SourceImage
+from medseg_runtime.io.source import DicomOrigin, SourceImage
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
 from medseg_runtime.view import Canvas
@@ -47,6 +47,8 @@ WHEN_WE_RAN = (
     "DateOfSecondaryCapture", "InstanceCreationDate", "InstanceCreationTime", "SeriesDate", "SeriesTime",
     "TimeOfSecondaryCapture",
 )  # fmt: skip
+UTF_8 = "ISO_IR 192"
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 DATES = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
 
 
@@ -91,12 +93,18 @@ def check_sources(images: Sequence[SourceImage]) -> None:
     """Find out before anything is computed whether DICOM objects can be written.
 
     Raises:
-        ParameterError: a source is not DICOM, or highdicom is not installed.
+        ParameterError: a source is not DICOM, or lies in the patient and does not say how thick it is; or highdicom is not installed.
     """
-    if any(image.dicom is None for image in images):
-        raise ParameterError(
-            "a DICOM SEG refers to a DICOM image, and this one is not", "Leave --dicom-seg out, or give the DICOM file."
-        )
+    for origin in (image.dicom for image in images):
+        if origin is None:
+            raise ParameterError(
+                "a DICOM SEG refers to a DICOM image, and this one is not",
+                "Leave --dicom-seg out, or give the DICOM file.",
+            )
+        if _has_a_place(origin) and origin.plane is not None and origin.plane.thickness_mm is None:
+            raise ParameterError(
+                "a DICOM SEG says how thick its slices are, and this source does not", "Leave --dicom-seg out."
+            )
     try:
         with quiet():
             import_highdicom("a DICOM SEG")
@@ -233,6 +241,9 @@ class _Writer:
         capture.ImageType = ["DERIVED", "SECONDARY"]
         capture.BurnedInAnnotation = "YES" if header.get("BurnedInAnnotation") == "YES" else "NO"
         capture.SeriesDescription = "MedSegLatDiff overlay (research only)"
+        for keyword in LOSSY:  # once lossy, always lossy (PS3.3, C.7.6.1.1.5)
+            if keyword in header:
+                capture[keyword] = header[keyword]
         capture.DerivationDescription = "; ".join(f"{name} {value}" for name, value in self._parameters().items())
         content = self._encoded(capture, "SC")
         if not np.array_equal(_decoded(content).pixel_array, overlay):
@@ -337,7 +348,12 @@ class _Writer:
 def _reference(image: SourceImage) -> pydicom.Dataset:
     """Return a copy of a source's header as highdicom can refer to it: one frame, nothing required left out."""
     assert image.dicom is not None
-    header = copy.copy(image.dicom.header)
+    header = copy.deepcopy(image.dicom.header)
+    if not isinstance(header.get("SpecificCharacterSet", ""), str):
+        # Several: code extensions, as in most Japanese, Korean and Chinese studies (PS3.3, C.12.1.1.2). highdicom does not take all of
+        # them, and another object may say the same in UTF-8.
+        header.decode()
+        header.SpecificCharacterSet = UTF_8
     for keyword in NEVER_ABSENT:
         if keyword not in header:
             setattr(header, keyword, "")
@@ -350,19 +366,24 @@ def _reference(image: SourceImage) -> pydicom.Dataset:
     if image.dicom.frames > 1:
         header.NumberOfFrames = 1
         shared, own = (
-            copy.copy(header[keyword][index]) if header.get(keyword) else pydicom.Dataset()
+            header[keyword][index] if header.get(keyword) else pydicom.Dataset()
             for keyword, index in zip(FUNCTIONAL_GROUPS, (0, image.dicom.frame - 1), strict=True)
         )
         for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # looked for among the shared ones
             if keyword in own and keyword not in shared:
                 shared[keyword] = own[keyword]
-        if "FrameOfReferenceUID" not in header:
+        if not _has_a_place(image.dicom):
             shared.PixelMeasuresSequence = [pydicom.Dataset()]  # highdicom looks for it; taken out again
         header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], [own]
-    if "FrameOfReferenceUID" not in header or image.dicom.plane is None:
+    if not _has_a_place(image.dicom):
         # Without a place in the patient a SEG may not claim distances; a spacing of zero is none.
         header.pop("PixelSpacing", None)
     return header
+
+
+def _has_a_place(origin: DicomOrigin) -> bool:
+    """Tell whether a picture lies in the patient, in a frame of reference that others can share."""
+    return origin.plane is not None and "FrameOfReferenceUID" in origin.header
 
 
 def _position(header: pydicom.Dataset) -> Any:

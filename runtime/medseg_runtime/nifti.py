@@ -19,11 +19,13 @@ import numpy as np
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.io.dicom.contained import EXTRA
 from medseg_runtime.io.dicom.series import steps_mm
-from medseg_runtime.io.plane import Float64, Plane
+from medseg_runtime.io.plane import TILT, Float64, Plane
 from medseg_runtime.io.source import SourceImage
 from medseg_runtime.segmentation import Segmentation
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+UNKNOWN_MM = 1.0
+"""What a slice of no stated thickness is taken to have: a volume needs some."""
 
 
 def nifti_files(
@@ -78,15 +80,20 @@ def _affine(images: Sequence[SourceImage]) -> Float64:
         planes.append(image.dicom.plane)
     step = steps_mm(planes)
     if len(planes) == 1:
-        thickness = images[0].dicom.header.get("SliceThickness") if images[0].dicom is not None else None
-        step = step * float(thickness or 1.0)
+        step = step * (planes[0].thickness_mm or UNKNOWN_MM)
     return planes[0].affine(step)
+
+
+def _is_sheared(affine: Float64) -> bool:
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > TILT)
 
 
 def _encoded(volume: np.ndarray, affine: Float64) -> bytes:
     nibabel = import_module("nibabel")
     image = nibabel.Nifti1Image(volume, affine)
     image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner", strip_shears=True)
+    # Slices of a tilted gantry are sheared, which a qform cannot say: a reader that asks for one is to find none, not another place.
+    image.set_qform(None if _is_sheared(affine) else affine, code="unknown" if _is_sheared(affine) else "scanner")
     image.header.set_xyzt_units("mm")
     return gzip.compress(image.to_bytes(), mtime=0)

@@ -22,7 +22,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def write_results(
     segmenter: Segmenter,
     *,
     force: bool,
+    slices: Sequence[SourceImage] = (),
     representatives: int | None = None,
     run: Run | None = None,
     attach: Callable[[Canvas], Mapping[str, bytes]] | None = None,
@@ -61,6 +62,7 @@ def write_results(
 
     out: the folder, which must not exist unless it is empty.
     force: replace an older result there; a folder that holds anything else is never touched.
+    slices: of a series, all that went through the network, the source among them.
     representatives: choose so many samples that stand for all, and draw them.
     run: takes the hashes of what was written.
     attach: makes further files for the folder, name => content, from the finished overlay.
@@ -70,7 +72,7 @@ def write_results(
         ParameterError: the masks were not kept, or there are fewer than `representatives`.
     """
     run = Run() if run is None else run
-    record = {"run": {"id": run.id, "time_utc": run.time_utc}} | result_record(source, segmentation, segmenter)
+    record = {"run": {"id": run.id, "time_utc": run.time_utc}} | result_record(source, segmentation, segmenter, slices)
     start = time.perf_counter()
     pictures = _pictures(source, segmentation)
     if representatives is not None:
@@ -109,8 +111,11 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def result_record(source: SourceImage, segmentation: Segmentation, segmenter: Segmenter) -> dict[str, Any]:
+def result_record(
+    source: SourceImage, segmentation: Segmentation, segmenter: Segmenter, slices: Sequence[SourceImage] = ()
+) -> dict[str, Any]:
     """Return the content of result.json; a number that is not defined, such as the agreement of one sample, is None."""
+    frame = source.dicom.frame if source.dicom is not None and source.dicom.frames > 1 else None
     field, count = segmentation.placement.field, segmentation.samples
     height, width = segmentation.placement.image_height, segmentation.placement.image_width
     agreement = [_rounded(float(value), 6) for value in np.atleast_1d(segmentation.mean_pairwise_iou)]
@@ -125,6 +130,8 @@ def result_record(source: SourceImage, segmentation: Segmentation, segmenter: Se
         "input": {
             "kind": source.kind,
             "sha256": source.sha256,
+            "frame": frame,
+            "slices_sha256": [image.sha256 for image in slices] or None,
             "height": height,
             "width": width,
             "spacing_mm": source.spacing_mm,
@@ -144,8 +151,13 @@ def result_record(source: SourceImage, segmentation: Segmentation, segmenter: Se
             for name, iou, area, each in zip(segmentation.classes, agreement, consensus, areas, strict=True)
         ],
         "timings_ms": {stage: _rounded(value) for stage, value in segmentation.timings_ms.items()},
-        "warnings": [*source.warnings, *segmentation.warnings],
+        "warnings": [*notes_of(slices or [source]), *segmentation.warnings],
     }
+
+
+def notes_of(images: Sequence[SourceImage]) -> list[str]:
+    """Return what was done to the pixels of some images, each sentence once."""
+    return list(dict.fromkeys(note for image in images for note in image.warnings))
 
 
 def _maps(segmentation: Segmentation) -> Iterator[tuple[str, bytes]]:

@@ -18,7 +18,7 @@ from medseg_runtime.memory import check_memory
 from medseg_runtime.overlay import key_figures
 from medseg_runtime.provenance import Audit, Run
 from medseg_runtime.publish import shown
-from medseg_runtime.report import RECORD, folder_names, write_results
+from medseg_runtime.report import RECORD, folder_names, notes_of, write_results
 from medseg_runtime.request import Options, Samples
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
@@ -121,6 +121,7 @@ def write(job: Job, done: Done, segmenter: Segmenter, settings: Settings, run: R
         done.results[index],
         segmenter,
         force=force,
+        slices=done.target.images if len(done.target.images) > 1 else (),
         # --samples auto may stop at fewer
         representatives=None if wanted is None else min(wanted, done.results[index].samples),
         run=run,
@@ -146,7 +147,7 @@ def _attachments(done: Done, segmenter: Segmenter, settings: Settings, overlay: 
 
 def warnings(done: Done) -> Iterator[str]:
     """Yield what a reader of the result should know."""
-    yield from done.target.images[done.target.index].warnings
+    yield from notes_of(done.target.images)
     yield from done.results[done.target.index].warnings
 
 

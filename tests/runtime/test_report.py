@@ -80,7 +80,10 @@ def test_result_json(tmp_path):
     record = json.loads(text)
     assert record["bundle"] == {"name": "toy", "sha256": "0" * 64}
     assert record["engine"] == {"name": "fake", "version": "0", "precision": "float32", "why": "it was asked for"}
-    assert record["input"] == {"kind": "PNG", "sha256": "ab" * 32, "height": 90, "width": 131, "spacing_mm": None}
+    assert record["input"] == {
+        "kind": "PNG", "sha256": "ab" * 32, "frame": None, "slices_sha256": None,
+        "height": 90, "width": 131, "spacing_mm": None,
+    }  # fmt: skip
     assert record["field"] == {"x": 48, "y": 8, "width": 64, "height": 64}
     assert record["sampling"].pop("standard_error") == pytest.approx(segmentation.standard_error, abs=1e-6)
     assert record["sampling"] == {

@@ -12,6 +12,8 @@ __all__ = ["MAX_FILE_BYTES", "MAX_PIXELS", "SourceImage", "images_in", "is_folde
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 DICOM_MAGIC_AT = 128
+DIRECTORY = "DICOMDIR"
+"""Of a medium, beside its images (PS3.10, section 8.6)."""
 
 
 def read_image(path: Path, frame: int | None = None) -> SourceImage:
@@ -59,7 +61,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _looks_like_image(path: Path) -> bool:
-    if not path.is_file():
+    if not path.is_file() or path.name.upper() == DIRECTORY:
         return False
     if path.suffix.lower() in SUFFIXES:
         return True

@@ -17,7 +17,7 @@ TILT = 1e-3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plane:
-    """The grid of one image in the patient (PS3.3, C.7.6.2.1.1)."""
+    """The grid of one image in the patient (PS3.3, C.7.6.2.1.1), and how thick a slice it shows."""
 
     position: Vector
     """Centre of the first pixel."""
@@ -27,10 +27,21 @@ class Plane:
     """Unit vector in which the row index grows."""
     spacing_mm: tuple[float, float]
     """Distance of rows, then of columns."""
+    thickness_mm: float | None
+    """Of the slice, greater than 0; None where the header does not say."""
 
     @classmethod
-    def parse(cls, position: Sequence[float], orientation: Sequence[float], spacing: Sequence[float]) -> Plane | None:
-        """Return the plane of Image Position, Image Orientation and Pixel Spacing; None where they describe none."""
+    def parse(
+        cls,
+        position: Sequence[float],
+        orientation: Sequence[float],
+        spacing: Sequence[float],
+        thickness: Sequence[float] = (),
+    ) -> Plane | None:
+        """Return the plane of Image Position, Image Orientation and Pixel Spacing; None where they describe none.
+
+        thickness: Slice Thickness, empty where it is not stated.
+        """
         if (len(position), len(orientation), len(spacing)) != (3, 6, 2):
             return None
         row, column = np.asarray(orientation[:3], np.float64), np.asarray(orientation[3:], np.float64)
@@ -44,6 +55,7 @@ class Plane:
             along_row=_vector(row),
             along_column=_vector(column),
             spacing_mm=(float(spacing[0]), float(spacing[1])),
+            thickness_mm=next((float(mm) for mm in thickness[:1] if np.isfinite(mm) and mm > 0), None),
         )
 
     @property

@@ -95,6 +95,37 @@ def test_padding_may_be_a_range(changed, read):
     assert (image.pixels[:6] == image.pixels[6:].min()).all()
 
 
+@pytest.mark.parametrize(("representation", "coded"), [(1, ("US", 63536)), (0, ("SS", -2000))])
+def test_padding_is_the_same_bits_whatever_its_coding(representation, coded, changed, read):
+    """GE's CT, LIDC-IDRI's first patient among them, says US 63536 beside signed pixels."""
+    dataset = changed("CT_small.dcm", PixelRepresentation=representation, PixelPaddingValue=None)
+    dataset.add_new("PixelPaddingValue", *coded)
+    stored = dataset.pixel_array.copy()
+    stored[:3] = np.array(-2000, np.int16).astype(stored.dtype)
+    dataset.PixelData = stored.tobytes()
+    image = read(dataset)
+    assert (image.pixels[:3] == image.pixels[3:].min()).all()
+    assert "padding" in image.warnings[0]
+
+
+def test_only_the_first_frame_of_an_older_multi_frame_object_says_where_it_lies(sources):
+    image = read_image(sources("rtdose.dcm"), 15)
+    assert (image.dicom.frames, image.dicom.plane) == (15, None)
+    assert image.spacing_mm is not None
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm"])
+def test_damaged_pixels_are_not_called_a_missing_decoder(name, sources, read):
+    if "jp2k" in name:
+        pytest.importorskip("openjpeg")
+    dataset = pydicom.dcmread(sources(name))
+    dataset.PixelData = pydicom.encaps.encapsulate(
+        [next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))[:200]]
+    )
+    with pytest.raises(ImageError, match=r"damaged or cut short.*Export the image again"):
+        read(dataset)
+
+
 class TestUnit:
     rule = InputRule(channels=1, height=128, width=128, geometry="resize", intensity="unit")
 

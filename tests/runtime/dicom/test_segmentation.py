@@ -3,7 +3,6 @@
 import hashlib
 import io
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -155,8 +154,48 @@ def test_nothing_of_highdicom_leaks(write, changed, tmp_path, caplog, capfd):
     assert "DOE" not in out + err + caplog.text
 
 
-def test_the_source_image_is_left_alone(sources):
-    image = read_image(sources("CT_small.dcm"))
+@pytest.mark.parametrize(
+    ("name", "frame"), [("CT_small.dcm", None), ("eCT_Supplemental.dcm", 2), ("examples_ybr_color.dcm", 7)]
+)
+def test_the_source_image_is_left_alone(name, frame, sources):
+    image = read_image(sources(name), frame)
     before = hashlib.sha256(repr(image.dicom.header).encode()).hexdigest()
-    module._reference(replace(image, spacing_mm=None))
+    module._reference(image)
     assert hashlib.sha256(repr(image.dicom.header).encode()).hexdigest() == before
+
+
+@pytest.mark.parametrize(
+    ("extension", "name"),
+    [("ISO 2022 IR 87", "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"), ("ISO 2022 IR 149", "Hong=\ud64d")],
+)
+def test_names_with_code_extensions(extension, name, write, changed, tmp_path):
+    """Their first character set has no name in most Japanese, Korean and Chinese studies (PS3.5, annexes H, I and K)."""
+    dataset = changed("CT_small.dcm", SpecificCharacterSet=["", extension])
+    dataset.PatientName = name
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    for content in write(tmp_path / "a.dcm").objects.values():
+        assert str(opened(content).PatientName) == name
+
+
+def test_a_frame_in_a_frame_of_reference_but_without_a_place(write, changed, tmp_path):
+    dataset = changed("examples_ybr_color.dcm", FrameOfReferenceUID="1.2.3", PositionReferenceIndicator="")
+    dataset.save_as(tmp_path / "us.dcm", enforce_file_format=True)
+    made = write(tmp_path / "us.dcm", 7)
+    assert "PixelMeasuresSequence" not in opened(made.objects["segmentation.dcm"]).SharedFunctionalGroupsSequence[0]
+
+
+@pytest.mark.parametrize("thickness", ["", None])
+def test_a_slice_of_unknown_thickness_is_refused(thickness, changed, tmp_path):
+    """A SEG must say it (PS3.3, C.7.6.16.2.1), and nobody may invent it."""
+    pytest.importorskip("highdicom")
+    changed("CT_small.dcm", SliceThickness=thickness).save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(ParameterError, match="how thick"):
+        module.check_sources([read_image(tmp_path / "a.dcm")])
+
+
+def test_once_lossy_always_lossy(write, changed, tmp_path):
+    changed("CT_small.dcm", LossyImageCompression="01", LossyImageCompressionRatio="8").save_as(
+        tmp_path / "a.dcm", enforce_file_format=True
+    )
+    for content in write(tmp_path / "a.dcm").objects.values():
+        assert opened(content).LossyImageCompression == "01"

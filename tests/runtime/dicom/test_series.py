@@ -1,9 +1,11 @@
 """Series and points in the patient, NIfTI, and the real chest CT where it is at hand."""
 
 import gzip
+import hashlib
 import io
 import json
 import sys
+import warnings
 import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
@@ -13,6 +15,7 @@ import pydicom
 import pytest
 
 from medseg_runtime import ImageError, ParameterError, Segmenter, cli
+from medseg_runtime.io.aim import Aim, take_aim
 from medseg_runtime.io.dicom.series import read_series
 from medseg_runtime.testing import toy_segmenter
 
@@ -73,8 +76,67 @@ def test_the_nearest_slice_counts_and_a_point_outside_is_refused(folder):
     series = read_series(folder)
     assert series.locate(patient_mm(64, 64, 2.4))[2] == 2
     assert series.locate(patient_mm(64, 64, 2.6))[2] == 3
-    with pytest.raises(ParameterError, match="mm outside the slices"):
+    with pytest.raises(ParameterError, match="mm from the nearest slice"):
         series.locate(patient_mm(64, 64, 9))
+
+
+def test_a_point_where_slices_are_missing_is_refused(folder):
+    for index in (2, 3, 4):
+        place = np.array([10, -20, 30]) + (index + 40) * STEP * np.cross(ORIENTATION[:3], ORIENTATION[3:])
+        alter(folder / f"{9 - index}.dcm", ImagePositionPatient=[float(f"{v:.4f}") for v in place])
+    series = read_series(folder)
+    assert series.locate(patient_mm(64, 64, 1.4))[2] == 1
+    assert series.locate(patient_mm(64, 64, 42))[2] == 2
+    for z in (3, 20, 38, 49, -6):
+        with pytest.raises(ParameterError, match="all of its slices"):
+            series.locate(patient_mm(64, 64, z))
+
+
+@pytest.mark.parametrize(("thickness", "reach"), [(0.6, 0.6), (10, 10), ("", 5)])
+def test_how_far_a_point_may_lie_from_a_single_slice(thickness, reach, folder):
+    path = folder / "9.dcm"
+    alter(path, SliceThickness=thickness)
+    near, far = (patient_mm(30, 40, share * reach / STEP) for share in (0.99, 1.01))
+    assert take_aim(path, Aim(center_mm=near)).center == pytest.approx((30, 40), abs=0.01)
+    with pytest.raises(ParameterError, match="from the nearest slice"):
+        take_aim(path, Aim(center_mm=far))
+
+
+def test_single_frames_of_enhanced_objects_are_slices(sources, tmp_path):
+    dataset = pydicom.dcmread(sources("eCT_Supplemental.dcm"))
+    frames, groups = dataset.pixel_array, dataset.PerFrameFunctionalGroupsSequence
+    dataset.NumberOfFrames = 1
+    for index in range(2):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{index}"
+        dataset.PerFrameFunctionalGroupsSequence = groups[index : index + 1]
+        dataset.PixelData = frames[index].tobytes()
+        dataset.save_as(tmp_path / f"{index}.dcm", enforce_file_format=True)
+    places = {tuple(frame.PlanePositionSequence[0].ImagePositionPatient) for frame in groups}
+    assert {s.plane.position for s in read_series(tmp_path).slices} == places
+
+
+def test_reports_beside_the_slices_are_passed_over(folder, changed):
+    report = changed("CT_small.dcm", PixelData=None, SeriesInstanceUID="1.9", Rows=None)
+    report.SOPClassUID = pydicom.uid.ComprehensiveSRStorage
+    report.save_as(folder / "report.dcm", enforce_file_format=True)
+    assert len(read_series(folder)) == 5
+
+
+def test_the_damaged_file_of_a_series_is_named(folder):
+    alter(folder / "6.dcm", SamplesPerPixel=3)
+    with pytest.raises(ImageError, match=r"6\.dcm: .*samples per pixel"):
+        read_series(folder)
+
+
+def test_no_text_of_a_header_leaks_from_a_folder(folder, capfd):
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        uid = pydicom.dcmread(path).SeriesInstanceUID.encode()
+        path.write_bytes(content.replace(uid, b"DOE^JANE^1970".ljust(len(uid), b"x")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read_series(folder)) == 5
+    assert "DOE" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -131,6 +193,8 @@ def test_the_command_on_a_series(folder, infer, tmp_path):
     assert code == 0, err
     record = json.loads((tmp_path / "one" / "result.json").read_text())
     assert (record["field"]["x"], record["field"]["y"]) == (40 - 32, 90 - 32)
+    read = [hashlib.sha256((folder / f"{9 - index}.dcm").read_bytes()).hexdigest() for index in (1, 2, 3)]
+    assert (record["input"]["slices_sha256"], record["input"]["sha256"]) == (read, read[1])
     seg = pydicom.dcmread(tmp_path / "one" / "dicom" / "segmentation.dcm")
     assert int(seg.NumberOfFrames) == 3 * 5
     assert {str(item.ReferencedSOPInstanceUID) for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {
@@ -171,7 +235,7 @@ BAD_ARGUMENTS = {
     "slices 0": (("--center", "5,5,1", "--slices", 0), "out of range"),
     "no such slice": (("--center", "5,5,7"), "Give 0 to 4"),
     "slices without a point": (("--slices", 3, "--nifti"), "--center X,Y,Z"),
-    "far away": (("--center-mm", "900,900,900"), "outside"),
+    "far away": (("--center-mm", "900,900,900"), "nearest slice"),
     "a frame of a folder": (("--center", "5,5,1", "--frame", 1), "Give the file"),
 }
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
@@ -74,7 +75,9 @@ def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceI
             spacing_mm=spacing,
             value_range=value_range,
             warnings=tuple(notes),
-            dicom=DicomOrigin(header=_without_pixels(dataset), frame=number, frames=frames, plane=plane_of(header)),
+            dicom=DicomOrigin(
+                header=_without_pixels(dataset), frame=number, frames=frames, plane=plane_of(dataset, number)
+            ),
         )
 
 
@@ -97,6 +100,15 @@ def check_kind(dataset: pydicom.Dataset) -> int:
     if frames < 1:
         raise ImageError("the DICOM image states no number of frames that we understand", DAMAGED)
     return frames
+
+
+def holds_an_image(dataset: pydicom.Dataset) -> bool:
+    """Tell whether an object is of a kind that has pixels to look at: no directory, report, structure set or presentation state.
+
+    One of a kind that nobody knows may.
+    """
+    kind = pydicom.uid.UID(str(dataset.file_meta.get("MediaStorageSOPClassUID", "")))
+    return kind.is_private or kind.name == kind or "Image Storage" in kind.name
 
 
 def modality(dataset: pydicom.Dataset) -> str:
@@ -131,12 +143,24 @@ def frame_header(dataset: pydicom.Dataset, number: int) -> pydicom.Dataset:
     return header
 
 
-def plane_of(header: pydicom.Dataset) -> Plane | None:
-    """Return where a picture lies in the patient; None where its header does not say."""
+def plane_of(dataset: pydicom.Dataset, number: int = 1) -> Plane | None:
+    """Return where a frame lies in the patient; None where the header does not say.
+
+    number: of the frame, counted from 1. Of a multi-frame object that is not an enhanced one, such as RT Dose, the position is that of
+    its first frame, and each kind says in a way of its own where the others lie.
+    """
+    if int(dataset.get("NumberOfFrames") or 1) > 1 and not is_enhanced(dataset):
+        return None
+    header = frame_header(dataset, number)
+    try:
+        thickness = _numbers(header.get("SliceThickness"))
+    except ValueError:  # it is no number, and nothing but the thickness is lost with it
+        thickness = []
     return Plane.parse(
         _numbers(header.get("ImagePositionPatient")),
         _numbers(header.get("ImageOrientationPatient")),
         _numbers(header.get("PixelSpacing")),
+        thickness,
     )
 
 
@@ -155,9 +179,18 @@ def _stored_values(dataset: pydicom.Dataset, number: int) -> Pixels:
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         return pixel_array(dataset, index=number - 1)
-    except (NotImplementedError, RuntimeError):  # no decoder that is installed takes it
+    except (NotImplementedError, RuntimeError):
         name = syntax.name if syntax.is_transfer_syntax else "an unknown transfer syntax"
+        if _is_decoded_here(syntax):
+            raise ImageError(f"the DICOM pixels are damaged or cut short ({name})", DAMAGED) from None
         raise ImageError(f"the DICOM pixels cannot be decoded here: {name}", DECODERS) from None
+
+
+def _is_decoded_here(syntax: pydicom.uid.UID) -> bool:
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
 
 
 def _grey(
@@ -219,7 +252,7 @@ def _without_padding(
     padding = dataset.get("PixelPaddingValue")
     if padding is None:
         return values
-    limit = dataset.get("PixelPaddingRangeLimit", padding)
+    padding, limit = (_as_stored(v, dataset) for v in (padding, dataset.get("PixelPaddingRangeLimit", padding)))
     outside = (stored >= min(padding, limit)) & (stored <= max(padding, limit))
     if not outside.any() or outside.all():
         return values
@@ -228,6 +261,13 @@ def _without_padding(
     # of MONOCHROME1 the highest value is the darkest
     darkest = inside.max() if dataset.PhotometricInterpretation == "MONOCHROME1" else inside.min()
     return np.where(outside, darkest, values)
+
+
+def _as_stored(value: int, dataset: pydicom.Dataset) -> int:
+    """Return the same bits as a number of the pixels' kind: scanners write -2000 as 63536 (VR US) beside signed pixels."""
+    numbers: int = 1 << int(dataset.BitsAllocated)
+    unsigned = int(value) % numbers
+    return unsigned - numbers if dataset.PixelRepresentation == 1 and unsigned >= numbers // 2 else unsigned
 
 
 def _colour_range(colour: Pixels, dataset: pydicom.Dataset) -> tuple[float, float]:

@@ -19,9 +19,10 @@ import pydicom
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.io import is_dicom, read_image
 from medseg_runtime.io.dicom.contained import reading
-from medseg_runtime.io.dicom.reading import check_kind, plane_of
+from medseg_runtime.io.dicom.reading import check_kind, holds_an_image, plane_of
 from medseg_runtime.io.plane import Float64, Plane, Vector
 from medseg_runtime.io.source import SourceImage
+from medseg_runtime.publish import shown
 
 SAME_MM = 0.01
 """Distances that differ by less are the same distance, written with other digits."""
@@ -73,23 +74,31 @@ class Series:
         offsets = [s.plane.locate(point_mm) for s in self.slices]
         index = int(np.argmin([abs(off) for _, _, off in offsets]))
         x, y, off = offsets[index]
-        gaps = np.diff([s.plane.depth for s in self.slices])
-        # half a gap; at the ends and of a single slice as much again
-        if abs(off) > (float(gaps.max()) if len(gaps) else LONE_SLICE_MM):
+        if abs(off) > self._reach_mm:
             raise ParameterError(
-                f"the point lies {abs(off):.0f} mm outside the slices", "Give patient coordinates inside the series."
+                f"the point lies {abs(off):.3g} mm from the nearest slice",
+                "Give patient coordinates inside the series, and all of its slices.",
             )
         return x, y, index
 
+    @property
+    def _reach_mm(self) -> float:
+        """How far from a slice a point may lie: half of the usual gap, and at the ends as much again.
+
+        The usual gap, not the largest: where slices are missing a point has none near it.
+        """
+        gaps = np.diff([s.plane.depth for s in self.slices])
+        return float(np.median(gaps)) if len(gaps) else self.slices[0].plane.thickness_mm or LONE_SLICE_MM
+
 
 LONE_SLICE_MM = 5.0
-"""Half the thickness that a slice without neighbours is taken to have."""
+"""Thickness of a slice that has no neighbours and does not say."""
 
 
 def read_series(folder: Path) -> Series:
     """Read the headers of a folder's DICOM files: every one a single-frame slice of one series.
 
-    Hidden files, sub-folders and files that are not DICOM are passed over.
+    Hidden files, sub-folders, files that are not DICOM and DICOM objects that are no images, such as reports, are passed over.
 
     Raises:
         ImageError: no DICOM file, several series or orientations, two slices in one place, or a damaged file.
@@ -98,14 +107,14 @@ def read_series(folder: Path) -> Series:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     except OSError as error:
         raise ImageError(f"the folder cannot be read: {error.strerror}", "Give one that you may read.") from error
-    found = [(path, header) for path in paths if (header := _header(path)) is not None]
+    found = [header for path in paths if (header := _header(path)) is not None]
     if not found:
         raise ImageError("the folder holds no DICOM image", "Give a folder with the slices of one series.")
-    series = {str(header.get("SeriesInstanceUID")) for _, header in found}
+    series = {header.series for header in found}
     if len(series) != 1:
         raise ImageError(f"the folder holds images of {len(series)} series", SORT_THEM)
-    slices = [_slice(path, header) for path, header in found]
-    grids = {(int(header.Rows), int(header.Columns)) for _, header in found}
+    slices = [header.slice() for header in found]
+    grids = {header.grid for header in found}
     if len(grids) != 1 or any(_differ(s.plane, slices[0].plane) for s in slices):
         raise ImageError("the slices differ in size, spacing or orientation, as with a localizer", SORT_THEM)
     slices.sort(key=lambda s: s.plane.depth)
@@ -128,34 +137,59 @@ def steps_mm(planes: list[Plane]) -> Float64:
     return np.asarray(steps.mean(axis=0), np.float64)
 
 
-def _header(path: Path) -> pydicom.Dataset | None:
-    """Read a header; None where the file is not DICOM, or the directory of a medium."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Header:
+    """What a file says of itself, in values that are checked and name no patient."""
+
+    path: Path
+    series: str
+    uid: str
+    grid: tuple[int, int]
+    """Rows and columns."""
+    plane: Plane | None
+
+    def slice(self) -> Slice:
+        if self.plane is None:
+            raise ImageError(
+                f"{shown(self.path.name)} does not say where it lies in the patient", "Give the image files one by one."
+            )
+        return Slice(self.path, self.plane, self.uid)
+
+
+def _header(path: Path) -> _Header | None:
+    """Read a header; None where the file is not DICOM, or no image.
+
+    Raises:
+        ImageError: it is damaged, or holds several frames; says which file it is.
+    """
     try:
         with path.open("rb") as file:
             if not is_dicom(file.read(132)):
                 return None
     except OSError as error:
-        raise ImageError(f"a file of the folder cannot be read: {error.strerror}", SORT_THEM) from error
-    with reading():
-        # Past the pixels as well: what follows them tells that the file is whole. They stay on disk.
-        header = pydicom.dcmread(path, defer_size="64 KB")
-        if "DirectoryRecordSequence" in header:
-            return None
-        if check_kind(header) != 1:
-            raise ImageError(
-                "a file of the folder holds several frames", "Give that file itself, and choose a frame with --frame K."
-            )
-        return header
+        raise ImageError(f"{shown(path.name)} cannot be read: {error.strerror}", SORT_THEM) from error
+    try:
+        with reading():
+            # Past the pixels as well: what follows them tells that the file is whole. They stay on disk.
+            dataset = pydicom.dcmread(path, defer_size="64 KB")
+            return _parsed(path, dataset) if holds_an_image(dataset) else None
+    except ImageError as error:
+        raise ImageError(f"{shown(path.name)}: {error.problem}", error.remedy) from error.__cause__
 
 
-def _slice(path: Path, header: pydicom.Dataset) -> Slice:
-    with reading():
-        plane = plane_of(header)
-        if plane is None:
-            raise ImageError(
-                "a slice of the folder does not say where it lies in the patient", "Give the image files one by one."
-            )
-        return Slice(path, plane, str(header.SOPInstanceUID))
+def _parsed(path: Path, dataset: pydicom.Dataset) -> _Header:
+    if check_kind(dataset) != 1:
+        raise ImageError(
+            "this file holds several frames, and a series has one in each",
+            "Give that file by itself, with --frame K and without --slices.",
+        )
+    return _Header(
+        path=path,
+        series=str(dataset.get("SeriesInstanceUID")),
+        uid=str(dataset.SOPInstanceUID),
+        grid=(int(dataset.Rows), int(dataset.Columns)),
+        plane=plane_of(dataset),
+    )
 
 
 def _differ(one: Plane, other: Plane) -> bool:
