@@ -8,10 +8,12 @@ does not fit is as good as none. Where no folder can be written nothing is kept,
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LIMIT_BYTES = 1 << 30
@@ -39,9 +41,10 @@ def load(name: str) -> bytes | None:
     try:
         with (folder / name).open("rb") as file:
             seal, content = file.read(DIGITS + 1), file.read()
-        os.utime(folder / name)
     except OSError:
         return None
+    with suppress(OSError):  # the folder may be read-only, as in a container
+        os.utime(folder / name)
     return content if seal == _seal(content) else None
 
 
@@ -65,6 +68,24 @@ def store(name: str, content: bytes) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Let one process at a time into the block; the others wait. Where no folder can be written nobody waits."""
+    folder = cache_folder()
+    try:
+        if folder is None:
+            raise FileNotFoundError
+        (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = (folder / name).open("ab")
+    except OSError:
+        yield
+        return
+    with file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, or its process ends
+        yield
 
 
 def remove(name: str) -> None:

@@ -112,6 +112,7 @@ def infer(
     del version  # its callback has dealt with it
     from medseg_runtime import arguments, work
     from medseg_runtime.backends import threads_for
+    from medseg_runtime.backends.choose import UNFINISHED
     from medseg_runtime.provenance import Audit
     from medseg_runtime.publish import check_output, shown
     from medseg_runtime.report import RESULT
@@ -140,6 +141,8 @@ def infer(
             bundle, backend=backend, precision=precision, threads=threads_for(len(jobs), backend)
         )
         log.segmenter = segmenter
+        if segmenter.backend.why == UNFINISHED:
+            typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} draws: {UNFINISHED}", err=True)
         segmenter.check(**settings.options())
     except MedsegError as error:
         unread: list[Path | None] = [job.image for job in jobs]

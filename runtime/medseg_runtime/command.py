@@ -30,6 +30,7 @@ def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
 
     extras: of our package, which bring what the command imports.
     """
+    _mend_streams()
     try:
         code = app(prog_name=program, standalone_mode=False)
     except MedsegError as error:
@@ -54,6 +55,16 @@ def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
         code = 1
     _leave_if_threads_compute(code or 0)
     sys.exit(code or 0)
+
+
+def _mend_streams() -> None:
+    """Give a process the streams that it was started without, and let it print any name on a terminal that cannot show it."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def leave_after(main: Callable[[], NoReturn]) -> NoReturn:

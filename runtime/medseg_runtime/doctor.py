@@ -184,8 +184,13 @@ def _auto(diagnosis: Diagnosis, bundle: Bundle) -> None:
 
 
 def _cache(diagnosis: Diagnosis) -> None:
-    files = cache.stored()
-    if files or cache.writable():
+    files, writable = cache.stored(), cache.writable()
+    if files and not writable:
+        diagnosis.add(
+            "cache",
+            f"{cache.cache_folder()}, {len(files)} files, and no more can be written: what is not there is made anew",
+        )
+    elif writable:
         diagnosis.add("cache", f"{cache.cache_folder()}, {sum(files.values()) / 1e6:.1f} MB in {len(files)} files")
     else:
         diagnosis.add("cache", "no folder can be written: each start compiles anew, and auto takes the first engine")

@@ -29,6 +29,10 @@ class MedsegError(Exception):
         self.remedy = remedy
         super().__init__(f"{problem}. {remedy}")
 
+    def __reduce__(self) -> tuple[type[MedsegError], tuple[str, str]]:
+        """Let it be copied, and raised again in the process that asked another one for the work."""
+        return type(self), (self.problem, self.remedy)
+
 
 class ImageError(MedsegError, ValueError):
     """The image cannot be read, or does not fit the model."""

@@ -34,15 +34,15 @@ def plan(images: Iterable[Path], out: Path | None, *, as_series: bool = False) -
 
     named = list(images)
     files = [file for image in named for file in (images_in(image) if is_folder(image) and not as_series else [image])]
-    files = list({file.absolute(): file for file in files}.values())
+    files = list({file.parent.resolve() / file.name: file for file in files}.values())
     if len(files) == 1 and (as_series or not is_folder(named[0])):
         return [Job(files[0], out or RESULTS / _name(files[0]))]
     names = [_name(file) for file in files]
     for longer in (lambda file: file.name, lambda file: f"{file.absolute().parent.name}-{file.name}"):
         clashes = _clashing(names)
         names = [longer(file) if name in clashes else name for file, name in zip(files, names, strict=True)]
-    clashes = _clashing(names)
-    names = [f"{index}-{name}" if name in clashes else name for index, name in enumerate(names, start=1)]
+    while clashes := _clashing(names):  # again where a number makes a name that another has
+        names = [f"{index}-{name}" if name in clashes else name for index, name in enumerate(names, start=1)]
     return [Job(file, (out or RESULTS) / name) for file, name in zip(files, names, strict=True)]
 
 

@@ -9,11 +9,15 @@ An item that fails with an error of ours comes out as that error, in its place, 
 
 from __future__ import annotations
 
+import atexit
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from threading import Condition, Lock, Thread
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakSet
 
 from medseg_runtime.errors import MedsegError
 
@@ -55,15 +59,28 @@ def in_lanes(
     or is raised by `items` itself, is raised here after the outcomes before it.
     """
     shared: _Shared[Item, Value] = _Shared(items, ahead)
-    threads = [Thread(target=shared.serve, args=(lane,), name="medseg-lane", daemon=True) for lane in lanes]
-    for thread in threads:
-        thread.start()
+    _end_with_the_program()
+    _OPEN.add(shared)
+    shared.start(lanes)
     try:
         yield from shared.outcomes()
     finally:
-        shared.close()
-        for thread in threads:
-            thread.join()
+        shared.end()
+
+
+_OPEN: WeakSet[_Shared[Any, Any]] = WeakSet()
+"""Lanes that may have to be ended with the program."""
+
+
+@cache
+def _end_with_the_program() -> None:
+    """End what a program leaves open before Python ends: it would stop the threads in the midst of C++, and C++ the process."""
+    atexit.register(_end_all)
+
+
+def _end_all() -> None:
+    for shared in list(_OPEN):
+        shared.end()
 
 
 class Turns:
@@ -103,6 +120,13 @@ class _Shared(Generic[Item, Value]):
         self._waiting: dict[int, Outcome[Item, Value] | BaseException] = {}
         self._begun = self._yielded = 0
         self._ended = self._closed = False
+        self._threads: list[Thread] = []
+
+    def start(self, lanes: Sequence[Callable[[Item], Value]]) -> None:
+        """Let each lane work in a thread."""
+        self._threads = [Thread(target=self.serve, args=(lane,), name="medseg-lane", daemon=True) for lane in lanes]
+        for thread in self._threads:
+            thread.start()
 
     def serve(self, lane: Callable[[Item], Value]) -> None:
         """Work on one item after the other, until there is none or nobody wants more."""
@@ -112,6 +136,7 @@ class _Shared(Generic[Item, Value]):
                 outcome: Outcome[Item, Value] | BaseException = Outcome(item, lane(item))
             except OF_ONE_ITEM as error:
                 outcome = Outcome(item, None, error)
+                _forget_values(error)
             except BaseException as error:  # noqa: BLE001 - the thread that asked for the work is told
                 outcome = error
             self._put(number, outcome)
@@ -132,11 +157,13 @@ class _Shared(Generic[Item, Value]):
                 raise outcome
             yield outcome
 
-    def close(self) -> None:
-        """Let the lanes begin nothing more."""
+    def end(self) -> None:
+        """Let the lanes begin nothing more, and wait until they have ended."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _take(self) -> tuple[int, Item] | None:
         """Return the next item and its number, once it may be begun; None if there is none."""
@@ -170,3 +197,10 @@ class _Shared(Generic[Item, Value]):
                 self._begun += 1
             self._ended = True
             self._changed.notify_all()
+
+
+def _forget_values(error: BaseException | None) -> None:
+    """Drop the variables of where an error was raised: a caller who keeps it need not keep the file that was read there."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

@@ -184,9 +184,10 @@ def _locator(pixels: Pixels, view: View) -> Canvas | None:
     if view.box == whole.box:
         return None
     picture = photograph(pixels, whole)
-    left, top = int(view.box.x * whole.scale), int(view.box.y * whole.scale)
-    right = int(left + view.box.width * whole.scale) - 1
-    bottom = int(top + view.box.height * whole.scale) - 1
+    high, wide = picture.shape[:2]
+    left, top = min(int(view.box.x * whole.scale), wide - 1), min(int(view.box.y * whole.scale), high - 1)
+    right = min(max(int(left + view.box.width * whole.scale) - 1, left), wide - 1)
+    bottom = min(max(int(top + view.box.height * whole.scale) - 1, top), high - 1)
     for edge in (
         np.s_[top, left : right + 1],
         np.s_[bottom, left : right + 1],

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +60,11 @@ def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
     try:
         if out.is_symlink() or (out.exists() and not out.is_dir()):
             raise OutputError(f"{where} exists and is not a folder", "Choose another --out.")
+        if out.is_dir() and (out.samefile(Path.cwd()) or out.is_mount() or out.name in ("", "..")):
+            raise OutputError(
+                f"{where} is a folder that someone is in, or a mounted one, and cannot be replaced whole",
+                "Give --out a new folder in it.",
+            )
         entries = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
         if foreign := entries - kind.content:
             raise OutputError(
@@ -101,10 +106,8 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
         _sync_tree(partial)
         check_output(out, kind, force=force)  # another run may have been faster
         _swap(partial, out, force=force)
-        for folder in (out, *made):
-            _sync(folder.parent)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         for folder in reversed(made):
             try:
                 folder.rmdir()
@@ -116,6 +119,9 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
                 "Free some space, or choose another --out.",
             ) from error
         raise
+    for folder in (out, *made):
+        with suppress(OSError):  # it stands, whether its name has reached the disk or not
+            _sync(folder.parent)
 
 
 def _swap(partial: Path, out: Path, *, force: bool) -> None:
@@ -132,7 +138,7 @@ def _swap(partial: Path, out: Path, *, force: bool) -> None:
     if not _exchange(partial, out):
         _replace(partial, out)
         return
-    shutil.rmtree(partial, ignore_errors=True)  # it holds the older one now
+    _remove(partial)  # it holds the older one now
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -156,7 +162,19 @@ def _replace(partial: Path, out: Path) -> None:
         raise
     # From here on it is rubbish, and is named so that a later run sweeps what a kill leaves of it.
     rubbish = replaced.rename(replaced.with_name(f"{PARTIAL}{secrets.token_hex(8)}"))
-    shutil.rmtree(rubbish, ignore_errors=True)
+    _remove(rubbish)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a hidden folder of ours, however its files are protected."""
+    with suppress(OSError):
+        folder.chmod(0o700)
+    for path, folders, _ in os.walk(folder):
+        for inner in (Path(path, name) for name in folders):
+            if not inner.is_symlink():
+                with suppress(OSError):
+                    inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @lru_cache(64)
@@ -165,7 +183,7 @@ def _sweep(parent: Path) -> None:
     for folder in parent.glob(f"{PARTIAL}*"):
         try:
             if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
         except FileNotFoundError:  # another run has just finished, or swept it
             continue
 

@@ -100,8 +100,7 @@ class Tally:
         """Return the mean IoU of sample pairs for each class, (classes,); without kept masks of the first `COMPARED` samples."""
         bits = np.concatenate(self._bits)
         compared = bits if self._keeps else bits[:COMPARED]
-        of_class = (uncertainty.pairwise_iou_packed(compared[:, c]) for c in range(compared.shape[1]))
-        return np.array([uncertainty.mean_over_pairs(iou) for iou in of_class])
+        return np.array([uncertainty.mean_pairwise_iou(compared[:, c]) for c in range(compared.shape[1])])
 
 
 def foreground_probability(logits: Float32) -> Float32:

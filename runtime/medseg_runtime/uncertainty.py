@@ -14,6 +14,9 @@ UInt64 = npt.NDArray[np.uint64]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+ROWS = 64
+"""Masks that are compared with all others at once."""
+
 
 def confidence(counts: npt.NDArray[np.integer], samples: int) -> Float32:
     """Return the fraction of samples that contain each pixel: (...) counts in 0 ... samples -> (...) float32 in [0, 1]."""
@@ -46,10 +49,17 @@ def pairwise_iou(first: Bool, second: Bool) -> Float64:
     return _iou(_words(a), _words(b))
 
 
-def pairwise_iou_packed(masks: UInt8) -> Float64:
-    """Return the same among masks of one set that are packed into bits, (N, bytes) as of `np.packbits`; (N, N)."""
+def mean_pairwise_iou(masks: UInt8) -> float:
+    """Return the mean IoU over the pairs of different masks; NaN for a single one.
+
+    masks: packed into bits, (N, bytes) as of `np.packbits`. It takes the memory of `ROWS` x N numbers.
+    """
     words = _words(masks)
-    return _iou(words, words)
+    count = len(words)
+    if count < 2:
+        return float("nan")
+    total = sum(float(_iou(words[start : start + ROWS], words).sum()) for start in range(0, count, ROWS))
+    return (total - count) / (count * (count - 1))  # each with itself is 1
 
 
 def _words(bits: UInt8) -> UInt64:

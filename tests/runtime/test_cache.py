@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -98,3 +99,39 @@ def test_two_processes_write_and_read_whole_files(cache_home):
     running = [subprocess.Popen([sys.executable, "-c", code, letter]) for letter in "ab"]
     assert [process.wait() for process in running] == [0, 0]
     assert [path.name for path in cache_home.iterdir()] == ["name"]
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_a_folder_that_is_read_only_still_gives_what_it_holds(monkeypatch):
+    """As in a container whose cache was filled when it was built."""
+    cache.store("name", b"content")
+
+    def refused(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(cache.os, "utime", refused)
+    assert cache.load("name") == b"content"
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_one_at_a_time_is_in_the_block():
+    order = []
+
+    def come_too():
+        with cache.alone("lock"):
+            order.append("second")
+
+    thread = threading.Thread(target=come_too)
+    with cache.alone("lock"):
+        thread.start()
+        thread.join(0.05)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_where_nothing_can_be_written_nobody_waits(monkeypatch, tmp_path):
+    (tmp_path / "a file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    with cache.alone("lock"), cache.alone("lock"):
+        pass

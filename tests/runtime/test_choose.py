@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -148,6 +149,26 @@ def test_an_engine_that_ends_the_process_is_tried_once(tiny_folder):
     )
     assert first.returncode == -11
     assert second.stdout.startswith("onnxruntime float32 an earlier comparison of the engines did not finish"), second
+
+
+@pytest.mark.usefixtures("cache_home")
+@needs_openvino
+def test_a_run_beside_a_comparison_waits_for_what_it_finds(tiny_bundle, tried, monkeypatch):
+    """Or one of two that start together on a new machine would draw other masks."""
+    found, compare, beside = [], choose._tried, []
+
+    def slowly(*given):
+        beside.append(threading.Thread(target=lambda: found.append(open_backend("auto", tiny_bundle))))
+        beside[0].start()
+        beside[0].join(0.2)
+        assert not found
+        return compare(*given)
+
+    monkeypatch.setattr(choose, "_tried", slowly)
+    found.append(open_backend("auto", tiny_bundle))
+    beside[0].join()
+    assert len(tried) == 1
+    assert found[0].why == found[1].why != choose.UNFINISHED
 
 
 @pytest.mark.usefixtures("cache_home")

@@ -283,3 +283,42 @@ def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path, monkeypa
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "in a buffer\n")
     assert "missing.png" in done.stderr
+
+
+STREAMS = """
+import sys
+from medseg_runtime import Segmenter, cli
+from medseg_runtime.testing import toy_segmenter
+Segmenter.load = lambda *_, **__: toy_segmenter()
+cli.program()
+"""
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_a_stream_that_was_closed_is_no_reason_to_fail(closed, image, tmp_path):
+    command = f'exec "$0" -c "$1" {image.name} {closed}{"<" if closed == 0 else ">"}&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, STREAMS], check=False, cwd=tmp_path, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "results" / "nodule" / "overlay.png").exists()
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(image, tmp_path, monkeypatch):
+    image.rename(tmp_path / "\u65e5.png")
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    command = [sys.executable, "-c", STREAMS, "\u65e5.png"]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(rb"\u65e5.png: 16 samples")
+
+
+def test_a_number_that_makes_another_images_name_is_not_the_last_word(tmp_path):
+    names = ["p/d/a.png", "q/d/a.png", "2-d-a.png.png"]
+    jobs = cli.plan([tmp_path / name for name in names], None)
+    assert len({job.out for job in jobs}) == 3
+
+
+def test_one_image_by_two_paths_is_done_once(image, tmp_path):
+    (tmp_path / "deep").mkdir()
+    assert len(cli.plan([image, tmp_path / "deep" / ".." / image.name], None)) == 1

@@ -1,7 +1,11 @@
 """Lanes and the caller: order, bounds, errors in their place, and nothing left behind."""
 
+import gc
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -170,3 +174,46 @@ def test_a_stream_leaves_the_segmenter_to_its_caller():
     segmenter = toy_segmenter()
     list(segmenter.stream(IMAGES, samples=2))
     assert segmenter.backend.calls == []
+
+
+AT_THE_END = """
+import os, time
+from medseg_runtime.lanes import in_lanes
+
+def work(number):
+    time.sleep(0.3 * number)
+    os.write(1, b"%d " % number)
+    return number
+
+outcomes = in_lanes([0, 1], [work, work], ahead=2)
+next(outcomes)
+HOW
+"""
+
+
+@pytest.mark.parametrize("how", ["", "raise RuntimeError"])
+def test_a_program_may_end_with_a_stream_open(how):
+    """What is begun is finished: a thread that Python stops in the midst of C++ ends the process."""
+    code = AT_THE_END.replace("HOW", how)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (int(bool(how)), "0 1 ")
+
+
+def test_an_error_that_is_kept_keeps_nothing_that_was_read():
+    class Content:
+        pass
+
+    seen = []
+
+    def work(_):
+        content = Content()
+        seen.append(weakref.ref(content))
+        try:
+            raise ValueError("in a library")
+        except ValueError as error:
+            raise ImageError("no image", "Give one.") from error
+
+    kept = list(run(range(3), work))
+    gc.collect()
+    assert [content() for content in seen] == [None, None, None]
+    assert all("in a library" in str(outcome.error.__cause__) for outcome in kept)

@@ -9,7 +9,7 @@ import pytest
 from medseg_runtime.drawing import coloured, inferno, photograph
 from medseg_runtime.imaging import Box
 from medseg_runtime.outlines import curves, draw_outline, joined, outline_on_screen, outlines_on_screen
-from medseg_runtime.overlay import BY_SIZE, CONSENSUS, NOTICE, _zoom, draw_overlay, draw_samples, key_figures
+from medseg_runtime.overlay import BY_SIZE, CONSENSUS, NOTICE, _locator, _zoom, draw_overlay, draw_samples, key_figures
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 from medseg_runtime.view import View
 
@@ -246,3 +246,14 @@ def test_drawing_is_deterministic_and_the_notice_is_in_words():
     first, second = (draw_overlay(pixels, toy_segmenter()(pixels, 4)).tobytes() for _ in range(2))
     assert first == second
     assert "not a medical device" in NOTICE
+
+
+@pytest.mark.parametrize(("width", "height"), [(16000, 1070), (1070, 16000), (12000, 805)])
+def test_the_frame_of_the_small_map_stays_in_it(width, height):
+    """A map of a long picture is a few pixels high, and rounds that down."""
+    view = View.fitting(Box(x=width - 64, y=height - 64, width=64, height=64), 512)
+    small = _locator(np.zeros((height, width), np.uint8), view)
+    rows, columns = np.nonzero((small == CONSENSUS[0]).all(axis=-1))
+    assert 0 < len(rows) <= 4
+    assert rows.max() >= small.shape[0] - 2
+    assert columns.max() >= small.shape[1] - 2

@@ -190,6 +190,28 @@ def test_a_folder_of_many_results_is_looked_through_once(tmp_path, monkeypatch):
     assert looked == [tmp_path]
 
 
+def test_a_folder_that_someone_is_in_is_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "in")
+    for out in (Path(), Path(".."), Path("deep/.."), tmp_path / "in", Path("/proc")):
+        with pytest.raises(OutputError, match=r"a new folder in it|other files"), published(out, KIND, force=True):
+            pytest.fail("it was begun")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "in"]
+
+
+def test_what_stands_is_not_denied_when_its_name_cannot_be_flushed(tmp_path, monkeypatch):
+    sync = publish._sync
+
+    def refusing(path):
+        if path == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        sync(path)
+
+    monkeypatch.setattr(publish, "_sync", refusing)
+    publish_(tmp_path / "out")
+    assert (tmp_path / "out" / "mark").exists()
+
+
 # --- races -------------------------------------------------------------------------------------------------------------
 
 RACE = """

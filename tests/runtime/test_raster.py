@@ -193,18 +193,40 @@ def test_a_folders_images_are_those_by_suffix_and_dicom_by_content(tmp_path):
         images_in(tmp_path / "folder.png")
 
 
-def test_two_threads_that_read_leave_the_callers_warnings_as_they_were():
-    before, other = list(warnings.filters), list[bool]()
+def test_warnings_are_muted_in_the_thread_that_reads_alone():
+    before, inside, outside = list(warnings.filters), threading.Event(), threading.Event()
 
-    def read_too():
+    def read():
         with warnings_muted():
-            other.append(True)
+            warnings.warn("of a library", stacklevel=1)
+            inside.set()
+            outside.wait()
 
-    thread = threading.Thread(target=read_too)
-    with warnings_muted():
-        thread.start()
-        thread.join(0.05)
-        assert not other  # it waits
+    thread = threading.Thread(target=read)
+    thread.start()
+    inside.wait()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        warnings.warn("of the caller", stacklevel=1)
+        with warnings_muted():
+            warnings.warn("of a library", stacklevel=1)
+    outside.set()
     thread.join()
-    assert other
+    assert [str(each.message) for each in seen] == ["of the caller"]
+    with pytest.warns(UserWarning, match="of the caller"):
+        warnings.warn("of the caller", stacklevel=1)
+    with warnings_muted():
+        pass
     assert warnings.filters == before
+
+
+def test_bytes_with_a_sign_keep_it(tmp_path):
+    values = np.array([[-5, 0, 100], [-128, 127, 1]], np.int8)
+    Image.fromarray(values.view(np.uint8)).save(tmp_path / "a.tif", tiffinfo={339: 2})
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, values)
+
+
+def test_damaged_exif_does_not_make_the_picture_unreadable(tmp_path):
+    picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    picture.save(tmp_path / "a.png", exif=b"garbage")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, np.asarray(picture))

@@ -1,6 +1,7 @@
 """What a set of masks says together."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,10 +63,29 @@ def test_iou_is_exact_for_large_masks():
     assert uncertainty.pairwise_iou(first, second)[0, 0] == (2**22 - 1) / 2**22
 
 
+def packed(masks):
+    return np.packbits(masks.reshape(len(masks), -1), axis=1)
+
+
 @given(MASKS)
-def test_the_iou_of_packed_masks_is_the_same(masks):
-    packed = np.packbits(masks.reshape(len(masks), -1), axis=1)
-    assert (uncertainty.pairwise_iou_packed(packed) == uncertainty.pairwise_iou(masks, masks)).all()
+def test_the_mean_iou_of_packed_masks_is_the_same(masks):
+    expected = uncertainty.mean_over_pairs(uncertainty.pairwise_iou(masks, masks))
+    assert uncertainty.mean_pairwise_iou(packed(masks)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_more_masks_than_are_compared_at_once():
+    masks = np.random.default_rng(0).random((2 * uncertainty.ROWS + 7, 3, 3)) < 0.3
+    expected = uncertainty.mean_over_pairs(uncertainty.pairwise_iou(masks, masks))
+    assert uncertainty.mean_pairwise_iou(packed(masks)) == pytest.approx(expected)
+
+
+def test_the_mean_over_thousands_takes_no_matrix_of_them():
+    bits = np.random.default_rng(0).integers(0, 255, (3000, 8), dtype=np.uint8)
+    tracemalloc.start()
+    uncertainty.mean_pairwise_iou(bits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3000 * 3000
 
 
 def test_masks_that_fill_no_whole_word_are_compared_to_their_last_pixel():
@@ -75,7 +95,7 @@ def test_masks_that_fill_no_whole_word_are_compared_to_their_last_pixel():
     masks[1, 0, 0] = True
     expected = np.array([[1.0, 0.5], [0.5, 1.0]])
     assert (uncertainty.pairwise_iou(masks, masks) == expected).all()
-    assert (uncertainty.pairwise_iou_packed(np.packbits(masks.reshape(2, -1), axis=1)) == expected).all()
+    assert uncertainty.mean_pairwise_iou(packed(masks)) == 0.5
 
 
 def test_the_mean_over_pairs_leaves_the_diagonal_out():

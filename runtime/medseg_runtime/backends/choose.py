@@ -59,8 +59,9 @@ def open_fastest(bundle: Bundle, *, precision: Wanted = "auto", threads: int | N
         BackendError: no engine is installed, or it refuses the graphs.
     """
     choice = foreseen(bundle, precision=precision)
-    if choice is None:
-        choice = _compared(bundle, precision)
+    if choice is None or choice.why == UNFINISHED:
+        with cache.alone(f"{_cache_name(bundle, precision)}.lock"):  # another process may be comparing them
+            choice = foreseen(bundle, precision=precision) or _compared(bundle, precision)
     return _start(choice, bundle, threads)
 
 

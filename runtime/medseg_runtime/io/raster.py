@@ -32,7 +32,7 @@ from medseg_runtime.io.source import READABLE, SourceImage, check_size
 FORMATS = ("PNG", "JPEG", "TIFF")
 DAMAGED = "Copy the file again, or save it anew from the program it comes from."
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF 6.0 and EXIF tags
-UNSIGNED = 1
+UNSIGNED, SIGNED = 1, 2
 WHITE_IS_ZERO = 0
 WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 
@@ -65,7 +65,7 @@ def read_raster(content: bytes, sha256: str, *, looked_for_dicom: bool = False) 
         if kind == "PNG":
             Image.open(io.BytesIO(content), formats=FORMATS).verify()  # decoding alone skips the pixels' checksums
         notes = list(_notes(picture, content))
-        orientation = picture.getexif().get(ORIENTATION, 1)
+        orientation = _orientation(picture)
         picture.load()
         pixels = _pixels(picture, notes)
     if kind == "TIFF" and orientation in _UNDO_ORIENTATION:
@@ -103,10 +103,17 @@ def _notes(picture: ImageFile.ImageFile, content: bytes) -> Iterator[str]:
     """Yield what a reader should know of how the header was understood."""
     if picture.format == "MPO":
         yield "the JPEG holds several pictures, and the first was read"
-    if picture.getexif().get(ORIENTATION, 1) in _UNDO_ORIENTATION:
+    if _orientation(picture) in _UNDO_ORIENTATION:
         yield "the EXIF orientation was not applied: masks are in the grid of the stored pixels"
     if picture.mode in ("RGB", "RGBA", "RGBX", "CMYK") and _bits_per_sample(picture, content) == 16:
         yield "colours of 16 bits were read with 8"
+
+
+def _orientation(picture: ImageFile.ImageFile) -> int:
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - whatever Pillow makes of damaged EXIF, which says nothing of the pixels
+        return 1
 
 
 def _bits_per_sample(picture: ImageFile.ImageFile, content: bytes) -> int:
@@ -125,8 +132,16 @@ def _pixels(picture: ImageFile.ImageFile, notes: list[str]) -> Pixels:
     if mode in WITH_ALPHA or "transparency" in picture.info:
         return _on_black(picture.convert("RGBA"), grey=mode in ("1", "L", "LA", "La"), notes=notes)
     if mode in ("1", "L"):
-        return np.asarray(picture.convert("L"))
+        grey = np.asarray(picture.convert("L"))
+        return grey.view(np.int8) if _sample_format(picture) == SIGNED else grey
     return np.asarray(picture.convert("RGB"))
+
+
+def _sample_format(picture: Image.Image) -> int:
+    """Return what a TIFF says that its numbers are; Pillow drops it for 8 bits."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return UNSIGNED
+    return int(picture.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0])
 
 
 def _on_black(picture: Image.Image, *, grey: bool, notes: list[str]) -> Pixels:
@@ -144,7 +159,7 @@ def _wide(picture: ImageFile.ImageFile) -> Pixels:
     values = values.astype(values.dtype.newbyteorder("="))
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         tags = picture.tag_v2
-        if values.dtype == np.int32 and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED:
+        if values.dtype == np.int32 and _sample_format(picture) == UNSIGNED:
             values = values.view(np.uint32)  # Pillow keeps unsigned 32-bit numbers in its signed mode
         if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             values = np.iinfo(np.uint16).max - values if values.dtype == np.uint16 else -values

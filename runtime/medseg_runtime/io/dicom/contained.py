@@ -29,7 +29,7 @@ class _MuteThisThread(logging.Filter):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep warnings and log lines of pydicom and highdicom to ourselves; one thread at a time."""
+    """Keep warnings and log lines of pydicom and highdicom in this thread to ourselves."""
     with warnings_muted(), ExitStack() as stack:
         mute = _MuteThisThread()
         # A filter holds for one logger alone, not for those below it; highdicom has one per module.
