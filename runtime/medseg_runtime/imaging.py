@@ -143,6 +143,10 @@ def _cut(values: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
     return values[rows[:, None], columns[None, :]]
 
 
+OVERSHOOT = 1e-3
+"""By how much a number may leave [0, 1] and still be called rounded."""
+
+
 def _scaled(
     values: npt.NDArray[np.float64],
     reference: npt.NDArray[np.float64],
@@ -201,10 +205,22 @@ def to_network(
 ) -> Float32:
     """Image => network input: (H, W) or (H, W, 3) => (1, channels, height, width) float32 in [0, 1].
 
-    value_range: what `unit` takes for 0 and 1; by default the range of the pixels' type.
+    value_range: what `unit` takes for 0 and 1; by default the range of the pixels' type, of floating-point numbers 0 to 1.
+
+    Raises:
+        ImageError: they are not in that range.
     """
     if value_range is None:
         dtype: np.dtype = pixels.dtype
+        if (
+            rule.intensity == "unit"
+            and dtype.kind == "f"
+            and not -OVERSHOOT <= pixels.min() <= pixels.max() <= 1 + OVERSHOOT
+        ):
+            raise ImageError(
+                f"the image holds floating-point numbers from {pixels.min():.3g} to {pixels.max():.3g}, and the model takes them from 0 to 1",
+                "Scale them, or give integers, which are divided by the largest of their type.",
+            )
         value_range = (0.0, float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0)
     values = _with_channels(pixels, rule.channels)
     field = _cut(values, placement.field)

@@ -212,13 +212,21 @@ def test_shrinking_averages_and_does_not_skip():
         (np.array([[0, 51], [102, 255]], np.uint8), [[0, 0.2], [0.4, 1]]),
         (np.array([[0, 13107], [26214, 65535]], np.uint16), [[0, 0.2], [0.4, 1]]),
         (np.array([[-5, 0], [32767, 0]], np.int16), [[0, 0], [1, 0]]),
-        (np.array([[0.0, 0.25], [1.5, -1.0]], np.float64), [[0, 0.25], [1, 0]]),
+        (np.array([[0.0, 0.25], [1.0005, -1e-4]], np.float64), [[0, 0.25], [1, 0]]),
     ],
     ids=["uint8", "uint16", "int16", "float"],
 )
 def test_unit_divides_by_the_largest_value_of_the_type(pixels, expected):
     same = rule("resize", 2, 2)
     np.testing.assert_allclose(to_network(pixels, same, place(pixels, same, None))[0, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [[[0.0, 255.0]], [[-1.0, 1.0]]], ids=["as bytes", "about zero"])
+def test_unit_refuses_floats_of_another_scale(pixels):
+    same, image = rule("resize", 1, 2), np.array(pixels)
+    with pytest.raises(ImageError, match=r"from 0 to 1\. Scale them"):
+        to_network(image, same, place(image, same, None))
+    assert to_network(image, same, place(image, same, None), (-1.0, 255.0)).max() <= 1  # a DICOM file says its range
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32, np.float64])

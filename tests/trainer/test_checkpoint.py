@@ -1,12 +1,16 @@
 """The run folder on its own: torn, damaged or missing files, and the average of the weights."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from medseg_runtime.errors import CheckpointError
+from medseg_runtime.errors import CheckpointError, OutputError
+from medseg_trainer import checkpoint
 from medseg_trainer.checkpoint import Ema, RunFolder, save_safetensors
 from medseg_trainer.loop import fit
 
@@ -45,6 +49,59 @@ def test_other_data_than_a_run_began_with_are_refused(config, reference, phantom
     ):
         fit(config, tmp_path / "data", run)
     assert (run / "data.json").read_text() == before
+
+
+def test_as_many_other_images_are_refused_too(config, reference, phantom_zips, tmp_path):
+    """Or what was trained on becomes what the best weights are chosen by."""
+    run = shutil.copytree(reference, tmp_path / "run")
+    told = json.loads((run / "data.json").read_text())
+    told["splits"]["val"]["names_sha256"] = "0" * 64
+    (run / "data.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match="and there are others now"):
+        fit(config, phantom_zips, run)
+
+
+def test_weights_that_somebody_deleted_are_made_again(config, reference, phantom_zips, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    for name in ("mask_autoencoder", "denoiser"):
+        (run / f"{name}.safetensors").unlink()
+    fit(config, phantom_zips, run)
+    assert (
+        RunFolder(run).kept_step() == config.denoiser.optimisation.steps
+    )  # the best may have been earlier, and is gone
+    RunFolder(run).networks()
+    same = "mask_autoencoder.safetensors"
+    assert load_file(run / same).keys() == load_file(reference / same).keys()
+
+
+def test_two_processes_do_not_train_in_one_folder(config, reference, phantom_zips, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    with RunFolder(run).alone(), pytest.raises(CheckpointError, match="another process trains in 'run'"):
+        fit(config, phantom_zips, run)
+    fit(config, phantom_zips, run)
+
+
+def test_a_full_disk_is_said_in_a_line_and_costs_nothing_that_was_there(reference, tmp_path, monkeypatch):
+    run = shutil.copytree(reference, tmp_path / "run")
+    before = (run / "denoiser.safetensors").read_bytes()
+
+    def full(_tensors, path, _metadata):
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OutputError, match=r"denoiser.safetensors cannot be written: .*No space left.*same command"):
+        RunFolder(run).save_weights("denoiser", {}, {})
+    assert (run / "denoiser.safetensors").read_bytes() == before
+    assert not list(run.glob(".*"))
+
+
+def test_the_weights_are_called_best_of_the_images_that_there_were(reference, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    told = json.loads((run / "data.json").read_text())
+    told["splits"]["val"]["images"] = 1
+    (run / "data.json").write_text(json.dumps(told))
+    assert RunFolder(run).kept().endswith("the best GED on 1 val images")
 
 
 @pytest.mark.parametrize("missing", ["mask_autoencoder", "denoiser"])

@@ -142,3 +142,23 @@ def test_the_real_lidc_is_what_design_data_says(lidc_zips):
     assert (len(groups), len(set(names)), len(names)) == (76, 1417, 1417)
     assert marked.tolist() == [15, 426, 293, 276, 407]
     assert 45 < np.median(areas) < 85  # 64 px over all splits
+
+
+def test_a_table_that_means_nobody_is_refused(lidc_folder):
+    """Whom it means would otherwise go where a hash puts them: a test patient into training."""
+    write_splits(lidc_folder, **{"phantom-0000": "test"})
+    refuses("names the patient 'phantom-0000', which is not there.*for example 'PHANTOM-0000'", lidc_folder)
+
+
+def test_a_patient_in_two_splits_is_refused(lidc_folder):
+    (lidc_folder / "splits.csv").write_text("patient,split\nPHANTOM-0000,test\nPHANTOM-0000,train\n")
+    refuses("puts the patient 'PHANTOM-0000' into test and train", lidc_folder)
+
+
+def test_links_to_a_data_set_are_followed_and_not_round_in_circles(lidc_folder, tmp_path_factory):
+    write_splits(lidc_folder, **dict.fromkeys(patients(lidc_folder), "train"))
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / lidc.ROOT).symlink_to(lidc_folder / lidc.ROOT)
+    shutil.copy(lidc_folder / "splits.csv", linked)
+    (lidc_folder / lidc.ROOT / "round").symlink_to(lidc_folder / lidc.ROOT)
+    assert [c.name for c in cases(linked)] == [c.name for c in cases(lidc_folder)] != []

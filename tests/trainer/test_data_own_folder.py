@@ -140,7 +140,7 @@ FAULTS = {
     "no columns": (splits("file,part\na.png,train\n"), "no columns image and split"),
     "no lines": (splits("image,split\n"), "no columns image and split"),
     "unknown split": (splits("image,split\na.png,training\n"), "puts 'a.png' into 'training'"),
-    "a short line": (splits("image,split\na.png\n"), "puts 'a.png' into None"),
+    "a short line": (splits("image,split\na.png\n"), "puts 'a.png' into ''"),
     "an image in two splits": (splits("image,split\na.png,train\na.png,val\n"), "names the image 'a' 2 times"),
     "a group in two splits": (
         splits("image,split,group\na.png,train,p1\nb.png,val,p1\n"),
@@ -176,3 +176,64 @@ def test_a_fault_of_an_own_folder_is_named_with_its_remedy(fault, own_folder):
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     refuses("holds no data set", tmp_path)
     refuses("there is no folder 'absent'", tmp_path / "absent")
+
+
+def marked(picture, data, num_classes=1):
+    """Save a mask of the image a, and return its labels."""
+    picture.save(data / "masks" / "a.tiff")
+    (data / "masks" / "a.png").unlink()
+    return cases(data, num_classes=num_classes)[0].masks[0]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("num_classes", [1, 2])
+def test_what_nothing_covers_is_background(mode, num_classes, own_folder):
+    """A white layer whose transparency is the mask, as drawing programs save it."""
+    data = own_folder()
+    alpha = np.zeros((20, 30), np.uint8)
+    alpha[2:7, 3:8], alpha[9, 9] = 255, 100
+    picture = Image.new(mode, (30, 20), "white" if num_classes == 1 else (2,) * (len(mode) - 1))
+    picture.putalpha(Image.fromarray(alpha))
+    np.testing.assert_array_equal(marked(picture, data, num_classes), num_classes * (alpha > 127))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.float32(np.nan), np.float32(0.5), np.int32(-1), np.float32(np.inf)],
+    ids=["NaN", "a half", "-1", "infinity"],
+)
+def test_numbers_that_no_label_is_are_refused(values, own_folder):
+    data = own_folder()
+    with pytest.raises(DataError, match="no label is"):
+        marked(Image.fromarray(np.full((20, 30), values)), data, 2)
+
+
+@pytest.mark.parametrize(
+    "content", ["image,split\nb\xfc.png,train\n".encode("latin-1"), "image,split\na.png,train\n".encode("utf-16")]
+)
+def test_a_table_in_another_encoding_says_which_is_read(content, own_folder):
+    data = own_folder()
+    (data / "splits.csv").write_bytes(content)
+    with pytest.raises(DataError, match="Save it as CSV in UTF-8"):
+        cases(data)
+
+
+def test_a_line_that_begins_with_its_split_may_be_short(own_folder):
+    data = own_folder(splits="split,image\ntrain\n")
+    with pytest.raises(DataError, match="which is not in images/"):
+        cases(data)
+
+
+def test_hidden_folders_are_no_raters(own_folder):
+    data = own_folder(raters=("anna",))
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        (data / "masks" / name).mkdir()
+    assert len(cases(data)[0].masks) == 1
+
+
+def test_names_with_dots_of_their_own_need_no_suffix(own_folder):
+    data = own_folder(splits="image,split\n1.2.840.1,train\n1.2.840.2,train\n")
+    for folder in ("images", "masks"):
+        for old, new in (("a", "1.2.840.1"), ("b", "1.2.840.2")):
+            (data / folder / f"{old}.png").rename(data / folder / f"{new}.png")
+    assert [case.name for case in cases(data)] == ["1.2.840.1", "1.2.840.2"]

@@ -253,3 +253,15 @@ def test_the_real_photographs_are_what_design_data_says(structure, split, images
         areas.append(case.masks.mean())
     assert min(areas) > 0.0
     assert np.mean(areas) == pytest.approx(share, abs=0.001)  # counted once and kept
+
+
+def test_a_table_of_isic_that_means_no_image_is_refused(isic_folder):
+    data = isic_folder(Training=2)
+    (data / "splits.csv").write_text("image,split\nISIC_9999999,test\n")
+    refuses("names the image 'ISIC_9999999'", data)
+
+
+def test_a_table_of_cvc_that_means_no_sequence_is_refused(cvc_folder):
+    data = cvc_folder()
+    (data / "splits.csv").write_text("sequence,split\nsequence-1,test\n")
+    refuses("names the sequence 'sequence-1'.*for example '1'", data)

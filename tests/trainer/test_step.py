@@ -79,6 +79,29 @@ def test_the_scale_of_latents_is_that_of_the_whole_batch_whatever_the_number_of_
     assert caught.value.args == (base.mask_autoencoder.optimisation.batch_size,)
 
 
+def step_of_a_stub(config, losses, *, rank=0, precision="32-true"):
+    """Do one step of nothing; returns what was asked of the gradients' clipping."""
+    asked = {}
+    fabric = SimpleNamespace(
+        global_rank=rank,
+        device=torch.device("cpu"),
+        backward=lambda _: None,
+        clip_gradients=lambda *_, **options: asked.update(options),
+        strategy=SimpleNamespace(precision=SimpleNamespace(precision=precision)),
+    )
+    stage = SimpleNamespace(optimisation=config.denoiser.optimisation, losses=losses)
+    optimiser = SimpleNamespace(param_groups=[{}], step=lambda: None, zero_grad=lambda: None)
+    loop._step(fabric, stage, None, optimiser, None, SimpleNamespace(seed=7, rank=0, world_size=1), 5)
+    return asked
+
+
+@pytest.mark.parametrize(("precision", "refused"), [("16-mixed", False), ("bf16-mixed", True), ("32-true", True)])
+def test_gradients_may_overflow_where_the_loss_is_scaled_alone(precision, refused, config):
+    """On a GPU without bfloat16: its scaler finds its scale by overflowing, and leaves such steps out."""
+    asked = step_of_a_stub(config, lambda *_: (torch.zeros(()), {}), precision=precision)
+    assert asked["error_if_nonfinite"] is refused
+
+
 def test_each_process_leaves_out_features_of_its_own_and_all_share_the_noise(config):
     def drawn(rank):
         seen = []
@@ -87,12 +110,7 @@ def test_each_process_leaves_out_features_of_its_own_and_all_share_the_noise(con
             seen.extend([torch.rand(8), draws.normal(3)])
             return torch.zeros(()), {}
 
-        fabric = SimpleNamespace(
-            global_rank=rank, device=torch.device("cpu"), backward=lambda _: None, clip_gradients=lambda *_, **__: None
-        )
-        stage = SimpleNamespace(optimisation=config.denoiser.optimisation, losses=losses)
-        optimiser = SimpleNamespace(param_groups=[{}], step=lambda: None, zero_grad=lambda: None)
-        loop._step(fabric, stage, None, optimiser, None, SimpleNamespace(seed=7, rank=0, world_size=1), 5)
+        step_of_a_stub(config, losses, rank=rank)
         return seen
 
     (dropout, noise), (other_dropout, same_noise) = drawn(0), drawn(1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medseg_runtime.errors import DataError
 from medseg_runtime.imaging import InputRule, paste, place, to_network, to_seen
@@ -287,4 +288,34 @@ def test_class_frequency_is_counted_in_the_field():
     labels[..., :16, :] = 1  # beyond the field
     labels[..., 16:20, 16:48], labels[..., 20:24, 16:32] = 1, 2
     data = WorkingSet(np.zeros((1, 1, 64, 64), np.float16), labels, 1)
-    assert data.class_frequency(NATIVE, 2).tolist() == pytest.approx([1 - 6 / 32, 4 / 32, 2 / 32])
+    assert data.class_frequency(NATIVE, ("one", "two")).tolist() == pytest.approx([1 - 6 / 32, 4 / 32, 2 / 32])
+
+
+@pytest.mark.parametrize(("labels", "name"), [(0, "lesion"), (1, "background")])
+def test_a_class_that_no_mask_marks_is_nothing_to_learn(labels, name):
+    data = WorkingSet(np.zeros((1, 1, 64, 64), np.float16), np.full((1, 1, 64, 64), labels, np.uint8), 1)
+    with pytest.raises(DataError, match=rf"marks any {name} in the 32x32 px .* middle.* such as photo"):
+        data.class_frequency(NATIVE, ("lesion",))
+
+
+def own_folder(folder, images):
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / "images" / f"{index}.tiff")
+        Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(folder / "masks" / f"{index}.png")
+    (folder / "splits.csv").write_text("image,split\n" + "".join(f"{k}.tiff,train\n" for k in range(len(images))))
+    return folder
+
+
+def test_pictures_in_which_nothing_can_be_seen_are_refused(tmp_path):
+    """12 bits in files of 16: a tenth of what augmentation alone adds and takes away."""
+    twelve_bits = np.random.default_rng(0).integers(0, 4096, (2, 32, 32), np.uint16)
+    with pytest.raises(DataError, match=r"between 0% and 6% of what their files can hold\. Stretch them"):
+        WorkingSet.read(own_folder(tmp_path, twelve_bits), "train", COLOUR, 1, 1, quiet=True)
+
+
+def test_floats_of_another_scale_are_refused_by_the_name_of_their_image(tmp_path):
+    floats = np.random.default_rng(0).uniform(0, 255, (1, 32, 32)).astype(np.float32)
+    with pytest.raises(DataError, match=r"^0: .*takes them from 0 to 1\. Scale them"):
+        WorkingSet.read(own_folder(tmp_path, floats), "train", COLOUR, 1, 1, quiet=True)

@@ -13,8 +13,11 @@ state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stag
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -60,6 +63,17 @@ class Ema:
 
 
 @dataclass(frozen=True, slots=True)
+class DataSplit:
+    """Which data a run has of a split."""
+
+    images: int
+    groups: int
+    """Patients, or video sequences."""
+    names_sha256: str
+    """See `Cases`."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFolder:
     """A run on disk."""
 
@@ -90,10 +104,30 @@ class RunFolder:
             (self.path / "samples").mkdir(exist_ok=True)
             if not (self.path / CONFIG_NAME).exists():
                 write_atomically(self.path / CONFIG_NAME, config.to_json())
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"{self.path.name!r} cannot be made a run folder: {error.strerror}", "Choose another --out."
             ) from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training in this folder, until the block or this process ends.
+
+        Raises:
+            CheckpointError: one does already.
+        """
+        with (self.path / CONFIG_NAME).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise CheckpointError(
+                    f"another process trains in {self.path.name!r}", "Wait for it, or use another --out."
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     def check_same(self, config: TrainConfig) -> None:
         """Check that the folder is no other run's.
@@ -107,8 +141,8 @@ class RunFolder:
                 "Use another --out, or the preset and options it was started with.",
             )
 
-    def describe_data(self, layout: Layout, splits: dict[str, tuple[int, int]], command: str) -> None:
-        """Write data.json, or hold it against what is there; splits: name -> (images, patients).
+    def describe_data(self, layout: Layout, splits: dict[str, DataSplit], command: str) -> None:
+        """Write data.json, or hold it against what is there.
 
         Raises:
             CheckpointError: the run began with other data: what it says of them would no longer be true.
@@ -116,7 +150,7 @@ class RunFolder:
         content: dict[str, Any] = {
             "layout": layout.name,
             "command": command,
-            "splits": {name: {"images": images, "groups": groups} for name, (images, groups) in splits.items()},
+            "splits": {name: dataclasses.asdict(split) for name, split in splits.items()},
             "licence": layout.licence,
             "citation": layout.citation,
             "grouped_by": layout.grouped_by,
@@ -124,8 +158,9 @@ class RunFolder:
         path = self.path / "data.json"
         told = read_json(path)
         if told and (told["layout"], told["splits"]) != (content["layout"], content["splits"]):
+            before, now = _counted(told["splits"]), _counted(content["splits"])
             raise CheckpointError(
-                f"{self.path.name!r} was started on {_counted(told['splits'])}, and there are {_counted(content['splits'])} now",
+                f"{self.path.name!r} was started on {before}, and there are {'others' if now == before else now} now",
                 "Give it the same data, or use another --out.",
             )
         if not told:
@@ -133,7 +168,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as lines:
+        with writing(self.path / "metrics.jsonl") as path, path.open("a") as lines:
             lines.write(json.dumps(record) + "\n")
 
     def forget_after(self, stage: str, step: int) -> None:
@@ -203,6 +238,10 @@ class RunFolder:
         """Write the weights of a stage that are worth keeping."""
         save_safetensors(self.path / f"{stage}.safetensors", tensors, metadata)
 
+    def has_weights(self, stage: str) -> bool:
+        """Tell whether they are there."""
+        return (self.path / f"{stage}.safetensors").exists()
+
     def load_weights(self, stage: str, module: nn.Module) -> None:
         """Load them into a module that may be a part of the stage's.
 
@@ -232,7 +271,9 @@ class RunFolder:
             CheckpointError: they are missing or damaged.
         """
         config = self.config()
-        return f"{config.last_stage} weights of step {self.kept_step():,}, the best GED on {config.validation_images} val images"
+        told = read_json(self.path / "data.json").get("splits", {}).get("val", {})
+        measured = min(config.validation_images, told.get("images", config.validation_images))
+        return f"{config.last_stage} weights of step {self.kept_step():,}, the best GED on {measured} val images"
 
     def networks(self, stage: Literal["denoiser", "energy"] | None = None) -> Networks:
         """Load the trained networks, by default as the last stage left them.
@@ -269,17 +310,32 @@ def build_networks(config: TrainConfig) -> Networks:
 
 def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write to a temporary name, then rename: a killed process leaves the old file whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-    temporary.chmod(0o644)  # safetensors leaves 0600, which colleagues on a shared disk cannot read
-    temporary.replace(path)
+    with writing(path):
+        temporary = path.with_name(f".{path.name}.tmp")
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors leaves 0600, which colleagues on a shared disk cannot read
+        temporary.replace(path)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with writing(path):
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Turn what is raised while a file of a run is written into OutputError; what was there before stays."""
+    try:
+        yield path
+    except (OSError, SafetensorError) as error:
+        path.with_name(f".{path.name}.tmp").unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(
+            f"{_named(path)} cannot be written: {reason}", "Free some space; a run goes on by the same command."
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -299,6 +355,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _counted(splits: dict[str, dict[str, int]]) -> str:
     return " and ".join(f"{part['images']:,} {name} images" for name, part in splits.items())
+
+
+def _named(path: Path) -> str:
+    """Return a file's name in the run folder."""
+    return f"state/{path.name}" if path.parent.name == "state" else path.name
 
 
 def _progress(path: Path) -> dict[str, Any]:
@@ -328,5 +389,5 @@ def _translated(path: Path, read: Callable[[], T]) -> T:
         ) from error
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path.name} is damaged: {error}", "Copy the run again, or delete this file and train on."
+            f"{_named(path)} is damaged: {error}", "Copy the run again, or delete this file and train on."
         ) from error

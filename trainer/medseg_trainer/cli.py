@@ -42,7 +42,7 @@ def fit(
         str | None, typer.Option(help="Names of the foreground classes, with commas; default: the preset's.")
     ] = None,
     raters: Annotated[int | None, typer.Option(help="Masks per image; default: the preset's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, data order and noise.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of weights, data order and noise.")] = None,
 ) -> None:
     """Train the autoencoders, then the denoiser."""
     from medseg_trainer.loop import fit as run_fit

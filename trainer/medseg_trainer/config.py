@@ -203,6 +203,11 @@ class TrainConfig:
         image_autoencoder = self.condition.autoencoder
         _require(len(self.classes) >= 1, "there is no class to segment", "Name at least one.")
         _require(
+            len({*self.classes, ""}) == 1 + len(self.classes),
+            f"classes {', '.join(map(repr, self.classes))} are not distinct names",
+            "Give each a name of its own.",
+        )
+        _require(
             self.input.height % factor == 0 and self.input.width % factor == 0,
             f"a field of {self.input.height}x{self.input.width} does not divide by the factor {factor}",
             "Change one of them.",

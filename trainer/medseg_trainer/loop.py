@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from medseg_runtime.errors import ParameterError
-from medseg_trainer.checkpoint import Ema, RunFolder, build_condition
+from medseg_trainer.checkpoint import DataSplit, Ema, RunFolder, build_condition
 from medseg_trainer.config import Optimisation, TrainConfig
 from medseg_trainer.data import layout_of
 from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
@@ -69,12 +69,29 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
     )
     # val is read now, and the folder made after that: what is wrong with the data is said before anything is written or trained
     validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
-    if validator is not None:
-        run.start(config)
-        splits = {"train": (len(train), train.num_groups), "val": (validator.available, validator.num_groups)}
-        run.describe_data(layout_of(data, config.classes[0]), splits, command)
-    fabric.barrier()
-    frequency = train.class_frequency(config.input, num_classes)
+    with ExitStack() as stack:
+        if validator is not None:
+            run.start(config)
+            stack.enter_context(run.alone())
+            splits = {
+                "train": DataSplit(len(train), train.num_groups, train.names_sha256),
+                "val": DataSplit(validator.available, validator.num_groups, validator.names_sha256),
+            }
+            run.describe_data(layout_of(data, config.classes[0]), splits, command)
+        fabric.barrier()
+        _train(fabric, run, config, train, validator, console)
+
+
+def _train(
+    fabric: Fabric,
+    run: RunFolder,
+    config: TrainConfig,
+    train: WorkingSet,
+    validator: Validator | None,
+    console: Console,
+) -> None:
+    """Train one stage after the other."""
+    frequency = train.class_frequency(config.input, config.classes)
     weights = class_weights(frequency).float()
     console.print(
         f"{len(train)} images, {fabric.strategy.precision.precision}; class share {_listed(frequency)}, weights {_listed(weights)}",
@@ -163,6 +180,8 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
     ema = Ema(stage.module, settings.ema_decay)
     progress: dict[str, Any] = run.load_state(stage.name, stage.module, ema, optimiser) or {"step": 0, "best": None}
     if progress["step"] == settings.steps:
+        if not run.has_weights(stage.name):
+            _keep_last(fabric, run, stage, ema, progress, console)
         return
     if fabric.is_global_zero:
         run.forget_after(stage.name, progress["step"])
@@ -257,7 +276,9 @@ def _step(
     draws = Draws(generator, settings.batch_size, source.rank, source.world_size)
     loss, parts = stage.losses(module, batch, draws)
     fabric.backward(loss)
-    fabric.clip_gradients(module, optimiser, max_norm=settings.gradient_clip)
+    # float16 scales the loss until gradients overflow now and then, and leaves those steps out
+    scaled = fabric.strategy.precision.precision == "16-mixed"
+    fabric.clip_gradients(module, optimiser, max_norm=settings.gradient_clip, error_if_nonfinite=not scaled)
     optimiser.step()
     optimiser.zero_grad()
     return {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
@@ -293,6 +314,18 @@ def _validate(
             run.save_weights(
                 stage.name, stage.keep(ema.tensors), {"step": str(step), "validation": json.dumps(figures)}
             )
+    fabric.barrier()
+
+
+def _keep_last(
+    fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console
+) -> None:
+    """Write the weights of a finished stage again, whose file somebody has deleted: the last ones, which may not have been the best."""
+    if stage.validate is not None:
+        _validate(fabric, run, stage, ema, progress | {"best": None}, console)
+        return
+    if fabric.is_global_zero:
+        run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(progress["step"])})
     fabric.barrier()
 
 

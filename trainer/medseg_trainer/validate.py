@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg_runtime.bundle import Graph, GraphName, Manifest, Sampling, Shape
+from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
+from medseg_trainer.checkpoint import writing
 from medseg_trainer.config import TrainConfig
-from medseg_trainer.data import Case, read_cases
+from medseg_trainer.data import Case, Cases, read_cases
 from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import measure, summarise
+from medseg_trainer.figures import CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import Networks, TorchBackend
 from medseg_trainer.sheet import draw_sheet
 
@@ -23,28 +25,38 @@ class Validator:
     """The val images of a run."""
 
     config: TrainConfig
-    cases: list[Case]
-    """Those that are measured."""
+    cases: Cases
+    """Those that are measured, each decoded when its turn comes."""
     available: int
     """Images that the split has."""
     num_groups: int
     """Patients that the split has."""
+    names_sha256: str
+    """See `Cases`."""
     sheets: Path
 
     @classmethod
     def read(cls, config: TrainConfig, data: Path, sheets: Path) -> Validator:
         """Read val and keep `validation_images` of it, evenly spaced."""
         cases = read_cases(data, "val", len(config.classes), config.classes[0])
-        picked = list(cases.evenly(config.validation_images))
-        return cls(config, picked, len(cases), cases.num_groups, sheets)
+        picked = cases.evenly(config.validation_images)
+        for _ in picked:  # what cannot be decoded is found before hours of training, not at the first validation
+            pass
+        return cls(config, picked, len(cases), cases.num_groups, cases.names_sha256, sheets)
 
     def __call__(self, networks: Networks, sampling: Sampling, name: str) -> dict[str, float]:
         """Return the mean figures of these weights, and draw a sheet."""
         segmenter = Segmenter(manifest_of(self.config, sampling), TorchBackend(networks))
-        results = list(SampleSettings(samples=self.config.validation_samples).segment_all(segmenter, self.cases))
-        summary = summarise([figures for case, result in results for figures in measure(case, result)])
-        stride = max(1, len(results) // SHEET_ROWS)
-        draw_sheet(results[::stride][:SHEET_ROWS]).save(self.sheets / f"{name}.png")
+        figures, shown = list[CaseFigures](), list[tuple[Case, Segmentation]]()
+        stride = max(1, len(self.cases) // SHEET_ROWS)
+        settings = SampleSettings(samples=self.config.validation_samples)
+        for index, (case, result) in enumerate(settings.segment_all(segmenter, self.cases)):
+            figures += measure(case, result)
+            if index % stride == 0 and len(shown) < SHEET_ROWS:  # the others are forgotten: photographs are large
+                shown.append((case, result))
+        summary = summarise(figures)
+        with writing(self.sheets / f"{name}.png") as path:
+            draw_sheet(shown).save(path)
         wanted = (
             "ged",
             "hm_iou",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +68,12 @@ class Cases:
         return self.entries[index].load()
 
     @property
+    def names_sha256(self) -> str:
+        """Which cases they are, and of whom."""
+        lines = sorted(f"{entry.group}\t{entry.name}\n" for entry in self.entries)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
     def num_groups(self) -> int:
         """Patients, or video sequences."""
         return len({entry.group for entry in self.entries})
@@ -78,8 +86,16 @@ class Cases:
 
 
 def files_in_folder(root: Path) -> Files:
-    """List a folder's files by their path in it."""
-    return {path.relative_to(root).as_posix(): path.read_bytes for path in sorted(root.rglob("*")) if path.is_file()}
+    """List a folder's files by their path in it; links lead where they point, but not round in circles."""
+    found, seen = list[Path](), set[Path]()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(folder, name) for name in names]
+    return {path.relative_to(root).as_posix(): path.read_bytes for path in sorted(found)}
 
 
 def files_in_zips(archives: list[Path]) -> Files:
@@ -124,6 +140,11 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
             mask = _mask_values(picture, num_classes)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{name} is not a mask that can be read", "Replace it by a whole PNG or TIFF file.") from error
+    if not np.isfinite(mask).all() or (mask < 0).any() or (mask != np.trunc(mask)).any():
+        raise DataError(
+            f"{name} holds numbers that no label is: negative, fractional or none at all",
+            "Write 0 for the background, and whole numbers.",
+        )
     if num_classes == 1:
         brightest = int(mask.max(initial=0))
         if 1 < brightest <= 127:
@@ -157,10 +178,13 @@ def check_size(labels: Labels, name: str, image: Pixels) -> None:
 
 
 def _mask_values(picture: Image.Image, num_classes: int) -> npt.NDArray[Any]:
-    """Return the values (H, W) that a mask's pixels hold; of colours the brightest channel."""
-    if picture.mode in ("1", "LA"):
+    """Return the values (H, W) that a mask's pixels hold; of colours the brightest channel, 0 where nothing covers the pixel."""
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        values = np.asarray(picture.convert("RGBA"))
+        return np.where(values[:, :, 3] > 127, values[:, :, :3].max(axis=2), 0)
+    if picture.mode == "1":
         picture = picture.convert("L")
-    elif picture.mode in ("RGBA", "CMYK", "PA", "YCbCr") or (picture.mode == "P" and num_classes == 1):
+    elif picture.mode in ("CMYK", "YCbCr") or (picture.mode == "P" and num_classes == 1):
         picture = picture.convert("RGB")
-    values: npt.NDArray[Any] = np.asarray(picture)
+    values = np.asarray(picture)
     return np.asarray(values.max(axis=2)) if values.ndim == 3 else values

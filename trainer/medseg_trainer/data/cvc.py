@@ -19,7 +19,7 @@ from pathlib import Path
 
 from medseg_runtime.errors import DataError
 from medseg_trainer.data.case import Case, Cases, Entry, Files, Split, files_in_folder, files_in_zips, read_pair
-from medseg_trainer.data.splits import check_paired, hashed_split, split_table
+from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table
 
 LICENCE = "CVC-ClinicDB is for research and education only"
 CITATION = (
@@ -69,6 +69,7 @@ def _entries(files: Files, split: Split, table: dict[str, str] | None) -> list[E
             f"sequences.csv does not say which video frame {unknown[0]} is from",
             "Give it a line frame,sequence for every frame: a split by frames would put near copies on both sides.",
         )
+    check_named(table or (), set(sequences.values()), "sequence")
     found = [
         m
         for frame, m in matches.items()

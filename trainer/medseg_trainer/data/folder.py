@@ -10,7 +10,6 @@ The group is the patient or video; spacing_mm the pixel's side, or "rows columns
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from medseg_runtime.errors import DataError
 from medseg_runtime.imaging import Pixels
 from medseg_trainer.data.case import Case, Cases, Entry, Labels, Split, check_size, decode_image, decode_mask
+from medseg_trainer.data.splits import read_table
 
 
 def recognises(data: Path) -> bool:
@@ -33,13 +33,13 @@ def read(data: Path, split: Split, num_classes: int) -> Cases:
     raters = _raters(data)
     images = _by_stem(data / "images")
     masks = [_by_stem(rater) for rater in raters]
-    rows = [row for row in _table(data) if row["split"] == split]
+    rows = [row for row in _table(data, images) if row["split"] == split]
     if not rows:
         raise DataError(
             f"splits.csv names no image of the split {split!r}", "Write train, val or test into its column split."
         )
     for row in rows:
-        stem = Path(row["image"]).stem
+        stem = _stem(row["image"], images)
         if stem not in images:
             raise DataError(
                 f"splits.csv names {row['image']!r}, which is not in images/", "Add the image, or take out the row."
@@ -54,7 +54,7 @@ def read(data: Path, split: Split, num_classes: int) -> Cases:
 
 
 def _entry(row: dict[str, str], images: dict[str, Path], masks: list[dict[str, Path]], num_classes: int) -> Entry:
-    stem = Path(row["image"]).stem
+    stem = _stem(row["image"], images)
     group, spacing = row.get("group") or stem, _spacing(row)
 
     def load() -> Case:
@@ -63,6 +63,11 @@ def _entry(row: dict[str, str], images: dict[str, Path], masks: list[dict[str, P
         return Case(name=stem, group=group, image=image, masks=np.stack(labels), spacing_mm=spacing)
 
     return Entry(stem, group, load)
+
+
+def _stem(image: str, images: dict[str, Path]) -> str:
+    """Return what a line calls an image, by its file or without a suffix; a UID has dots of its own."""
+    return image if image in images else Path(image).stem
 
 
 def _mask(path: Path, image: Pixels, num_classes: int) -> Labels:
@@ -86,19 +91,18 @@ def _spacing(row: dict[str, str]) -> tuple[float, float] | None:
     return (sides[0], sides[-1]) if sides else None
 
 
-def _table(data: Path) -> list[dict[str, str]]:
+def _table(data: Path, images: dict[str, Path]) -> list[dict[str, str]]:
     table = data / "splits.csv"
     remedy = "Write one line per image: image,split with train, val or test; and group, where images share a patient."
     if not table.is_file():
         raise DataError("splits.csv is missing beside images/", remedy)
-    with table.open(newline="", encoding="utf-8-sig") as lines:
-        rows = list(csv.DictReader(lines))
+    rows = read_table(table)
     if not rows or not {"image", "split"} <= rows[0].keys():
         raise DataError("splits.csv has no columns image and split", remedy)
     for row in rows:
         if row["split"] not in get_args(Split):
             raise DataError(f"splits.csv puts {row['image']!r} into {row['split']!r}", remedy)
-    image, count = Counter(Path(row["image"]).stem for row in rows).most_common(1)[0]
+    image, count = Counter(_stem(row["image"], images) for row in rows).most_common(1)[0]
     if count > 1:
         raise DataError(f"splits.csv names the image {image!r} {count} times", "Give each image one line.")
     split_of: dict[str, str] = {}
@@ -117,7 +121,7 @@ def _raters(data: Path) -> list[Path]:
         raise DataError(
             "masks/ is missing beside images/", "Put one mask per image there, or one folder of masks per rater."
         )
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
     return folders or [root]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from medseg_runtime.errors import DataError
 from medseg_trainer.data.case import Case, Cases, Entry, Files, Split, files_in_folder, files_in_zips, read_pair
-from medseg_trainer.data.splits import check_paired, hashed_split, split_table
+from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table
 
 LICENCE = "ISIC-2018 is CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): research only"
 CITATION = (
@@ -69,6 +69,7 @@ def _splits(data: Path, split: Split, images: list[re.Match[str]]) -> dict[str, 
     if any(data.glob("isic2018-*.zip")):
         return dict.fromkeys((match["id"] for match in images), split)
     table = {Path(name).stem: given for name, given in split_table(data, "image").items()}
+    check_named(table, {match["id"] for match in images}, "image")
     if table or {match["part"] for match in images} == {"Training"}:
         return {match["id"]: table.get(match["id"], hashed_split(match["id"])) for match in images}
     return {match["id"]: SPLIT_OF_PART[match["part"]] for match in images}

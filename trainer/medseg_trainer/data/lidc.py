@@ -27,7 +27,7 @@ from medseg_trainer.data.case import (
     files_in_folder,
     files_in_zips,
 )
-from medseg_trainer.data.splits import check_paired, hashed_split, split_table
+from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table
 
 LICENCE = "LIDC-IDRI is CC BY 3.0 (https://creativecommons.org/licenses/by/3.0/)"
 CITATION = (
@@ -52,6 +52,7 @@ def read(data: Path, split: Split, num_classes: int) -> Cases:
         )
     files, wanted = _files(data, split)
     matches = sorted((m for m in map(IMAGE.match, files) if m), key=lambda m: _natural(m.string))
+    check_named(wanted or (), {m["patient"] for m in matches}, "patient")
     found = [m for m in matches if wanted is None or wanted.get(m["patient"], hashed_split(m["patient"])) == split]
     if not found:
         raise DataError(

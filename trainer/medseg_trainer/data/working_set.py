@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from medseg_runtime.errors import DataError
+from medseg_runtime.errors import DataError, ImageError
 from medseg_runtime.imaging import Box, InputRule, place, resample, to_network
 from medseg_trainer.config import AugmentConfig
 from medseg_trainer.data import Case, Split, read_cases
@@ -28,6 +28,8 @@ from medseg_trainer.data.case import Labels
 
 Float16 = npt.NDArray[np.float16]
 
+LEAST_CONTRAST = 0.15
+"""Between the darkest and the brightest pixel of a data set; augmentation alone moves intensities by up to 0.1."""
 MOST_WORKERS = 4
 """Processes that prepare batches for a GPU."""
 
@@ -42,6 +44,8 @@ class WorkingSet:
     """(n, R, H, W)."""
     num_groups: int
     """Patients, or video sequences."""
+    names_sha256: str = ""
+    """See `Cases`."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,16 +75,41 @@ class WorkingSet:
                     f"{case.name} has {len(case.masks)} raters' masks, the configuration says {raters}",
                     f"Run with --raters {len(case.masks)}.",
                 )
-            image, label = working_size(case, rule)
+            try:
+                image, label = working_size(case, rule)
+            except ImageError as error:
+                raise DataError(f"{case.name}: {error.problem}", error.remedy) from error
             images.append(image.astype(np.float16))
             labels.append(label)
-        return cls(np.stack(images), np.stack(labels), cases.num_groups)
+        found = cls(np.stack(images), np.stack(labels), cases.num_groups, cases.names_sha256)
+        found._check_brightness()
+        return found
 
-    def class_frequency(self, rule: InputRule, num_classes: int) -> Tensor:
-        """Return the share of each class, background first, in the central field of all raters' masks."""
+    def _check_brightness(self) -> None:
+        """Refuse images in which there is next to nothing to see, as 12 bits in files of 16 are for the rule `unit`."""
+        darkest, brightest = float(self.images.min()), float(self.images.max())
+        if brightest - darkest < LEAST_CONTRAST:
+            raise DataError(
+                f"all images lie between {darkest:.0%} and {brightest:.0%} of what their files can hold",
+                "Stretch them to the whole range, or save them with 8 bits.",
+            )
+
+    def class_frequency(self, rule: InputRule, classes: Sequence[str]) -> Tensor:
+        """Return the share of each class, background first, in the central field of all raters' masks.
+
+        Raises:
+            DataError: one is nowhere in them: there is nothing to learn of it.
+        """
         top, left = (self.labels.shape[2] - rule.height) // 2, (self.labels.shape[3] - rule.width) // 2
         field = self.labels[:, :, top : top + rule.height, left : left + rule.width]
-        counts = np.bincount(field.reshape(-1), minlength=num_classes + 1)
+        counts = np.bincount(field.reshape(-1), minlength=len(classes) + 1)
+        for name, count in zip(("background", *classes), counts, strict=True):
+            if not count:
+                where = "in the middle of the images" if rule.geometry == "native" else "in the images"
+                raise DataError(
+                    f"no training mask marks any {name} in the {rule.width}x{rule.height} px that the network sees, {where}",
+                    "Check the masks, or use a preset that sees whole images, such as photo.",
+                )
         return torch.from_numpy(counts / counts.sum())
 
 
