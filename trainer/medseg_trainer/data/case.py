@@ -140,7 +140,7 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
             mask = _mask_values(picture, num_classes)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{name} is not a mask that can be read", "Replace it by a whole PNG or TIFF file.") from error
-    if not np.isfinite(mask).all() or (mask < 0).any() or (mask != np.trunc(mask)).any():
+    if mask.dtype.kind in "if" and not (np.isfinite(mask) & (mask >= 0) & (mask == np.trunc(mask))).all():
         raise DataError(
             f"{name} holds numbers that no label is: negative, fractional or none at all",
             "Write 0 for the background, and whole numbers.",
