@@ -88,7 +88,6 @@ def write_bundle(
         manifest = _with_half(manifest, verdict)
         files |= {manifest.half[name].file: content for name, content in verdict.taken.graphs.items()}
         checks += [replace(check, name=f"{verdict.taken.precision}: {check.name}") for check in verdict.taken.checks]
-    Manifest.from_json(manifest.to_json())  # or a bundle that nobody can load would stand
     files |= {MANIFEST_NAME: manifest.to_json().encode(), "README.md": model_card(manifest).encode()}
     with published(out, BUNDLE, force=force) as folder:
         for name, content in files.items():

@@ -10,7 +10,6 @@ it has under a UID; dates are those of the source. Every object is read back and
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
@@ -27,8 +26,8 @@ import medseg_runtime
 from medseg_runtime.dicom_codes import Finding, Term, finding
 from medseg_runtime.errors import MedsegError, OutputError, ParameterError
 from medseg_runtime.io.dicom.contained import EXTRA, import_highdicom, quiet
-from medseg_runtime.io.dicom.reading import FUNCTIONAL_GROUPS, is_enhanced
-from medseg_runtime.io.source import DicomOrigin, SourceImage
+from medseg_runtime.io.dicom.reference import functional_group, has_a_place, position_of, reference
+from medseg_runtime.io.source import SourceImage
 from medseg_runtime.segmentation import Segmentation
 from medseg_runtime.segmenter import Segmenter
 from medseg_runtime.view import Canvas
@@ -38,16 +37,10 @@ Stored = npt.NDArray[np.uint8]
 MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
 SERIES_NUMBER = 900
 MAX_SEGMENTS = 65535
-# What a SEG must have, empty where it is not known, and what some sources leave out altogether.
-NEVER_ABSENT = (
-    "AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex", "ReferringPhysicianName",
-    "StudyDate", "StudyID", "StudyTime",
-)  # fmt: skip
 WHEN_WE_RAN = (
     "DateOfSecondaryCapture", "InstanceCreationDate", "InstanceCreationTime", "SeriesDate", "SeriesTime",
     "TimeOfSecondaryCapture",
 )  # fmt: skip
-UTF_8 = "ISO_IR 192"
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 DATES = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
 
@@ -80,7 +73,7 @@ def dicom_objects(
     """
     check_sources(images)
     with _writing():
-        headers = [_reference(image) for image in images]
+        headers = [reference(image) for image in images]
         writer = _Writer(images, headers, results, segmenter)
         return {
             "segmentation.dcm": writer.segmentation("BINARY", _mask_segments(results, segmenter)),
@@ -101,7 +94,7 @@ def check_sources(images: Sequence[SourceImage]) -> None:
                 "a DICOM SEG refers to a DICOM image, and this one is not",
                 "Leave --dicom-seg out, or give the DICOM file.",
             )
-        if _has_a_place(origin) and origin.plane is not None and origin.plane.thickness_mm is None:
+        if has_a_place(origin) and origin.plane is not None and origin.plane.thickness_mm is None:
             raise ParameterError(
                 "a DICOM SEG says how thick its slices are, and this source does not", "Leave --dicom-seg out."
             )
@@ -207,7 +200,7 @@ class _Writer:
             omit_empty_frames=False,
         )
         seg.SeriesDescription = "MedSegLatDiff segmentations (research only)"
-        if seg.get("FrameOfReferenceUID") is None or _position(self.headers[0]) is None:
+        if seg.get("FrameOfReferenceUID") is None or position_of(self.headers[0]) is None:
             seg.PatientOrientation = self.headers[0].get("PatientOrientation")
             seg.SharedFunctionalGroupsSequence[0].pop("PixelMeasuresSequence", None)
         self._refer_to_frames(seg)
@@ -288,7 +281,7 @@ class _Writer:
         return str(generate_uid(entropy_srcs=[*self.entropy, kind]))
 
     def _refer_to_frames(self, seg: pydicom.Dataset) -> None:
-        """Name the source's frame, which `_reference` has made the only one."""
+        """Name the source's frame, which `reference` has made the only one."""
         for groups in (*seg.SharedFunctionalGroupsSequence, *seg.PerFrameFunctionalGroupsSequence):
             for derivation in groups.get("DerivationImageSequence") or []:
                 for source in derivation.SourceImageSequence:
@@ -328,14 +321,14 @@ class _Writer:
         """
         seg = _decoded(content)
         frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
-        positions = [_position(header) for header in self.headers]
+        positions = [position_of(header) for header in self.headers]
         uids = [str(header.SOPInstanceUID) for header in self.headers]
         seen = set()
         for number, frame in enumerate(frames):
-            segment = int(_macro(seg, number, "SegmentIdentificationSequence").ReferencedSegmentNumber) - 1
-            source = _macro(seg, number, "DerivationImageSequence").SourceImageSequence[0]
+            segment = int(functional_group(seg, number, "SegmentIdentificationSequence").ReferencedSegmentNumber) - 1
+            source = functional_group(seg, number, "DerivationImageSequence").SourceImageSequence[0]
             index = uids.index(str(source.ReferencedSOPInstanceUID))
-            place = _macro(seg, number, "PlanePositionSequence")
+            place = functional_group(seg, number, "PlanePositionSequence")
             if place is not None and not np.allclose(place.ImagePositionPatient, positions[index], atol=1e-3):
                 raise _differs()
             if not np.array_equal(frame, expected[segment][index]):
@@ -343,61 +336,6 @@ class _Writer:
             seen.add((segment, index))
         if len(seen) != len(expected) * len(uids) or len(frames) != len(seen):
             raise _differs()
-
-
-def _reference(image: SourceImage) -> pydicom.Dataset:
-    """Return a copy of a source's header as highdicom can refer to it: one frame, nothing required left out."""
-    assert image.dicom is not None
-    header = copy.deepcopy(image.dicom.header)
-    if not isinstance(header.get("SpecificCharacterSet", ""), str):
-        # Several: code extensions, as in most Japanese, Korean and Chinese studies (PS3.3, C.12.1.1.2). highdicom does not take all of
-        # them, and another object may say the same in UTF-8.
-        header.decode()
-        header.SpecificCharacterSet = UTF_8
-    for keyword in NEVER_ABSENT:
-        if keyword not in header:
-            setattr(header, keyword, "")
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        if not header.get(keyword):
-            raise OutputError(
-                f"the source has no {pydicom.datadict.dictionary_description(keyword)}",
-                "Export it again from its archive, or leave --dicom-seg out.",
-            )
-    if image.dicom.frames > 1:
-        header.NumberOfFrames = 1
-        shared, own = (
-            header[keyword][index] if header.get(keyword) else pydicom.Dataset()
-            for keyword, index in zip(FUNCTIONAL_GROUPS, (0, image.dicom.frame - 1), strict=True)
-        )
-        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # looked for among the shared ones
-            if keyword in own and keyword not in shared:
-                shared[keyword] = own[keyword]
-        if not _has_a_place(image.dicom):
-            shared.PixelMeasuresSequence = [pydicom.Dataset()]  # highdicom looks for it; taken out again
-        header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], [own]
-    if not _has_a_place(image.dicom):
-        # Without a place in the patient a SEG may not claim distances; a spacing of zero is none.
-        header.pop("PixelSpacing", None)
-    return header
-
-
-def _has_a_place(origin: DicomOrigin) -> bool:
-    """Tell whether a picture lies in the patient, in a frame of reference that others can share."""
-    return origin.plane is not None and "FrameOfReferenceUID" in origin.header
-
-
-def _position(header: pydicom.Dataset) -> Any:
-    place = _macro(header, 0, "PlanePositionSequence") if is_enhanced(header) else header
-    return None if place is None else place.get("ImagePositionPatient")
-
-
-def _macro(dataset: pydicom.Dataset, number: int, keyword: str) -> Any:
-    """Return a frame's own or shared functional group; None where it has none. number: counted from 0."""
-    shared, per_frame = (dataset[groups].value for groups in FUNCTIONAL_GROUPS)
-    for groups in (per_frame[number], *shared):
-        if groups.get(keyword):
-            return groups[keyword][0]
-    return None
 
 
 def _decoded(content: bytes) -> pydicom.Dataset:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import BundleError, Segmenter, __version__, cli, work
+from medseg_runtime.backends.choose import UNFINISHED
 from medseg_runtime.testing import toy_segmenter
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (100, 120)).astype(np.uint8)
@@ -283,6 +284,14 @@ def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path, monkeypa
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "in a buffer\n")
     assert "missing.png" in done.stderr
+
+
+def test_an_engine_that_is_taken_for_want_of_a_comparison_is_named(infer, loads, image, monkeypatch):
+    monkeypatch.setattr(type(toy_segmenter().backend), "why", UNFINISHED)
+    code, _, err = infer(image.name)
+    assert code == 0
+    assert loads
+    assert err == f"medseg-infer: warning: fake draws: {UNFINISHED}\n"
 
 
 STREAMS = """

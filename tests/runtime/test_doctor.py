@@ -178,3 +178,11 @@ def test_requirements_come_from_our_own_metadata(monkeypatch):
 
 def test_the_real_machine_is_examined_without_an_exception():
     assert len(doctor.diagnose().lines) >= 7
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_a_cache_that_can_be_read_and_not_written_is_told(monkeypatch):
+    cache.store("kind/name", b"content")
+    monkeypatch.setattr(cache, "writable", lambda: False)
+    (line,) = [line for line in doctor.diagnose().lines if line.startswith("cache")]
+    assert "1 files, and no more can be written" in line

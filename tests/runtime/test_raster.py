@@ -185,7 +185,8 @@ def test_pillows_settings_are_left_alone(read):
 def test_a_folders_images_are_those_by_suffix_and_dicom_by_content(tmp_path):
     for name in ("b.PNG", "a.tif", "notes.txt", ".hidden.png"):
         (tmp_path / name).write_bytes(b"x")
-    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    for name in ("IM0001", "DICOMDIR"):  # the latter is a medium's directory
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "fifo.png")
     assert [path.name for path in images_in(tmp_path)] == ["IM0001", "a.tif", "b.PNG"]

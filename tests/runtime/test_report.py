@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -205,3 +206,8 @@ def test_a_result_that_another_run_finished_first_is_not_overwritten(tmp_path, m
 def test_shown_is_one_printable_line():
     assert publish.shown("a\nb\udcff") == "a\\nb\\udcff"
     assert publish.shown("Größe ✓.png") == "Größe ✓.png"
+
+
+def test_notes_of_all_slices_are_told_each_once():
+    images = [replace(SOURCE, warnings=notes) for notes in (("padding",), ("padding", "burned in"), ())]
+    assert report.notes_of(images) == ["padding", "burned in"]

@@ -161,4 +161,6 @@ def test_links_to_a_data_set_are_followed_and_not_round_in_circles(lidc_folder, 
     (linked / lidc.ROOT).symlink_to(lidc_folder / lidc.ROOT)
     shutil.copy(lidc_folder / "splits.csv", linked)
     (lidc_folder / lidc.ROOT / "round").symlink_to(lidc_folder / lidc.ROOT)
+    images = next((lidc_folder / lidc.ROOT).glob("*/nodule-0/images"))
+    (images / "slice-99.png").symlink_to("nowhere.png")
     assert [c.name for c in cases(linked)] == [c.name for c in cases(lidc_folder)] != []

@@ -308,6 +308,19 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_masks_that_mark_nothing_are_refused_before_anything_is_written(config, phantom_zips, tmp_path, monkeypatch):
+    read = loop.WorkingSet.read
+
+    def unmarked(*given, **options):
+        data = read(*given, **options)
+        return replace(data, labels=np.zeros_like(data.labels))
+
+    monkeypatch.setattr(loop.WorkingSet, "read", unmarked)
+    with pytest.raises(DataError, match="no training mask marks any nodule"):
+        fit(config, phantom_zips, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_folder_that_is_a_file_is_refused(config, phantom_zips, tmp_path):
     (tmp_path / "run").write_text("something else")
     with pytest.raises(OutputError, match=r"'run' cannot be made a run folder: .*\. Choose another --out\."):

@@ -265,15 +265,18 @@ class RunFolder:
         return int(_metadata(self.path / f"{self.config().last_stage}.safetensors")["step"])
 
     def kept(self) -> str:
-        """Say which weights are the result; a figure belongs to these and no others.
+        """Say which weights are the result: a figure belongs to these and no others.
 
         Raises:
             CheckpointError: they are missing or damaged.
         """
         config = self.config()
+        which = f"{config.last_stage} weights of step {self.kept_step():,}"
+        if _metadata(self.path / f"{config.last_stage}.safetensors").get("chosen") == "last":
+            return f"{which}, the last ones, made again after the best were deleted"
         told = read_json(self.path / "data.json").get("splits", {}).get("val", {})
         measured = min(config.validation_images, told.get("images", config.validation_images))
-        return f"{config.last_stage} weights of step {self.kept_step():,}, the best GED on {measured} val images"
+        return f"{which}, the best GED on {measured} val images"
 
     def networks(self, stage: Literal["denoiser", "energy"] | None = None) -> Networks:
         """Load the trained networks, by default as the last stage left them.

@@ -68,6 +68,7 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
         quiet=not fabric.is_global_zero,
     )
     # val is read now, and the folder made after that: what is wrong with the data is said before anything is written or trained
+    frequency = train.class_frequency(config.input, config.classes)
     validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
     with ExitStack() as stack:
         if validator is not None:
@@ -79,7 +80,7 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
             }
             run.describe_data(layout_of(data, config.classes[0]), splits, command)
         fabric.barrier()
-        _train(fabric, run, config, train, validator, console)
+        _train(fabric, run, config, train, frequency, validator, console)
 
 
 def _train(
@@ -87,11 +88,11 @@ def _train(
     run: RunFolder,
     config: TrainConfig,
     train: WorkingSet,
+    frequency: Tensor,
     validator: Validator | None,
     console: Console,
 ) -> None:
-    """Train one stage after the other."""
-    frequency = train.class_frequency(config.input, config.classes)
+    """Train one stage after the other; frequency: of the classes, background first."""
     weights = class_weights(frequency).float()
     console.print(
         f"{len(train)} images, {fabric.strategy.precision.precision}; class share {_listed(frequency)}, weights {_listed(weights)}",
@@ -321,11 +322,9 @@ def _keep_last(
     fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console
 ) -> None:
     """Write the weights of a finished stage again, whose file somebody has deleted: the last ones, which may not have been the best."""
-    if stage.validate is not None:
-        _validate(fabric, run, stage, ema, progress | {"best": None}, console)
-        return
     if fabric.is_global_zero:
-        run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(progress["step"])})
+        run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(progress["step"]), "chosen": "last"})
+        console.print(f"{stage.name}: the last weights, made again", highlight=False)
     fabric.barrier()
 
 

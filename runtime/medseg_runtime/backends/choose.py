@@ -31,7 +31,7 @@ from medseg_runtime.processor import processor
 from medseg_runtime.typed_json import typed
 
 COMPARISON = 2
-"""Of which kind it is; another number where other things are compared, or tolerances change."""
+"""Of which kind it is; another number where other things are compared, tolerances change, or an engine of ours became faster."""
 WORTH = 1.1
 """How many times faster than the reference another must be; below that, timings on a busy machine say nothing."""
 ALONE = "nothing else that is installed here could take its place"

@@ -12,6 +12,7 @@ from medseg_runtime import OutputError, ParameterError
 from medseg_runtime import dicom_seg as module
 from medseg_runtime.dicom_codes import LESION, LUNG, NODULE, finding
 from medseg_runtime.io import read_image
+from medseg_runtime.io.dicom.reference import reference
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 
 
@@ -160,7 +161,7 @@ def test_nothing_of_highdicom_leaks(write, changed, tmp_path, caplog, capfd):
 def test_the_source_image_is_left_alone(name, frame, sources):
     image = read_image(sources(name), frame)
     before = hashlib.sha256(repr(image.dicom.header).encode()).hexdigest()
-    module._reference(image)
+    reference(image)
     assert hashlib.sha256(repr(image.dicom.header).encode()).hexdigest() == before
 
 

@@ -94,7 +94,7 @@ def files_in_folder(root: Path) -> Files:
             folders.clear()
             continue
         seen.add(real)
-        found += [Path(folder, name) for name in names]
+        found += [path for name in names if (path := Path(folder, name)).is_file()]
     return {path.relative_to(root).as_posix(): path.read_bytes for path in sorted(found)}
 
 

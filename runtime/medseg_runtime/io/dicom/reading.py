@@ -179,7 +179,10 @@ def _stored_values(dataset: pydicom.Dataset, number: int) -> Pixels:
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         return pixel_array(dataset, index=number - 1)
-    except (NotImplementedError, RuntimeError):
+    except (
+        NotImplementedError,
+        RuntimeError,
+    ):  # pydicom raises either where no decoder takes the pixels, for want of one or of sense
         name = syntax.name if syntax.is_transfer_syntax else "an unknown transfer syntax"
         if _is_decoded_here(syntax):
             raise ImageError(f"the DICOM pixels are damaged or cut short ({name})", DAMAGED) from None
@@ -189,7 +192,7 @@ def _stored_values(dataset: pydicom.Dataset, number: int) -> Pixels:
 def _is_decoded_here(syntax: pydicom.uid.UID) -> bool:
     try:
         return bool(get_decoder(syntax).is_available)
-    except NotImplementedError:
+    except NotImplementedError:  # of pydicom: it knows no decoder of this syntax
         return False
 
 
