@@ -18,13 +18,13 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from benchmarks.script import command, one_line_errors
-from medseg_runtime.noise import NoiseLaw
-from medseg_runtime.processor import processor
-from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.checkpoint import RunFolder
-from medseg_trainer.evaluate import Evaluation, evaluate
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.machine.processor import processor
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_trainer.evaluation.evaluate import Evaluation, evaluate
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.validate import manifest_of
+from medseg_trainer.training.run_folder import RunFolder
+from medseg_trainer.training.validation import manifest_of
 
 mpl.use("agg")
 STEPS = (1, 2, 4, 10, 50)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
-from medseg_runtime.typed_json import typed
+from medseg_runtime.files.typed_json import typed
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from medseg_trainer.figures import CaseFigures, Figure, averages
+from medseg_trainer.evaluation.statistics import CaseFigures, Figure, averages
 
 
 def paired(first: Sequence[CaseFigures], second: Sequence[CaseFigures], names: Iterable[str]) -> dict[str, Figure]:

@@ -17,13 +17,13 @@ from rich.progress import track
 
 from benchmarks.script import command, one_line_errors
 from benchmarks.tables import with_interval
-from medseg_runtime.metrics import Calibration, Overlaps
-from medseg_runtime.processor import processor
-from medseg_runtime.representatives import representatives
-from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.data import read_cases
-from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import CaseFigures, Figure, summarise
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.machine.processor import processor
+from medseg_runtime.result.metrics import Calibration, Overlaps
+from medseg_runtime.result.representatives import representatives
+from medseg_trainer.data.layouts import read_cases
+from medseg_trainer.evaluation.evaluate import SampleSettings
+from medseg_trainer.evaluation.statistics import CaseFigures, Figure, summarise
 
 mpl.use("agg")
 DRAWS = 64

@@ -19,13 +19,13 @@ import numpy.typing as npt
 from rich.progress import track
 
 from benchmarks.script import command, one_line_errors
-from medseg_runtime.metrics import Calibration
-from medseg_runtime.processor import processor
-from medseg_runtime.segmenter import Segmenter
-from medseg_runtime.settled import FIRST, MAX_SAMPLES, NEXT, TOLERANCE, stages, standard_error
-from medseg_runtime.uncertainty import confidence, pairwise_iou
-from medseg_trainer.data import read_cases
-from medseg_trainer.evaluate import SampleSettings
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.machine.processor import processor
+from medseg_runtime.result.metrics import Calibration
+from medseg_runtime.result.stopping import FIRST, MAX_SAMPLES, NEXT, TOLERANCE, stages, standard_error
+from medseg_runtime.result.uncertainty import confidence, pairwise_iou
+from medseg_trainer.data.layouts import read_cases
+from medseg_trainer.evaluation.evaluate import SampleSettings
 
 mpl.use("agg")
 FIXED = (4, 8, 12, 16, 32, MAX_SAMPLES)
@@ -168,7 +168,7 @@ def page(stem: str, segmenter: Segmenter, images: list[Prefixes], rows: list[Row
         f"Command: `{typed}`. "
         "Ratios with 95 % intervals, bootstrap over patients.\n\n"
         f"`--samples auto` draws {FIRST} samples, then {NEXT} more at a time, until the standard error of the confidence, as root mean "
-        f"square over the field, is at most the tolerance (`runtime/medseg_runtime/settled.py`), or {MAX_SAMPLES} are drawn.\n\n"
+        f"square over the field, is at most the tolerance (`runtime/medseg_runtime/result/stopping.py`), or {MAX_SAMPLES} are drawn.\n\n"
         f"{table(images, rows)}\n\n"
         "Brier: mean squared difference of the confidence and the raters' mean over the field's pixels, the same pixels for every rule. "
         "Over marked pixels, as `medseg-train evaluate` reports it, only those count that a sample or a rater marked: more samples mark "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medseg_runtime.command import complain
+from medseg_runtime.commands.program import complain
 from medseg_runtime.errors import MedsegError
 
 

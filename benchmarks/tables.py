@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medseg_trainer.figures import Figure
+    from medseg_trainer.evaluation.statistics import Figure
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -26,12 +26,12 @@ import SimpleITK
 from PIL import Image
 
 from medseg_runtime import Box, Segmenter
-from medseg_runtime.drawing import photograph
-from medseg_runtime.io.dicom.series import read_series
-from medseg_runtime.outlines import draw_outline, outline_on_screen
-from medseg_runtime.overlay import key_figures
-from medseg_runtime.report import write_results
-from medseg_runtime.view import Canvas, View
+from medseg_runtime.figures.contours import draw_outline, outline_on_screen
+from medseg_runtime.figures.overlay import key_figures
+from medseg_runtime.figures.photo import photograph
+from medseg_runtime.figures.viewport import Canvas, View
+from medseg_runtime.readers.dicom.series import read_series
+from medseg_runtime.writers.folder import write_results
 
 Bool = npt.NDArray[np.bool_]
 
@@ -96,7 +96,7 @@ def main() -> None:
     source = series.read(index)
     result = segmenter(source, samples=arguments.samples, center=box.centre)
 
-    from medseg_runtime.dicom_seg import dicom_objects
+    from medseg_runtime.writers.dicom.seg import dicom_objects
 
     def attach(overlay: Canvas) -> dict[str, bytes]:
         objects = dicom_objects([source], [result], segmenter, overlay)

@@ -96,9 +96,9 @@ def phantom_zips(phantom, tmp_path_factory) -> Path:
 def micro():
     """The smallest training of every stage: micro(field=value, ...) is a `TrainConfig`; three steps a stage unless told otherwise, and no tuning."""
     pytest.importorskip("torch")
-    from medseg_runtime.imaging import InputRule
-    from medseg_trainer.config import Optimisation
-    from medseg_trainer.presets import tiny
+    from medseg_runtime.model.preprocess import InputRule
+    from medseg_trainer.config.presets import tiny
+    from medseg_trainer.config.run import Optimisation
 
     def build(*, steps=3, **changes):
         base = tiny()

@@ -16,8 +16,8 @@ from benchmarks.latency.networks import graph_cost, preset_of, untrained
 from benchmarks.latency.page import page
 from benchmarks.latency.report import Report
 from benchmarks.latency.timing import Ratio, Timing, in_turns
-from medseg_runtime.bundle import SHIPPED, Bundle, Sampling
 from medseg_runtime.errors import BundleError
+from medseg_runtime.model.bundle import SHIPPED, Bundle, Sampling
 
 ROOT = Path(__file__).parents[1]
 

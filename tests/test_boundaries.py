@@ -10,18 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ENGINES = {
-    "medseg_runtime.backends.onnxrt": "onnxruntime",
-    "medseg_runtime.backends.openvino": "openvino",
-    "medseg_runtime.backends.openvino_layout": "openvino",
-    "medseg_runtime.backends.cuda_onnxrt": "onnxruntime",
-    "medseg_runtime.backends.cuda_onnxrt_lane": "onnxruntime",
-    "medseg_runtime.backends.cuda_device": "cuda",
-    "medseg_runtime.backends.cuda_graph": "cuda",
-    "medseg_runtime.backends.trt": "cuda",
-    "medseg_runtime.backends.trt_engine": "cuda",
-    "medseg_runtime.backends.trt_lane": "cuda",
-    "medseg_runtime.backends.trt_memory": "cuda",
-    "medseg_runtime.backends.trt_plan": "cuda",
+    "medseg_runtime.backends.onnxruntime_cpu": "onnxruntime",
+    "medseg_runtime.backends.openvino.backend": "openvino",
+    "medseg_runtime.backends.openvino.graph_rewrites": "openvino",
+    "medseg_runtime.backends.gpu.onnxruntime.backend": "onnxruntime",
+    "medseg_runtime.backends.gpu.onnxruntime.stream": "onnxruntime",
+    "medseg_runtime.backends.gpu.cuda": "cuda",
+    "medseg_runtime.backends.gpu.graph_capture": "cuda",
+    "medseg_runtime.backends.gpu.tensorrt.backend": "cuda",
+    "medseg_runtime.backends.gpu.tensorrt.engine": "cuda",
+    "medseg_runtime.backends.gpu.tensorrt.stream": "cuda",
+    "medseg_runtime.backends.gpu.tensorrt.memory": "cuda",
+    "medseg_runtime.backends.gpu.tensorrt.launch_plan": "cuda",
 }
 NOT_THE_RUNTIMES = ("torch", "onnx", "onnxscript", "safetensors", "lightning_fabric", "diffusers")
 
@@ -80,8 +80,8 @@ def run_python(code: str):
 )
 def test_every_runtime_module_imports_without_torch(blocked):
     imported, failed = run_python(f"BLOCKED = {blocked!r}\n{IMPORT_ALL}")
-    assert "medseg_runtime.segmenter" in imported
-    assert "medseg_runtime.cli" in imported
+    assert "medseg_runtime.inference.segmenter" in imported
+    assert "medseg_runtime.commands.infer" in imported
     assert failed.items() <= ENGINES.items()  # an engine's module may miss its own library, and nothing else
 
 
@@ -108,11 +108,11 @@ def test_importing_the_runtime_is_light():
 
 INFER = """
 import json, sys
-from medseg_runtime import cli
+from medseg_runtime.commands import infer as infer_command
 
 sys.argv = ["medseg-infer", "examples/nodule-phantom.png", "--samples", "2", "--backend", sys.argv[1], "--out", sys.argv[2]]
 try:
-    cli.main()
+    infer_command.main()
 except SystemExit as done:
     assert done.code == 0
 print(json.dumps(sorted(sys.modules)))

@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from medseg_runtime.sampler import NUM_TRAIN_TIMESTEPS, SamplerTable, sampler_table, time_features
-from medseg_trainer.config import Optimisation, TrainConfig
+from medseg_runtime.model.sampler import NUM_TRAIN_TIMESTEPS, SamplerTable, sampler_table, time_features
+from medseg_trainer.config.run import Optimisation, TrainConfig
 from medseg_trainer.data.working_set import Batch
 from medseg_trainer.models.graphs import Networks
-from medseg_trainer.stages import Draws, Losses, Stage, validation
-from medseg_trainer.validate import Validator
+from medseg_trainer.training.stages import Draws, Losses, Stage, validation
+from medseg_trainer.training.validation import Validator
 
 HUBER = 0.00054
 """c / sqrt(d) of the pseudo-Huber distance (Song & Dhariwal 2024, arXiv 2310.14189, section 3.3)."""

@@ -17,15 +17,15 @@ from benchmarks.ablations.train import Record
 from benchmarks.ablations.variants import Study, TrainedStage, Variant
 from benchmarks.latency.machine import Machine
 from benchmarks.paired import paired
-from medseg_runtime.bundle import Sampling
 from medseg_runtime.errors import CheckpointError
-from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.checkpoint import RunFolder, build_networks
-from medseg_trainer.data import Cases, read_cases
-from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import CaseFigures, measure, summarise
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.model.bundle import Sampling
+from medseg_trainer.data.layouts import Cases, read_cases
+from medseg_trainer.evaluation.evaluate import SampleSettings
+from medseg_trainer.evaluation.statistics import CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.validate import manifest_of
+from medseg_trainer.training.run_folder import RunFolder, build_networks
+from medseg_trainer.training.validation import manifest_of
 
 
 @dataclass(frozen=True, slots=True)

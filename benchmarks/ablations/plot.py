@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.ablations.report import Report
-from medseg_trainer.figures import Figure
+from medseg_trainer.evaluation.statistics import Figure
 
 COLOURS = {"better": "#2e8b57", "worse": "#c0392b", "no difference seen": "#7f7f7f", None: "#1f5fa8"}
 

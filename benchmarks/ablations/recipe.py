@@ -7,9 +7,9 @@ from typing import Literal
 
 from benchmarks.ablations.variants import Study, Variant
 from benchmarks.baselines.own import shortened
-from medseg_trainer.config import AugmentConfig, TrainConfig
+from medseg_trainer.config.presets import fast
+from medseg_trainer.config.run import AugmentConfig, TrainConfig
 from medseg_trainer.models.layers import Attention
-from medseg_trainer.presets import fast
 
 REFERENCE = "recipe"
 SHARE = 0.03

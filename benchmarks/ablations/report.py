@@ -8,8 +8,8 @@ from typing import Literal
 from benchmarks.ablations.train import Record
 from benchmarks.json_record import JsonRecord
 from benchmarks.latency.machine import Machine
-from medseg_runtime.noise import NoiseLaw
-from medseg_trainer.figures import Figure
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_trainer.evaluation.statistics import Figure
 
 SHOWN = {
     "ged": "GED",
@@ -21,7 +21,7 @@ SHOWN = {
     "brier": "Brier",
     "ece": "ECE",
 }
-"""Figures of the page, by their names in `medseg_trainer.figures`, and what they are called there."""
+"""Figures of the page, by their names in `medseg_trainer.evaluation.statistics`, and what they are called there."""
 
 Verdict = Literal["better", "worse", "no difference seen"]
 

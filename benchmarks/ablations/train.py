@@ -17,13 +17,13 @@ from rich.console import Console
 from benchmarks.ablations.distillation import distillation_stage
 from benchmarks.ablations.variants import Variant
 from medseg_runtime.errors import CheckpointError
-from medseg_runtime.processor import processor
-from medseg_runtime.typed_json import typed
-from medseg_trainer.checkpoint import RunFolder, write_atomically
+from medseg_runtime.files.typed_json import typed
+from medseg_runtime.machine.processor import processor
 from medseg_trainer.data.working_set import BatchSource, WorkingSet
-from medseg_trainer.loop import fit, run_stage, start_fabric
-from medseg_trainer.stages import Stage, energy_stage
-from medseg_trainer.validate import Validator
+from medseg_trainer.training.loop import fit, run_stage, start_fabric
+from medseg_trainer.training.run_folder import RunFolder, write_atomically
+from medseg_trainer.training.stages import Stage, energy_stage
+from medseg_trainer.training.validation import Validator
 
 SHARED = ("mask_autoencoder.safetensors", "denoiser.safetensors")
 """Weights of the run that all variants start from."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from benchmarks.ablations.distillation import Distillation
 from benchmarks.ablations.variants import Study, Variant
-from medseg_runtime.noise import NoiseLaw
-from medseg_trainer.config import AugmentConfig, Optimisation, TrainConfig
-from medseg_trainer.presets import fast
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_trainer.config.presets import fast
+from medseg_trainer.config.run import AugmentConfig, Optimisation, TrainConfig
 
 REFERENCE = "energy"
 SHORT = Optimisation(steps=300, batch_size=8, learning_rate=2e-4, warmup_steps=30, weight_decay=0.03)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.ablations.distillation import Distillation
-from medseg_runtime.bundle import Sampling
-from medseg_trainer.config import EnergyConfig, Optimisation, TrainConfig
+from medseg_runtime.model.bundle import Sampling
+from medseg_trainer.config.run import EnergyConfig, Optimisation, TrainConfig
 
 TrainedStage = Literal["denoiser", "energy", "distilled"]
 """The file of a run folder whose weights draw."""

@@ -25,7 +25,7 @@ from benchmarks.baselines.report import Report
 from benchmarks.baselines.training import train
 from benchmarks.latency import machine
 from benchmarks.script import one_line_errors
-from medseg_trainer.presets import fast
+from medseg_trainer.config.presets import fast
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "baselines"

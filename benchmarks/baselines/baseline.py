@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medseg_runtime.backends import Float32
-from medseg_runtime.bundle import Precision, Sampling
-from medseg_runtime.noise import NoiseLaw
-from medseg_runtime.sampler import SamplerTable
-from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.config import TrainConfig
-from medseg_trainer.validate import manifest_of
+from medseg_runtime.backends.base import Float32
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.model.bundle import Precision, Sampling
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_runtime.model.sampler import SamplerTable
+from medseg_trainer.config.run import TrainConfig
+from medseg_trainer.training.validation import manifest_of
 
 
 class Baseline(nn.Module, ABC):

@@ -21,10 +21,10 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from benchmarks.json_record import JsonRecord
-from medseg_trainer.checkpoint import RunFolder, write_atomically
 from medseg_trainer.data.working_set import BatchSource
-from medseg_trainer.loop import run_stage
-from medseg_trainer.stages import Stage
+from medseg_trainer.training.loop import run_stage
+from medseg_trainer.training.run_folder import RunFolder, write_atomically
+from medseg_trainer.training.stages import Stage
 
 CPU_MINUTES = 20.0
 """Of everything that is trained to be compared, unless said otherwise; validation comes on top."""

@@ -12,10 +12,10 @@ from benchmarks.baselines.baseline import Baseline
 from benchmarks.baselines.probabilistic import LATENT, ProbabilisticUNet
 from benchmarks.baselines.unet import DeterministicUNet
 from benchmarks.latency.networks import parameters
-from medseg_trainer.checkpoint import build_networks
-from medseg_trainer.config import TrainConfig
+from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.working_set import Batch
-from medseg_trainer.stages import Draws, Losses, random_raters
+from medseg_trainer.training.run_folder import build_networks
+from medseg_trainer.training.stages import Draws, Losses, random_raters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,13 +22,13 @@ from benchmarks.baselines.training import trained
 from benchmarks.latency.machine import Machine
 from benchmarks.latency.networks import parameters, preset_of
 from benchmarks.paired import existing, paired
-from medseg_runtime.bundle import Bundle
-from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.checkpoint import RunFolder
-from medseg_trainer.config import AugmentConfig, TrainConfig
-from medseg_trainer.data import Cases, read_cases
-from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import CaseFigures, pooled, summarise
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.model.bundle import Bundle
+from medseg_trainer.config.run import AugmentConfig, TrainConfig
+from medseg_trainer.data.layouts import Cases, read_cases
+from medseg_trainer.evaluation.evaluate import SampleSettings
+from medseg_trainer.evaluation.statistics import CaseFigures, pooled, summarise
+from medseg_trainer.training.run_folder import RunFolder
 
 SAMPLES = 16
 SPLIT: Final = "val"

@@ -18,15 +18,15 @@ from benchmarks.baselines.budget import spending, spent
 from benchmarks.baselines.reconstruction import FIRST, SECOND, MaskRow, mask_rows, reconstruct
 from benchmarks.json_record import JsonRecord
 from medseg_runtime.errors import CheckpointError
-from medseg_trainer.checkpoint import RunFolder
-from medseg_trainer.config import TrainConfig
-from medseg_trainer.data import read_cases
+from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.augment import Draw, augmented
 from medseg_trainer.data.case import Labels
+from medseg_trainer.data.layouts import read_cases
 from medseg_trainer.data.working_set import BatchSource, WorkingSet, working_size
-from medseg_trainer.loop import run_stage, start_fabric
 from medseg_trainer.models.autoencoder import MaskAutoencoder
-from medseg_trainer.stages import mask_stage
+from medseg_trainer.training.loop import run_stage, start_fabric
+from medseg_trainer.training.run_folder import RunFolder
+from medseg_trainer.training.stages import mask_stage
 
 STAGE = "mask_autoencoder"
 SOURCE = 1

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from rich.progress import track
 
-from medseg_runtime.metrics import Calibration
-from medseg_runtime.segmentation import Segmentation
-from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.data import Case, Cases
-from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import CaseFigures, measure
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.result.metrics import Calibration
+from medseg_runtime.result.segmentation import Segmentation
+from medseg_trainer.data.layouts import Case, Cases
+from medseg_trainer.evaluation.evaluate import SampleSettings
+from medseg_trainer.evaluation.statistics import CaseFigures, measure
 
 SIXTEENTHS = 16
 OF_A_MAP = ("consensus_dice", "consensus_iou", "small_dice", "small_iou", "hd95_px", "one_empty")

@@ -13,13 +13,13 @@ from typing import TypeVar
 from benchmarks.baselines.budget import spending
 from benchmarks.json_record import JsonRecord
 from medseg_runtime.errors import CheckpointError
-from medseg_runtime.segmenter import Segmenter
-from medseg_trainer.checkpoint import RunFolder
-from medseg_trainer.config import Optimisation, TrainConfig
-from medseg_trainer.loop import fit
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_trainer.config.presets import fast, paper
+from medseg_trainer.config.run import Optimisation, TrainConfig
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.presets import fast, paper
-from medseg_trainer.validate import manifest_of
+from medseg_trainer.training.loop import fit
+from medseg_trainer.training.run_folder import RunFolder
+from medseg_trainer.training.validation import manifest_of
 
 TRIALS = (1 / 800, 1 / 200)
 """Shares of a preset's steps that are tried to learn what all of them would take."""

@@ -8,7 +8,7 @@ from benchmarks.baselines.masks import MaskContest
 from benchmarks.baselines.measured import COMPARED
 from benchmarks.baselines.report import MAP, Report, Row
 from benchmarks.tables import with_interval
-from medseg_trainer.figures import TITLES, Figure
+from medseg_trainer.evaluation.statistics import TITLES, Figure
 
 SHOWN = {
     "ged": TITLES["ged"],

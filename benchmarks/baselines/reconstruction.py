@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medseg_runtime import metrics
+from medseg_runtime.result import metrics
 from medseg_trainer.data.case import Labels
-from medseg_trainer.figures import Figure, averages
+from medseg_trainer.evaluation.statistics import Figure, averages
 from medseg_trainer.models.autoencoder import MaskAutoencoder
 
 Bool = npt.NDArray[np.bool_]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from benchmarks.baselines.masks import MaskContest
 from benchmarks.json_record import JsonRecord
 from benchmarks.latency.machine import Machine
-from medseg_runtime.metrics import ReliabilityBin
-from medseg_trainer.figures import Figure
+from medseg_runtime.result.metrics import ReliabilityBin
+from medseg_trainer.evaluation.statistics import Figure
 
 MAP = "-map"
 """Ends the key of a row that is the probability map of the row before it."""

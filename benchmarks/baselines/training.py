@@ -14,14 +14,14 @@ from benchmarks.baselines.baseline import Baseline, segmenter_of
 from benchmarks.baselines.budget import PLAN_NAME, Plan, affordable_steps, spending
 from benchmarks.baselines.contenders import Contender
 from medseg_runtime.errors import CheckpointError
-from medseg_trainer.checkpoint import RunFolder
-from medseg_trainer.config import Optimisation, TrainConfig
-from medseg_trainer.data import Case, read_cases
+from medseg_trainer.config.run import Optimisation, TrainConfig
+from medseg_trainer.data.layouts import Case, read_cases
 from medseg_trainer.data.working_set import BatchSource, WorkingSet
-from medseg_trainer.evaluate import SampleSettings
-from medseg_trainer.figures import measure, summarise
-from medseg_trainer.loop import run_stage, start_fabric
-from medseg_trainer.stages import Stage
+from medseg_trainer.evaluation.evaluate import SampleSettings
+from medseg_trainer.evaluation.statistics import measure, summarise
+from medseg_trainer.training.loop import run_stage, start_fabric
+from medseg_trainer.training.run_folder import RunFolder
+from medseg_trainer.training.stages import Stage
 
 VALIDATIONS = 12
 """Per run, evenly spaced: the weights with the best GED are kept."""
@@ -32,7 +32,7 @@ SHOWN = ("ged", "hm_iou", "sample_diversity", "consensus_dice", "empty_samples",
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """Measures weights on a few val images, as `medseg_trainer.validate` does for our own."""
+    """Measures weights on a few val images, as `medseg_trainer.training.validation` does for our own."""
 
     contender: Contender
     config: TrainConfig

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.gpu.subjects import Subject
 from benchmarks.gpu.ways import Sample, Way
-from medseg_runtime.backends import Float32
-from medseg_runtime.tally import foreground_probability
+from medseg_runtime.backends.base import Float32
+from medseg_runtime.result.accumulator import foreground_probability
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05}
 """Of the mean probability map, at its worst pixel."""

@@ -10,16 +10,16 @@ import numpy as np
 from benchmarks.latency.networks import graph_cost, untrained
 from benchmarks.latency.subject import Cost
 from medseg_export.bundle_writer import BUNDLE
-from medseg_export.half import half_graphs, lowered
-from medseg_export.to_onnx import described, onnx_graph
-from medseg_runtime.backends import Float32
-from medseg_runtime.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest
-from medseg_runtime.publish import published
-from medseg_runtime.sampler import SamplerTable, sampler_table, time_features
-from medseg_trainer.config import TrainConfig
+from medseg_export.graphs.low_precision import half_graphs, lowered
+from medseg_export.graphs.to_onnx import described, onnx_graph
+from medseg_runtime.backends.base import Float32
+from medseg_runtime.files.publish import published
+from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest
+from medseg_runtime.model.sampler import SamplerTable, sampler_table, time_features
+from medseg_trainer.config.presets import PRESETS
+from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.models.graphs import Networks
-from medseg_trainer.presets import PRESETS
-from medseg_trainer.validate import manifest_of
+from medseg_trainer.training.validation import manifest_of
 
 
 @dataclass(frozen=True, slots=True)

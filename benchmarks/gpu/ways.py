@@ -1,7 +1,7 @@
 """The ways to sample that are compared: each takes image and noise on the host, and returns logits on the host.
 
 eager, sample by sample    torch float32, the encoder again for each sample: what research code does
-eager, batched             torch float16 (`medseg_export.half`), all samples in one call, the encoder once
+eager, batched             torch float16 (`medseg_export.graphs.low_precision`), all samples in one call, the encoder once
 CUDA graph                 the same, captured once per number of samples and steps
 compile                    the same through torch.compile
 ONNX Runtime, TensorRT     this project's own backends, on float16 graphs
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.subjects import Subject
-from medseg_export.half import lowered
-from medseg_runtime.backends import Backend, Float32, open_backend
-from medseg_runtime.bundle import Bundle
+from medseg_export.graphs.low_precision import lowered
+from medseg_runtime.backends.base import Backend, Float32
+from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.model.bundle import Bundle
 from medseg_trainer.models.graphs import Networks
 
 Sample = Callable[[Float32, Float32], Float32]
@@ -181,9 +182,9 @@ def engine_ways(subject: Subject, bundle: Bundle, device: torch.device) -> list[
 def _tensorrt(bundle: Bundle) -> Backend:
     from rich.progress import Progress
 
-    from medseg_export.engine_target import target_here
-    from medseg_export.engine_writer import build_engines
-    from medseg_runtime.engines import Flags, Profile
+    from medseg_export.engines.target import target_here
+    from medseg_export.engines.writer import build_engines
+    from medseg_runtime.backends.gpu.tensorrt.engine_files import Flags, Profile
 
     flags = Flags(version_compatible=False, hardware="none", workspace_mib=None, optimization_level=3)
     target = target_here((Profile(min=1, opt=16, max=64),), flags)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.latency.engines import REFERENCE, Engine
-from medseg_runtime.imaging import Pixels
-from medseg_runtime.metrics import dice
-from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.result.metrics import dice
+from medseg_runtime.result.segmentation import Segmentation
 
 SAMPLES = 16
 Bool = npt.NDArray[np.bool_]

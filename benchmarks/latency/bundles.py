@@ -9,12 +9,12 @@ from pathlib import Path
 from benchmarks.latency.networks import graph_cost, preset_of, untrained
 from benchmarks.latency.subject import Subject
 from medseg_export.bundle_writer import BUNDLE
-from medseg_export.to_onnx import described, onnx_graph
-from medseg_runtime.bundle import MANIFEST_NAME, SHIPPED, Bundle
-from medseg_runtime.publish import published
-from medseg_trainer.config import TrainConfig
-from medseg_trainer.presets import PRESETS
-from medseg_trainer.validate import manifest_of
+from medseg_export.graphs.to_onnx import described, onnx_graph
+from medseg_runtime.files.publish import published
+from medseg_runtime.model.bundle import MANIFEST_NAME, SHIPPED, Bundle
+from medseg_trainer.config.presets import PRESETS
+from medseg_trainer.config.run import TrainConfig
+from medseg_trainer.training.validation import manifest_of
 
 EXPORTED = Path(__file__).parents[2] / ".benchmarks" / "bundles"
 

@@ -17,8 +17,8 @@ from benchmarks.latency.grid import Setup, Stage, setups, sizes
 from benchmarks.latency.plan import PLANS, Plan
 from benchmarks.latency.subject import Subject
 from benchmarks.latency.timing import Run, milliseconds_of
-from medseg_runtime.segmenter import Segmenter
-from medseg_runtime.typed_json import typed
+from medseg_runtime.files.typed_json import typed
+from medseg_runtime.inference.segmenter import Segmenter
 
 CORES = len(os.sched_getaffinity(0))
 MOST_ROUNDS = 1000

@@ -16,7 +16,7 @@ from benchmarks.latency.peers import peers
 from benchmarks.latency.plan import Plan
 from benchmarks.latency.subject import Subject
 from benchmarks.latency.timing import in_turns
-from medseg_runtime.bundle import Bundle
+from medseg_runtime.model.bundle import Bundle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

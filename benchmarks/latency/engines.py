@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg_runtime.backends import BACKENDS, installed
-from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.backends.registry import BACKENDS, installed
+from medseg_runtime.inference.segmenter import Segmenter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

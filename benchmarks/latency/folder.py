@@ -13,8 +13,8 @@ from PIL import Image
 from benchmarks.latency.engines import Engine
 from benchmarks.latency.starts import MEDSEG_INFER
 from benchmarks.latency.timing import milliseconds_of
-from medseg_runtime.imaging import Pixels
-from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.model.preprocess import Pixels
 
 NETWORKS = ("encode", "denoise", "decode")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.latency.engines import Engine
 from benchmarks.latency.subject import Subject
-from medseg_runtime.typed_json import typed
+from medseg_runtime.files.typed_json import typed
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20

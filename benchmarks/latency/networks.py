@@ -14,13 +14,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.latency.subject import Cost
-from medseg_runtime.bundle import Bundle, GraphName
 from medseg_runtime.errors import BundleError
-from medseg_trainer.checkpoint import build_networks
-from medseg_trainer.config import TrainConfig
+from medseg_runtime.model.bundle import Bundle, GraphName
+from medseg_trainer.config.presets import PRESETS
+from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.models.graphs import DecoderGraph, Networks
-from medseg_trainer.presets import PRESETS
-from medseg_trainer.validate import manifest_of
+from medseg_trainer.training.run_folder import build_networks
+from medseg_trainer.training.validation import manifest_of
 
 PARAMETER_TOLERANCE = 0.01
 """An exporter folds a few constants; another architecture differs by far more."""
@@ -55,7 +55,7 @@ def preset_of(bundle: Bundle) -> TrainConfig:
             return replace(config, path=bundle.manifest.path, sampling=bundle.manifest.sampling)
     raise BundleError(
         f"no preset has the networks of {bundle.manifest.name}, and the peers must have the same",
-        "Add its configuration to trainer/medseg_trainer/presets.py.",
+        "Add its configuration to trainer/medseg_trainer/config/presets.py.",
     )
 
 

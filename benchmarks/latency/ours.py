@@ -9,9 +9,9 @@ import numpy as np
 from benchmarks.latency.engines import Engine
 from benchmarks.latency.subject import Subject
 from benchmarks.latency.timing import Run
-from medseg_runtime.backends import Float32
-from medseg_runtime.sampler import sampler_table, time_features
-from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.backends.base import Float32
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.model.sampler import sampler_table, time_features
 
 END_TO_END, BATCHED, ONE_BY_ONE = "end to end", "networks, one call", "networks, one by one"
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from benchmarks.latency.networks import parameters, untrained
 from benchmarks.latency.timing import Run
-from medseg_runtime.sampler import sampler_table, time_features
-from medseg_trainer.config import TrainConfig
+from medseg_runtime.model.sampler import sampler_table, time_features
+from medseg_trainer.config.run import TrainConfig
 
 DDIM_STEPS = 50
 MEDSEGDIFF_STEPS = 1000

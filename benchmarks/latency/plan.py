@@ -11,7 +11,7 @@ class Plan:
 
     name: str
     bundles: tuple[str, ...]
-    """`shipped`, and names of `medseg_trainer.presets` with random weights."""
+    """`shipped`, and names of `medseg_trainer.config.presets` with random weights."""
     samples: tuple[int, ...]
     steps: tuple[int, ...]
     whole_grid: bool

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg_runtime.errors import DataError
-from medseg_runtime.imaging import Pixels
-from medseg_trainer.data import read_cases
+from medseg_runtime.model.preprocess import Pixels
+from medseg_trainer.data.layouts import read_cases
 
 
 def val_images(data: Path, count: int) -> list[Pixels]:

@@ -119,12 +119,13 @@ def _clock_a_start(clock: Path, called: float, arguments: list[str]) -> None:
         return run
 
     timed("libraries", _import_libraries)()
-    from medseg_runtime import cli, segmenter
+    from medseg_runtime.commands import infer
+    from medseg_runtime.inference import segmenter
 
     clocked: Any = segmenter
     clocked.open_backend = timed("engine", clocked.open_backend)
     sys.argv = ["medseg-infer", *arguments]
-    cli.program()
+    infer.program()
 
 
 def _import_libraries() -> None:

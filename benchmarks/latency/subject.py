@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg_runtime.bundle import GraphName
-from medseg_runtime.imaging import Pixels
+from medseg_runtime.model.bundle import GraphName
+from medseg_runtime.model.preprocess import Pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.latency.conftest import Measure
 from benchmarks.latency.grid import Setup
-from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.inference.segmenter import Segmenter
 
 
 def test_end_to_end(measure: Measure, setup: Setup, segmenter: Segmenter, samples: int, steps: int) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 
 from benchmarks.latency.conftest import Measure
 from benchmarks.latency.grid import Setup
-from medseg_runtime.backends import Float32
-from medseg_runtime.sampler import sampler_table, time_features
-from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.backends.base import Float32
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.model.sampler import sampler_table, time_features
 
 
 def test_encode(measure: Measure, setup: Setup, segmenter: Segmenter) -> None:

@@ -8,21 +8,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-from medseg_export import gate, parity
-from medseg_export.gate import Images
-from medseg_export.half import DTYPES
+from medseg_export.checks import low_precision_gate, parity
+from medseg_export.checks.low_precision_gate import Images
+from medseg_export.graphs.low_precision import DTYPES
+from medseg_export.graphs.to_onnx import described, onnx_graph, round_weights
 from medseg_export.model_card import model_card
-from medseg_export.to_onnx import described, onnx_graph, round_weights
 from medseg_runtime import __version__
-from medseg_runtime.backends import open_backend
-from medseg_runtime.backends.host import HostLoop
-from medseg_runtime.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest, Sampling
+from medseg_runtime.backends.host_loop import HostLoop
+from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import CheckpointError
-from medseg_runtime.publish import FolderKind, check_output, published
-from medseg_runtime.sampler import sampler_table
-from medseg_trainer.checkpoint import RunFolder, read_json
+from medseg_runtime.files.publish import FolderKind, check_output, published
+from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest, Sampling
+from medseg_runtime.model.sampler import sampler_table
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.validate import manifest_of
+from medseg_trainer.training.run_folder import RunFolder, read_json
+from medseg_trainer.training.validation import manifest_of
 
 BUNDLE = FolderKind(
     "bundle",
@@ -84,7 +84,7 @@ def write_bundle(
     )
     files = {manifest.graphs[name].file: content for name, content in graphs.items()}
     if half:
-        verdict = gate.judge(networks, manifest, images)
+        verdict = low_precision_gate.judge(networks, manifest, images)
         manifest = _with_half(manifest, verdict)
         files |= {manifest.half[name].file: content for name, content in verdict.taken.graphs.items()}
         checks += [replace(check, name=f"{verdict.taken.precision}: {check.name}") for check in verdict.taken.checks]
@@ -95,7 +95,7 @@ def write_bundle(
     return Bundle.load(out), checks
 
 
-def _with_half(manifest: Manifest, verdict: gate.Verdict) -> Manifest:
+def _with_half(manifest: Manifest, verdict: low_precision_gate.Verdict) -> Manifest:
     """Name the low-precision graphs, and keep what they were judged by."""
     taken = verdict.taken
     return replace(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg_export.engine_options import (
+from medseg_export.engines.options import (
     DEFAULT_SAMPLES,
     Compatible,
     Float32,
@@ -19,12 +19,12 @@ from medseg_export.engine_options import (
     VersionCompatible,
     Workspace,
 )
-from medseg_runtime.command import run_command
-from medseg_runtime.engines import Flags
+from medseg_runtime.backends.gpu.tensorrt.engine_files import Flags
+from medseg_runtime.commands.program import run_command
 
 if TYPE_CHECKING:
-    from medseg_export.to_tensorrt import Target
-    from medseg_runtime.bundle import Bundle
+    from medseg_export.engines.to_tensorrt import Target
+    from medseg_runtime.model.bundle import Bundle
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True)
 
@@ -61,7 +61,7 @@ def export(
         return
     if ckpt is None or out is None:
         context.fail(f"Missing option '{'--ckpt' if ckpt is None else '--out'}'.")
-    from medseg_export.engine_target import targets
+    from medseg_export.engines.target import targets
 
     wanted = targets(
         trt=trt,
@@ -93,9 +93,9 @@ def build(
     trt_float32: Float32 = False,
 ) -> None:
     """Build engines from a bundle alone: no torch and no training run, so on a device too."""
-    from medseg_export.engine_target import targets
-    from medseg_runtime.bundle import Bundle
+    from medseg_export.engines.target import targets
     from medseg_runtime.errors import ParameterError
+    from medseg_runtime.model.bundle import Bundle
 
     if not (trt or trt_rtx):
         raise ParameterError("there is nothing to build", "Give --trt, or --trt-rtx to build without a GPU.")
@@ -130,7 +130,7 @@ def _export(ckpt: Path, out: Path, steps: int | None, *, force: bool, half: bool
     from rich.table import Table
 
     from medseg_export.bundle_writer import write_bundle
-    from medseg_trainer.checkpoint import RunFolder
+    from medseg_trainer.training.run_folder import RunFolder
 
     logging.getLogger("torch.onnx").setLevel(
         logging.ERROR
@@ -154,8 +154,8 @@ def _build(bundle: Bundle, wanted: list[Target], *, float32: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from medseg_export.engine_writer import build_engines
-    from medseg_export.float32_layers import float32_report
+    from medseg_export.engines.float32_layers import float32_report
+    from medseg_export.engines.writer import build_engines
 
     console = Console(stderr=True)
     for target in wanted:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from medseg_runtime.bundle import Manifest
-from medseg_trainer.figures import TITLES
+from medseg_runtime.model.bundle import Manifest
+from medseg_trainer.evaluation.statistics import TITLES
 
 GEOMETRY = {
     "resize": "The image, or the region given, is resampled to {width}x{height} px; masks are resampled back.",

@@ -7,8 +7,7 @@ Research software, not a medical device.
 >>> result.masks.shape, result.confidence.max()                # doctest: +SKIP
 """
 
-__version__ = "0.1.0"
-
+from medseg_runtime._version import __version__
 from medseg_runtime.errors import (
     BackendError,
     BundleError,
@@ -17,10 +16,10 @@ from medseg_runtime.errors import (
     OutputError,
     ParameterError,
 )
-from medseg_runtime.imaging import Box
-from medseg_runtime.lanes import Outcome
-from medseg_runtime.segmentation import Segmentation
-from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.inference.workers import Outcome
+from medseg_runtime.model.preprocess import Box
+from medseg_runtime.result.segmentation import Segmentation
 
 __all__ = [
     "BackendError",

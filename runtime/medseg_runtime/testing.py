@@ -14,14 +14,14 @@ from typing import Literal
 
 import numpy as np
 
-from medseg_runtime.backends import Float32
-from medseg_runtime.backends.host import HostLoop
-from medseg_runtime.bundle import Graph, GraphName, Manifest, Sampling, Shape
+from medseg_runtime.backends.base import Float32
+from medseg_runtime.backends.host_loop import HostLoop
 from medseg_runtime.errors import BackendError
-from medseg_runtime.imaging import InputRule
-from medseg_runtime.noise import NoiseLaw
-from medseg_runtime.sampler import Objective, ProbabilityPath
-from medseg_runtime.segmenter import Segmenter
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.model.bundle import Graph, GraphName, Manifest, Sampling, Shape
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_runtime.model.preprocess import InputRule
+from medseg_runtime.model.sampler import Objective, ProbabilityPath
 
 LATENT = (4, 8, 8)
 TIME_FEATURES = 32

@@ -17,13 +17,13 @@ from benchmarks.ablations.tuning import REFERENCE, TUNING, tuned_variants
 from benchmarks.latency.machine import Machine
 from benchmarks.paired import paired
 from medseg_runtime.errors import CheckpointError
-from medseg_runtime.metrics import Calibration
-from medseg_runtime.noise import NoiseLaw
-from medseg_runtime.sampler import NUM_TRAIN_TIMESTEPS, ProbabilityPath, sampler_table
-from medseg_trainer import loop
-from medseg_trainer.checkpoint import Ema, RunFolder, build_networks
-from medseg_trainer.config import EnergyConfig, Optimisation
-from medseg_trainer.figures import CaseFigures
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_runtime.model.sampler import NUM_TRAIN_TIMESTEPS, ProbabilityPath, sampler_table
+from medseg_runtime.result.metrics import Calibration
+from medseg_trainer.config.run import EnergyConfig, Optimisation
+from medseg_trainer.evaluation.statistics import CaseFigures
+from medseg_trainer.training import loop
+from medseg_trainer.training.run_folder import Ema, RunFolder, build_networks
 
 FLOW = ProbabilityPath(objective="flow", shift=3.0)
 SPREAD = 0.3  # standard deviation of the clean latents in the Gaussian case

@@ -30,14 +30,14 @@ from benchmarks.latency.machine import Machine
 from benchmarks.latency.networks import parameters
 from benchmarks.paired import paired
 from medseg_runtime.errors import CheckpointError
-from medseg_runtime.metrics import Calibration
-from medseg_trainer.checkpoint import Ema, RunFolder, build_networks, save_safetensors
-from medseg_trainer.data import Case
+from medseg_runtime.result.metrics import Calibration
+from medseg_trainer.config.presets import fast
+from medseg_trainer.data.layouts import Case
 from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
-from medseg_trainer.figures import CaseFigures, Figure
-from medseg_trainer.loop import start_fabric
-from medseg_trainer.presets import fast
-from medseg_trainer.stages import Draws
+from medseg_trainer.evaluation.statistics import CaseFigures, Figure
+from medseg_trainer.training.loop import start_fabric
+from medseg_trainer.training.run_folder import Ema, RunFolder, build_networks, save_safetensors
+from medseg_trainer.training.stages import Draws
 
 MACHINE = Machine(
     processor="A processor", features=("avx2",), cores=2, memory_gib=1.0, system="", python="3.11", commit="abc",

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from benchmarks.baselines import masks
 from benchmarks.baselines.reconstruction import FIRST, SECOND, Reconstructed, mask_rows, reconstruct
 from medseg_runtime.errors import CheckpointError
-from medseg_trainer.checkpoint import RunFolder
-from medseg_trainer.figures import Figure
+from medseg_trainer.evaluation.statistics import Figure
 from medseg_trainer.models.autoencoder import MaskAutoencoder
+from medseg_trainer.training.run_folder import RunFolder
 
 
 def test_an_autoencoder_does_not_differ_from_itself(micro):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medseg_runtime.bundle import Bundle
+from medseg_runtime.model.bundle import Bundle
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +36,11 @@ def two_classes(tmp_path_factory):
 @pytest.fixture(scope="session")
 def kinds(micro, phantom_zips, two_classes):
     """Name -> (configuration, data): flow on the sphere; the paper's; three logits, colour, KL."""
-    from medseg_runtime.bundle import Sampling
-    from medseg_runtime.imaging import InputRule
-    from medseg_runtime.noise import NoiseLaw
-    from medseg_runtime.sampler import ProbabilityPath
-    from medseg_trainer.config import ConditionConfig
+    from medseg_runtime.model.bundle import Sampling
+    from medseg_runtime.model.noise import NoiseLaw
+    from medseg_runtime.model.preprocess import InputRule
+    from medseg_runtime.model.sampler import ProbabilityPath
+    from medseg_trainer.config.run import ConditionConfig
 
     flow = micro()
     vq = replace(flow.mask_autoencoder, regulariser="vq", latent_noise=0.0, codebook_size=300)
@@ -84,7 +84,7 @@ def shake(path):
 @pytest.fixture(scope="session")
 def run_of(kinds, tmp_path_factory):
     """run_of(kind) is the folder of a finished run; read only."""
-    from medseg_trainer.loop import fit
+    from medseg_trainer.training.loop import fit
 
     @cache
     def run(kind):
@@ -102,7 +102,7 @@ def run_of(kinds, tmp_path_factory):
 def bundle_of(run_of, tmp_path_factory):
     """bundle_of(kind) is the folder of its bundle; read only."""
     from medseg_export.bundle_writer import write_bundle
-    from medseg_trainer.checkpoint import RunFolder
+    from medseg_trainer.training.run_folder import RunFolder
 
     @cache
     def export(kind):
@@ -117,8 +117,8 @@ def bundle_of(run_of, tmp_path_factory):
 def half_bundle_of(run_of, bundle_of, kinds, tmp_path_factory):
     """half_bundle_of(kind) is the folder of its bundle with low-precision graphs, judged on its val images; read only."""
     from medseg_export import bundle_writer
-    from medseg_runtime.bundle import Bundle
-    from medseg_trainer.checkpoint import RunFolder
+    from medseg_runtime.model.bundle import Bundle
+    from medseg_trainer.training.run_folder import RunFolder
 
     @cache
     def export(kind):

@@ -7,9 +7,9 @@ import tensorrt_rtx
 from rich.console import Console
 from rich.progress import Progress
 
-from medseg_export.engine_target import target_ahead
-from medseg_export.to_tensorrt import build_plan
-from medseg_runtime.engines import Flags, Profile
+from medseg_export.engines.target import target_ahead
+from medseg_export.engines.to_tensorrt import build_plan
+from medseg_runtime.backends.gpu.tensorrt.engine_files import Flags, Profile
 
 PLAIN = Flags(version_compatible=False, hardware="none", workspace_mib=None, optimization_level=3)
 WIDE, STATIC = Profile(min=1, opt=4, max=64), Profile(min=4, opt=4, max=4)

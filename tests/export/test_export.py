@@ -14,15 +14,17 @@ from onnx import TensorProto
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from medseg_export import bundle_writer, parity, to_onnx
+from medseg_export import bundle_writer
 from medseg_export.bundle_writer import write_bundle
+from medseg_export.checks import parity
+from medseg_export.graphs import to_onnx
 from medseg_runtime import Segmenter
-from medseg_runtime.backends import open_backend
-from medseg_runtime.bundle import MAX_BATCH, Bundle, GraphName
+from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import CheckpointError, ExportError, OutputError, ParameterError
-from medseg_runtime.publish import PARTIAL
-from medseg_trainer.checkpoint import RunFolder
+from medseg_runtime.files.publish import PARTIAL
+from medseg_runtime.model.bundle import MAX_BATCH, Bundle, GraphName
 from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.training.run_folder import RunFolder
 
 KINDS = ("flow", "paper", "classes")
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -34,7 +36,7 @@ EVERY_GRAPH = pytest.mark.parametrize("graph", GRAPHS)
 @pytest.fixture
 def image(kinds):
     """image(kind) is one that the run of that kind was validated on."""
-    from medseg_trainer.data import read_cases
+    from medseg_trainer.data.layouts import read_cases
 
     def first(kind):
         config, data = kinds[kind]
@@ -163,7 +165,7 @@ def test_more_samples_than_a_batch_holds_go_in_several(bundle_of, image):
 
 @EVERY_KIND
 def test_no_file_of_a_bundle_says_where_it_was_made(kind, bundle_of):
-    here = (str(Path(to_onnx.__file__).parents[2]).encode(), str(Path(torch.__file__).parent).encode(), b"stack_trace")
+    here = (str(Path(to_onnx.__file__).parents[3]).encode(), str(Path(torch.__file__).parent).encode(), b"stack_trace")
     for file in bundle_of(kind).iterdir():
         content = file.read_bytes()
         assert not [trace for trace in here if trace in content], file.name
@@ -247,7 +249,7 @@ def test_a_graph_that_returns_nan_fails_wherever_it_does(bundle_of, run_of):
 
 
 def test_what_torch_cannot_export_is_one_error(run_of):
-    from medseg_trainer.validate import manifest_of
+    from medseg_trainer.training.validation import manifest_of
 
     class Stubborn(torch.nn.Module):
         def forward(self, latent):

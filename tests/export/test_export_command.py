@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from medseg_export import bundle_writer, gate
-from medseg_runtime.bundle import Bundle
+from medseg_export import bundle_writer
+from medseg_export.checks import low_precision_gate
+from medseg_runtime.model.bundle import Bundle
 
 
 def test_the_command_prints_parity_and_what_it_wrote(medseg_export, run_of, bundle_of, tmp_path, monkeypatch):
@@ -23,7 +24,7 @@ def test_half_writes_low_precision_graphs_and_prints_their_judgement(
 ):
     made = Bundle.load(half_bundle_of("flow"))
     monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: made.graphs[name])
-    monkeypatch.setattr(gate, "half_graphs", lambda *_: made.half)
+    monkeypatch.setattr(low_precision_gate, "half_graphs", lambda *_: made.half)
     out = tmp_path / "bundle"
     code, printed, _ = medseg_export("--ckpt", run_of("flow"), "--out", out, "--half")
     assert code == 0
@@ -48,7 +49,7 @@ def test_engines_that_cannot_be_built_are_refused_before_anything_is_exported(
 ):
     if "--trt-rtx" in option:
         pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr("medseg_runtime.gpu.DRIVER", "libcuda-of-nobody.so.1")
+    monkeypatch.setattr("medseg_runtime.machine.gpu.DRIVER", "libcuda-of-nobody.so.1")
     monkeypatch.setattr(bundle_writer, "write_bundle", lambda *_, **__: pytest.fail("it was exported first"))
     code, printed, err = medseg_export("--ckpt", run_of("flow"), "--out", tmp_path / "bundle", *option)
     assert (code, printed) == (1, "")

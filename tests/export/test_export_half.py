@@ -10,20 +10,21 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
-from medseg_export import bundle_writer, gate, parity
-from medseg_export.gate import Images, Trial
-from medseg_export.half import lowered
-from medseg_export.ranges import Ranges
-from medseg_export.reference import ReferenceBackend
-from medseg_export.to_onnx import onnx_graph
-from medseg_runtime.backends import open_backend
-from medseg_runtime.backends.host import HostLoop
-from medseg_runtime.bundle import MAX_BATCH, Bundle
+from medseg_export import bundle_writer
+from medseg_export.checks import low_precision_gate, parity
+from medseg_export.checks.low_precision_gate import Images, Trial
+from medseg_export.checks.ranges import Ranges
+from medseg_export.checks.reference import ReferenceBackend
+from medseg_export.graphs.low_precision import lowered
+from medseg_export.graphs.to_onnx import onnx_graph
+from medseg_runtime.backends.host_loop import HostLoop
+from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import DataError, ExportError
-from medseg_runtime.sampler import MAX_PERIOD, time_features
-from medseg_trainer.checkpoint import RunFolder
+from medseg_runtime.model.bundle import MAX_BATCH, Bundle
+from medseg_runtime.model.sampler import MAX_PERIOD, time_features
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.validate import manifest_of
+from medseg_trainer.training.run_folder import RunFolder
+from medseg_trainer.training.validation import manifest_of
 
 GRAPHS = ("encoder", "denoiser", "decoder")
 EVERY_GRAPH = pytest.mark.parametrize("graph", GRAPHS)
@@ -157,14 +158,15 @@ def test_the_bundle_keeps_what_float16_was_judged_by(bundle):
 def test_what_overflows_float16_is_published_in_bfloat16(huge, networks, manifest):
     """The same masks, for bfloat16 reaches as far as float32; the refusal says where float16 ends."""
     images = Images.synthetic(manifest)
-    verdict = gate.judge(huge, manifest, images)
+    verdict = low_precision_gate.judge(huge, manifest, images)
     assert verdict.taken.precision == "bfloat16"
     assert f"largest magnitude ({SCALED}" in verdict.describe()["refused"]["float16"]
     model = onnx.load_from_string(verdict.taken.graphs["decoder"])
     assert_mixed(model, TensorProto.BFLOAT16)
     assert [entry.version for entry in model.opset_import if not entry.domain] == [22]
-    same = gate.mean_dice(
-        gate.draw(manifest, TorchBackend(huge), images), gate.draw(manifest, TorchBackend(networks), images)
+    same = low_precision_gate.mean_dice(
+        low_precision_gate.draw(manifest, TorchBackend(huge), images),
+        low_precision_gate.draw(manifest, TorchBackend(networks), images),
     )
     assert same == 1.0
     json.dumps(verdict.describe(), allow_nan=False)
@@ -174,7 +176,7 @@ def test_the_evaluator_sees_an_overflow_and_onnx_runtime_does_not(networks, huge
     decoder = onnx_graph("decoder", lowered(huge, "float16").graphs()["decoder"], manifest)
     trial = Trial("float16", graphs=bundle.half | {"decoder": decoder})
     exported = on_onnx_runtime(bundle, manifest, trial.graphs)
-    gate.compare(trial, manifest, TorchBackend(networks), exported, Images.synthetic(manifest), [])
+    low_precision_gate.compare(trial, manifest, TorchBackend(networks), exported, Images.synthetic(manifest), [])
     assert trial.missed() == "onnx.reference returned NaN or infinite values from the decoder"
     assert not trial.passed
 
@@ -205,14 +207,14 @@ def test_a_time_embedding_in_float16_fails_at_late_times(networks, manifest, bun
     errors = parity.time_errors(manifest, TorchBackend(networks), rounded)
     assert errors[999.0] > 10 * errors[1.0]
     trial = Trial("float16", graphs=bundle.half)
-    gate.compare(trial, manifest, TorchBackend(networks), rounded, Images.synthetic(manifest), [])
+    low_precision_gate.compare(trial, manifest, TorchBackend(networks), rounded, Images.synthetic(manifest), [])
     assert "denoiser at batch 1" in trial.missed()
 
 
 def test_ranges_find_the_layer_and_leave_no_trace(huge, manifest):
     with Ranges(huge) as ranges:
-        gate.draw(manifest, TorchBackend(huge), Images.synthetic(manifest))
-    assert ranges.largest.value > gate.LARGEST_FLOAT16
+        low_precision_gate.draw(manifest, TorchBackend(huge), Images.synthetic(manifest))
+    assert ranges.largest.value > low_precision_gate.LARGEST_FLOAT16
     assert ranges.largest.where.startswith(SCALED)
     assert ranges.norm_input.value == ranges.largest.value
     assert ranges.norm_input.where.startswith("mask_autoencoder.decoder.blocks.0.norm2")
@@ -221,8 +223,8 @@ def test_ranges_find_the_layer_and_leave_no_trace(huge, manifest):
 
 def test_networks_that_no_low_precision_can_draw_are_not_published(run_of, bundle, tmp_path, monkeypatch):
     """No rounding at all is allowed: both precisions fail their first check."""
-    monkeypatch.setattr(gate, "SPACINGS", 0.0)
-    monkeypatch.setattr(gate, "half_graphs", lambda *_: bundle.half)
+    monkeypatch.setattr(low_precision_gate, "SPACINGS", 0.0)
+    monkeypatch.setattr(low_precision_gate, "half_graphs", lambda *_: bundle.half)
     monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: bundle.graphs[name])
     with pytest.raises(ExportError, match=r"in low precision: float16: .*; bfloat16: .*\. Export without --half"):
         bundle_writer.write_bundle(RunFolder(run_of("flow")), tmp_path / "bundle", steps=None, force=False, half=True)

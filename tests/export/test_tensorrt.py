@@ -14,15 +14,15 @@ import tensorrt_rtx
 from rich.console import Console
 from rich.progress import Progress
 
-from medseg_export import engine_target
-from medseg_export.engine_target import compute_capabilities_from, profile_from, targets
-from medseg_export.float32_layers import float32_layers, float32_report
-from medseg_export.to_tensorrt import build_plan, configure, parse
-from medseg_runtime.bundle import Bundle
-from medseg_runtime.engines import Profile
+from medseg_export.engines import target as target_module
+from medseg_export.engines.float32_layers import float32_layers, float32_report
+from medseg_export.engines.target import compute_capabilities_from, profile_from, targets
+from medseg_export.engines.to_tensorrt import build_plan, configure, parse
+from medseg_runtime.backends.gpu.tensorrt.engine_files import Profile
+from medseg_runtime.backends.gpu.tensorrt.logger import error_log
 from medseg_runtime.errors import EngineError, ParameterError
-from medseg_runtime.gpu import Gpu
-from medseg_runtime.trt_log import error_log
+from medseg_runtime.machine.gpu import Gpu
+from medseg_runtime.model.bundle import Bundle
 from tests.export.rtx import GRAPHS, KINDS, PLAIN, STATIC, WIDE, graphs_of, planned, target
 
 pytestmark = pytest.mark.usefixtures("cache_home")
@@ -54,7 +54,7 @@ def test_graphs_of_every_kind_of_model_build(kind, bundle_of):
 def test_graphs_build_for_every_compute_capability_that_the_default_names(bundle):
     each = [
         planned(target(sm), "denoiser", bundle.manifest.half["denoiser"], bundle.half["denoiser"])
-        for sm in compute_capabilities_from(engine_target.RTX_DEFAULT)
+        for sm in compute_capabilities_from(target_module.RTX_DEFAULT)
     ]
     assert len(set(each)) == 3
     together = planned(target(86, 89, 120), "denoiser", bundle.manifest.half["denoiser"], bundle.half["denoiser"])
@@ -242,7 +242,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(monkeypatch):
     with pytest.raises(EngineError, match=r"tensorrt_rtx cannot be imported.*medseglatdiff\[trt-rtx\]"):
         target()
     gpu = Gpu(name="none", compute_capability=86, driver=None, cuda="13.0")
-    monkeypatch.setattr(engine_target, "first_gpu", lambda: gpu)
+    monkeypatch.setattr(target_module, "first_gpu", lambda: gpu)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r"tensorrt cannot be imported.*medseglatdiff\[trt\]"):
         targets(trt=True, trt_rtx=False, sm=None, samples=["4"], flags=PLAIN)

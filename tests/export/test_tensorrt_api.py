@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from medseg_export import build_progress, engine_target, float32_layers, to_tensorrt
-from medseg_runtime import gpu, trt_log
-from medseg_runtime.backends import BACKENDS
+from medseg_export.engines import float32_layers, progress, to_tensorrt
+from medseg_export.engines import target as target_module
+from medseg_runtime.backends.gpu.tensorrt import logger
+from medseg_runtime.backends.registry import BACKENDS
+from medseg_runtime.machine import gpu
 
 HERE = Path(__file__).parent
 MATRIX = json.loads((HERE / "trt_api_matrix.json").read_text())
-RUNNER = Path(trt_log.__file__).parent / "backends" / "trt_engine.py"
+RUNNER = Path(logger.__file__).parent / "backends" / "trt_engine.py"
 SOURCES = [
-    *(Path(module.__file__) for module in (to_tensorrt, build_progress, float32_layers, trt_log)),
+    *(Path(module.__file__) for module in (to_tensorrt, progress, float32_layers, logger)),
     RUNNER,
 ]
 RECEIVERS = {
@@ -104,7 +106,7 @@ def test_no_member_hides_behind_a_name_that_is_not_followed(path):
 
 
 def test_every_module_that_binds_tensorrt_is_looked_at():
-    roots = [Path(module.__file__).parent for module in (to_tensorrt, trt_log)]
+    roots = [Path(module.__file__).parent for module in (to_tensorrt, logger)]
     binds = ("trt: ModuleType", "library: Any")
     found = {path for root in roots for path in root.rglob("*.py") if any(word in path.read_text() for word in binds)}
     assert found - {Path(gpu.__file__)} == set(SOURCES)  # there it is the driver's library
@@ -123,7 +125,7 @@ def test_the_matrix_is_right_about_the_package_that_is_installed():
 
 def test_the_extras_that_errors_name_exist():
     extras = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for library, extra in engine_target.EXTRA.items():
+    for library, extra in target_module.EXTRA.items():
         assert any(requirement.startswith(library) for requirement in extras[extra])
         assert any(requirement.startswith("cuda-bindings") for requirement in extras[extra])
     assert BACKENDS["tensorrt"].extra in extras

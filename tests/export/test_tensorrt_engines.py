@@ -18,12 +18,12 @@ import tensorrt_rtx
 from rich.console import Console
 from rich.progress import Progress
 
-from medseg_export import build_progress, engine_cache, to_tensorrt
-from medseg_export.engine_writer import build_engines
-from medseg_export.to_tensorrt import build_plan
-from medseg_runtime.bundle import Bundle
-from medseg_runtime.engines import ENGINES, RECORD_NAME, EngineRecord, Profile, open_engines
+from medseg_export.engines import cache, to_tensorrt
+from medseg_export.engines.to_tensorrt import build_plan
+from medseg_export.engines.writer import build_engines
+from medseg_runtime.backends.gpu.tensorrt.engine_files import ENGINES, RECORD_NAME, EngineRecord, Profile, open_engines
 from medseg_runtime.errors import EngineError, OutputError
+from medseg_runtime.model.bundle import Bundle
 from tests.export.rtx import GRAPHS, PLAIN, STATIC, VERSION, WIDE, silent, target
 
 pytestmark = pytest.mark.usefixtures("cache_home")
@@ -115,7 +115,7 @@ def test_damaged_engines_are_not_opened(built, damage):
 def test_the_runner_hears_what_the_library_logs_in_the_process_that_built(built):
     """TensorRT takes the first logger of a process: after a build, the builder's."""
     pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
-    from medseg_runtime.backends.trt_engine import LoadedEngines
+    from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
 
     engines = opened(built)
     engines.plans["encoder"] = b"rubbish"
@@ -156,7 +156,7 @@ def count_builds(monkeypatch):
         names.append(name)
         return build_plan(target, name, *arguments)
 
-    monkeypatch.setattr(engine_cache, "build_plan", counted)
+    monkeypatch.setattr(cache, "build_plan", counted)
     return names
 
 
@@ -206,7 +206,7 @@ def test_an_interrupted_build_ends_at_its_next_step_and_leaves_nothing(own, monk
     started, monitors = [], []
 
     def kept(*arguments):
-        monitors.append(build_progress.progress_monitor(*arguments))
+        monitors.append(progress.progress_monitor(*arguments))
         return monitors[-1]
 
     monkeypatch.setattr(to_tensorrt, "progress_monitor", kept)
@@ -302,7 +302,7 @@ def test_the_command_builds_from_a_bundle_alone_without_torch_and_onnx(own):
     ],
 )
 def test_what_the_command_refuses_is_one_line_and_nothing_is_written(own, arguments, match, medseg_export, monkeypatch):
-    monkeypatch.setattr("medseg_runtime.gpu.DRIVER", "libcuda-of-nobody.so.1")
+    monkeypatch.setattr("medseg_runtime.machine.gpu.DRIVER", "libcuda-of-nobody.so.1")
     code, _, err = medseg_export(*(argument.replace("BUNDLE", str(own.folder)) for argument in arguments))
     assert code == 1
     assert match in err

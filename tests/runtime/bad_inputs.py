@@ -17,17 +17,10 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from medseg_runtime import (
-    BackendError,
-    Box,
-    BundleError,
-    ImageError,
-    OutputError,
-    ParameterError,
-    report,
-)
-from medseg_runtime.io import read_image
+from medseg_runtime import BackendError, Box, BundleError, ImageError, OutputError, ParameterError
+from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_segmenter
+from medseg_runtime.writers import folder as result_folder
 
 MARKER = "MARKER^PATIENT"
 H, W = 60, 90
@@ -180,7 +173,7 @@ def other_sides(graph, _):
 def older_result(folder):
     plain = toy_segmenter()
     source = read_image(written(folder, "older.png", encoded(GREY)))
-    report.write_results(folder / "out", source, plain(source.pixels, 2), plain, force=False)
+    result_folder.write_results(folder / "out", source, plain(source.pixels, 2), plain, force=False)
 
 
 def written(folder, name, content):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg_runtime.bundle import Bundle
+from medseg_runtime.model.bundle import Bundle
 
 
 def beside(name):

@@ -432,8 +432,8 @@ class IExecutionContext:
 
 def install(monkeypatch, machine):
     """Put the fakes where our modules look for the real ones."""
-    from medseg_runtime.backends import cuda_device
+    from medseg_runtime.backends.gpu import cuda
 
-    monkeypatch.setattr(cuda_device, "cudart", machine.cudart)
+    monkeypatch.setattr(cuda, "cudart", machine.cudart)
     monkeypatch.setitem(sys.modules, "tensorrt", machine.tensorrt)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)

@@ -17,17 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medseg_runtime import (
-    BackendError,
-    Box,
-    ParameterError,
-    Segmenter,
-    cli,
-    memory,
-    report,
-)
-from medseg_runtime.io import read_image
+from medseg_runtime import BackendError, Box, ParameterError, Segmenter
+from medseg_runtime.commands import infer as infer_command
+from medseg_runtime.machine import memory
+from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_segmenter
+from medseg_runtime.writers import folder as result_folder
 from tests.runtime.bad_inputs import (
     BAD,
     DICOM,
@@ -88,7 +83,7 @@ def infer(monkeypatch, capfd, tmp_path):
     def run_it(*arguments):
         monkeypatch.setattr(sys, "argv", ["medseg-infer", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            infer_command.main()
         out, err = capfd.readouterr()  # of file descriptors: libraries in C write there
         return exit_.value.code, out, err
 
@@ -130,7 +125,7 @@ def test_bad_input_in_python(name, tmp_path):
     with pytest.raises(row.error, match=row.says) as caught:  # noqa: PT012 - any of the three may refuse
         model_ = toy_segmenter() if bundle is None else Segmenter.load(bundle, backend=row.backend)
         result = model_(path, **row.keywords)
-        report.write_results(tmp_path / row.out, read_image(path), result, model_, force=False)
+        result_folder.write_results(tmp_path / row.out, read_image(path), result, model_, force=False)
     assert type(caught.value) is row.error
     assert caught.value.remedy.endswith(".")
     assert "\n" not in caught.value.remedy

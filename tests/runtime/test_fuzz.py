@@ -19,8 +19,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from medseg_runtime import MedsegError
-from medseg_runtime.bundle import Bundle
-from medseg_runtime.io import is_dicom, read_image
+from medseg_runtime.model.bundle import Bundle
+from medseg_runtime.readers.image import is_dicom, read_image
 from medseg_runtime.testing import toy_manifest
 
 SLOWEST_S = 20.0

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import onnx.parser
 
-from medseg_runtime.backends.host import HostLoop
-from medseg_runtime.bundle import MANIFEST_NAME, Graph, Manifest, Sampling
-from medseg_runtime.imaging import InputRule
-from medseg_runtime.noise import NoiseLaw
-from medseg_runtime.sampler import ProbabilityPath
+from medseg_runtime.backends.host_loop import HostLoop
+from medseg_runtime.model.bundle import MANIFEST_NAME, Graph, Manifest, Sampling
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_runtime.model.preprocess import InputRule
+from medseg_runtime.model.sampler import ProbabilityPath
 
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
 LATENT = "float[N,2,4,4]"

@@ -6,7 +6,7 @@ import pytest
 @pytest.fixture(scope="session")
 def micro_run(micro, phantom_zips, tmp_path_factory):
     """The folder of a finished micro run; read only."""
-    from medseg_trainer.loop import fit
+    from medseg_trainer.training.loop import fit
 
     out = tmp_path_factory.mktemp("micro") / "run"
     fit(micro(), phantom_zips, out)
@@ -22,7 +22,7 @@ def config(micro):
 def reference(config, phantom_zips, tmp_path_factory):
     """The run that nothing interrupts."""
     out = tmp_path_factory.mktemp("reference") / "run"
-    from medseg_trainer import loop
+    from medseg_trainer.training import loop
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "LOG_EVERY", 1)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from medseg_runtime.errors import DataError
-from medseg_trainer.data import read_cases
+from medseg_trainer.data.layouts import read_cases
 
 SENTENCE = re.compile(r"^[^\n]+[^.\n]\. [A-Z][^\n]+\.$")  # what is wrong. What to do about it.
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime import Segmentation, Segmenter
-from medseg_runtime.lanes import Outcome
-from medseg_runtime.sampler import SamplerTable
+from medseg_runtime.inference.workers import Outcome
+from medseg_runtime.model.sampler import SamplerTable
 
 
 def one_image(pixels: npt.NDArray[np.uint8]) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg_runtime.command import run_command
+from medseg_runtime.commands.program import run_command
 from medseg_runtime.errors import CheckpointError, OutputError, ParameterError
 
 if TYPE_CHECKING:
-    from medseg_runtime.segmenter import Segmenter
-    from medseg_trainer.config import TrainConfig
-    from medseg_trainer.evaluate import Evaluation
+    from medseg_runtime.inference.segmenter import Segmenter
+    from medseg_trainer.config.run import TrainConfig
+    from medseg_trainer.evaluation.evaluate import Evaluation
 
 app = typer.Typer(
     add_completion=False,
@@ -45,7 +45,7 @@ def fit(
     seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of weights, data order and noise.")] = None,
 ) -> None:
     """Train the autoencoders, then the denoiser."""
-    from medseg_trainer.loop import fit as run_fit
+    from medseg_trainer.training.loop import fit as run_fit
 
     config = _preset(preset)
     given = {"--classes": classes, "--raters": raters, "--seed": seed}
@@ -86,9 +86,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure a checkpoint or a bundle against the raters: GED, HM-IoU, diversity, Dice, HD95, calibration."""
-    from medseg_trainer.checkpoint import CONFIG_NAME, write_atomically
-    from medseg_trainer.evaluate import evaluate as measure
-    from medseg_trainer.evaluate import split_named
+    from medseg_trainer.evaluation.evaluate import evaluate as measure
+    from medseg_trainer.evaluation.evaluate import split_named
+    from medseg_trainer.training.run_folder import CONFIG_NAME, write_atomically
 
     segmenter = _segmenter(target, backend)
     if out is None and (target / CONFIG_NAME).exists():
@@ -118,7 +118,7 @@ def show(
     preset: Annotated[str | None, typer.Argument(help="Name of a preset; without one, their list.")] = None,
 ) -> None:
     """Print a preset as JSON, or list the presets."""
-    from medseg_trainer.presets import PRESETS
+    from medseg_trainer.config.presets import PRESETS
 
     if preset is None:
         for name, function in PRESETS.items():
@@ -131,7 +131,7 @@ def _print_table(report: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from medseg_trainer.figures import TITLES
+    from medseg_trainer.evaluation.statistics import TITLES
 
     table = Table("figure", "mean", f"95 % interval over {report.grouped_by}")
     for name, title in TITLES.items():
@@ -148,7 +148,7 @@ def _print_table(report: Evaluation) -> None:
 
 
 def _preset(name: str) -> TrainConfig:
-    from medseg_trainer.presets import PRESETS
+    from medseg_trainer.config.presets import PRESETS
 
     if name not in PRESETS:
         raise ParameterError(f"there is no preset {name!r}", f"Use one of: {', '.join(PRESETS)}.")
@@ -157,11 +157,11 @@ def _preset(name: str) -> TrainConfig:
 
 def _segmenter(target: Path, backend: str) -> Segmenter:
     """Load a run in torch, or a bundle on a backend."""
-    from medseg_runtime.bundle import MANIFEST_NAME
-    from medseg_runtime.segmenter import Segmenter
-    from medseg_trainer.checkpoint import CONFIG_NAME, RunFolder
+    from medseg_runtime.inference.segmenter import Segmenter
+    from medseg_runtime.model.bundle import MANIFEST_NAME
     from medseg_trainer.models.graphs import TorchBackend
-    from medseg_trainer.validate import manifest_of
+    from medseg_trainer.training.run_folder import CONFIG_NAME, RunFolder
+    from medseg_trainer.training.validation import manifest_of
 
     if (target / MANIFEST_NAME).exists():
         return Segmenter.load(target, backend=backend)

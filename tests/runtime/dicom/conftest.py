@@ -10,9 +10,10 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from medseg_runtime.io import SourceImage, read_image
-from medseg_runtime.overlay import draw_overlay
-from medseg_runtime.segmentation import Segmentation
+from medseg_runtime.figures.overlay import draw_overlay
+from medseg_runtime.readers.image import read_image
+from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.testing import toy_segmenter
 
 SAMPLES = 4
@@ -66,7 +67,7 @@ def changed_copy(name, **values):
 
 
 def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None):
-    from medseg_runtime.dicom_seg import dicom_objects
+    from medseg_runtime.writers.dicom.seg import dicom_objects
 
     segmenter = segmenter or toy_segmenter()
     image = read_image(path, frame)

@@ -6,9 +6,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg_runtime.io import read_image
-from medseg_runtime.nifti import nifti_files
+from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_segmenter
+from medseg_runtime.writers.nifti import nifti_files
 
 nibabel = pytest.importorskip("nibabel")
 

@@ -14,9 +14,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg_runtime import ImageError, ParameterError, Segmenter, cli
-from medseg_runtime.io.aim import Aim, take_aim
-from medseg_runtime.io.dicom.series import read_series
+from medseg_runtime import ImageError, ParameterError, Segmenter
+from medseg_runtime.commands import infer as infer_command
+from medseg_runtime.readers.dicom.series import read_series
+from medseg_runtime.readers.target import Aim, take_aim
 from medseg_runtime.testing import toy_segmenter
 
 STEP = 2.5
@@ -177,7 +178,7 @@ def infer(monkeypatch, capsys, tmp_path):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["medseg-infer", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
-            cli.main()
+            infer_command.main()
         out, err = capsys.readouterr()
         return exit_.value.code, out, err
 

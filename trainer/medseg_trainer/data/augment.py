@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from medseg_runtime.imaging import InputRule
-from medseg_trainer.config import AugmentConfig
+from medseg_runtime.model.preprocess import InputRule
+from medseg_trainer.config.run import AugmentConfig
 from medseg_trainer.data.case import Labels
 
 Float32 = npt.NDArray[np.float32]

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from medseg_runtime.errors import DataError, ImageError
-from medseg_runtime.imaging import Pixels
-from medseg_runtime.io.raster import read_raster
+from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.readers.raster import read_raster
 
 Split = Literal["train", "val", "test"]
 Labels = npt.NDArray[np.uint8]

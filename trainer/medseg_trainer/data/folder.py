@@ -18,7 +18,7 @@ from typing import get_args
 import numpy as np
 
 from medseg_runtime.errors import DataError
-from medseg_runtime.imaging import Pixels
+from medseg_runtime.model.preprocess import Pixels
 from medseg_trainer.data.case import Case, Cases, Entry, Labels, Split, check_size, decode_image, decode_mask
 from medseg_trainer.data.splits import read_table
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from medseg_runtime.errors import DataError, ImageError
-from medseg_runtime.imaging import Box, InputRule, place, resample, to_network
-from medseg_trainer.config import AugmentConfig
-from medseg_trainer.data import Case, Split, read_cases
+from medseg_runtime.model.preprocess import Box, InputRule, place, resample, to_network
+from medseg_trainer.config.run import AugmentConfig
 from medseg_trainer.data.augment import Draw, augmented
 from medseg_trainer.data.case import Labels
+from medseg_trainer.data.layouts import Case, Split, read_cases
 
 Float16 = npt.NDArray[np.float16]
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medseg_trainer.config import AutoencoderConfig, Regulariser
+from medseg_trainer.config.run import AutoencoderConfig, Regulariser
 from medseg_trainer.models.layers import ResidualBlock, conv3x3
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medseg_trainer.config import ConditionConfig
+from medseg_trainer.config.run import ConditionConfig
 from medseg_trainer.models.autoencoder import ImageAutoencoder
 from medseg_trainer.models.layers import ResidualBlock, UNet, conv3x3, group_norm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medseg_trainer.config import DenoiserConfig
+from medseg_trainer.config.run import DenoiserConfig
 from medseg_trainer.models.layers import UNet, conv3x3, group_norm
 
 
@@ -35,7 +35,7 @@ class Denoiser(nn.Module):
         """Run the network.
 
         condition: batch 1, or a divisor of B: each condition then serves that many latents in turn.
-        time_features: (1 or B, T), from `medseg_runtime.sampler.time_features`.
+        time_features: (1 or B, T), from `medseg_runtime.model.sampler.time_features`.
         """
         common = self.condition_in(condition_BFhw)
         if 1 < common.shape[0] < z_BZhw.shape[0]:

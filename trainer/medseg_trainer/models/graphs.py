@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medseg_runtime.backends import Float32
-from medseg_runtime.backends.host import HostLoop
-from medseg_runtime.bundle import GraphName
+from medseg_runtime.backends.base import Float32
+from medseg_runtime.backends.host_loop import HostLoop
+from medseg_runtime.model.bundle import GraphName
 from medseg_trainer.models.autoencoder import MaskAutoencoder
 from medseg_trainer.models.denoiser import Denoiser
 

@@ -1,0 +1,54 @@
+"""Plans and kernel timings of earlier builds, in the user's cache folder: building again what has not changed takes no time.
+
+tensorrt/<key>.plan                            the key is a hash of everything that the plan follows from
+tensorrt/<library>-<version>-<GPU>.timing      what TensorRT keeps to search faster
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+
+from rich.progress import Progress
+
+from medseg_export.engines.to_tensorrt import Target, build_plan
+from medseg_runtime.files import cache
+from medseg_runtime.model.bundle import Graph, GraphName
+
+
+def cached_plan(target: Target, name: GraphName, graph: Graph, content: bytes, progress: Progress) -> bytes:
+    """Return the plan of a graph: one that was built before from the same, or a new one, which is kept.
+
+    content: the ONNX file.
+
+    Raises:
+        EngineError: see `build_plan`.
+    """
+    key, timings = plan_name(target, graph.sha256), _timing_name(target)
+    plan = cache.load(key)
+    if plan is None:
+        plan, timing = build_plan(target, name, graph, content, cache.load(timings) or b"", progress)
+        cache.store(key, plan)
+        if timing:
+            cache.store(timings, timing)
+    return plan
+
+
+def plan_name(target: Target, source_sha256: str) -> str:
+    """Return the name under which a plan is kept: a hash of graph, library, GPU, profiles and flags."""
+    facts = {
+        "graph": source_sha256,
+        "library": [target.library, target.version],
+        "gpu": None if target.gpu is None else target.gpu.name,
+        "compute capabilities": target.compute_capabilities,
+        "profiles": [dataclasses.asdict(profile) for profile in target.profiles],
+        "flags": dataclasses.asdict(target.flags),
+    }
+    return f"tensorrt/{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}.plan"
+
+
+def _timing_name(target: Target) -> str:
+    gpu = "none" if target.gpu is None else re.sub(r"\W+", "-", target.gpu.name)
+    return f"tensorrt/{target.library}-{target.version}-{gpu}.timing"

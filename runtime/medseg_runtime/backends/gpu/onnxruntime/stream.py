@@ -1,0 +1,209 @@
+"""One thread's buffers on the device that ONNX Runtime runs on, and its sessions bound to them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+import numpy as np
+
+from medseg_runtime.backends.base import finite
+from medseg_runtime.backends.gpu.buffers import Buffer, Wires, wire
+from medseg_runtime.backends.gpu.device_loop import Condition, Lane, Latents
+from medseg_runtime.backends.host_loop import said
+from medseg_runtime.backends.telemetry import no_telemetry
+from medseg_runtime.errors import BackendError
+
+with no_telemetry():
+    import onnxruntime as ort
+
+if TYPE_CHECKING:
+    from medseg_runtime.backends.base import Float32
+    from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
+    from medseg_runtime.model.bundle import GraphName, Manifest
+    from medseg_runtime.model.sampler import Extra
+
+KEPT_PLANS = 8
+MAX_GRAPHS = 256
+"""Captured runs, one per step and buffers, that the sessions keep for good; what comes later is launched kernel by kernel."""
+NO_GRAPH = -1
+"""The graph number with which ONNX Runtime neither captures nor replays."""
+
+Work = tuple[int, int, "Extra"]
+"""Samples, steps, and what the sampler adds."""
+
+
+class Sessions(Protocol):
+    """What lanes share."""
+
+    sessions: dict[GraphName, ort.InferenceSession]
+    lock: Lock
+    graphs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A session with all its inputs and outputs on the device."""
+
+    graph: GraphName
+    binding: Any
+    options: Any
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one number of samples and steps needs on the device."""
+
+    buffers: dict[Buffer, ort.OrtValue]
+    rows: list[ort.OrtValue]
+    features: list[ort.OrtValue]
+    logits: ort.OrtValue
+    steps: list[Bound]
+    decoder: Bound
+    uploaded: tuple[bytes, bytes] | None = None
+
+
+class OnnxRuntimeLane(Lane):
+    """Runs one image after another; the addresses of a plan never change, as captured graphs hold them."""
+
+    def __init__(self, shared: Sessions, manifest: Manifest, device: str, policy: CapturePolicy) -> None:
+        self._shared, self._manifest, self._device, self._policy = shared, manifest, device, policy
+        self._plans: OrderedDict[Work, Plan] = OrderedDict()
+        encoder = manifest.graphs["encoder"]
+        self._image = self._allocated(encoder.inputs["image"])
+        self._condition = self._allocated(encoder.outputs["condition"])
+        self._encoder = self._bound("encoder", {"image": self._image}, {"condition": self._condition})
+        self._encoded: Condition | None = None
+
+    def sample(self, latents: Latents) -> Float32:
+        with self._shared.lock:
+            plan = self._begun(latents)
+            for step in plan.steps:
+                self._run(step)
+            return self._finished(plan)
+
+    def sample_with_fresh_noise(self, latents: Latents, fresh: Callable[[], Float32]) -> Float32:
+        with self._shared.lock:
+            plan = self._begun(latents)
+            for step in plan.steps:
+                plan.buffers["fresh"].update_inplace(np.ascontiguousarray(fresh()))
+                self._run(step)
+            return finite("cuda", "denoiser", plan.buffers["final"].numpy())
+
+    def decode(self, latents: Float32) -> Float32:
+        with self._shared.lock:
+            plan = self._plan((len(latents), 0, "none"))
+            plan.buffers["final"].update_inplace(np.ascontiguousarray(latents))
+            return self._finished(plan)
+
+    def close(self) -> None:
+        """Drop the buffers."""
+        self._plans.clear()
+        self._encoded = None
+
+    def _begun(self, latents: Latents) -> Plan:
+        """Bring to the device what is not there yet."""
+        table = latents.table
+        plan = self._plan((len(latents.noise), len(table), table.extra))
+        if latents.condition is not self._encoded:
+            self._encoded = None
+            self._image.update_inplace(np.ascontiguousarray(latents.condition.image))
+            self._run(self._encoder)
+            self._encoded = latents.condition
+        plan.buffers["noise"].update_inplace(latents.noise)
+        rows = table.rows.astype(np.float32)
+        content = rows.tobytes(), latents.features.tobytes()
+        if plan.uploaded != content:
+            for step in range(len(table)):
+                plan.rows[step].update_inplace(rows[step])
+                plan.features[step].update_inplace(latents.features[step : step + 1])
+            plan.uploaded = content
+        return plan
+
+    def _finished(self, plan: Plan) -> Float32:
+        self._run(plan.decoder)
+        finite(
+            "cuda", "denoiser", plan.buffers["final"].numpy()
+        )  # a decoder that quantises turns NaN into finite logits
+        return finite("cuda", "decoder", plan.logits.numpy())
+
+    def _plan(self, work: Work) -> Plan:
+        if work not in self._plans:
+            self._plans[work] = self._planned(*work)
+        self._plans.move_to_end(work)
+        while len(self._plans) > KEPT_PLANS:
+            self._plans.popitem(last=False)
+        return self._plans[work]
+
+    def _planned(self, samples: int, steps: int, extra: Extra) -> Plan:
+        graphs = self._manifest.graphs
+        inputs = graphs["denoiser"].inputs
+        buffers: dict[Buffer, ort.OrtValue] = {
+            name: self._allocated(inputs["latent"], samples) for name in get_args(Buffer)
+        }
+        rows = [self._allocated(inputs["row"]) for _ in range(steps)]
+        features = [self._allocated(inputs["time_features"]) for _ in range(steps)]
+        logits = self._allocated(graphs["decoder"].outputs["logits"], samples)
+        return Plan(
+            buffers=buffers,
+            rows=rows,
+            features=features,
+            logits=logits,
+            steps=[
+                self._step(wires, buffers, {"row": row, "time_features": feature})
+                for wires, row, feature in zip(wire(steps, extra), rows, features, strict=True)
+            ],
+            decoder=self._bound("decoder", {"latent": buffers["final"]}, {"logits": logits}),
+        )
+
+    def _step(self, wires: Wires, buffers: dict[Buffer, ort.OrtValue], given: dict[str, ort.OrtValue]) -> Bound:
+        latents = {"latent": buffers[wires.latent], "extra": buffers[wires.extra], "condition": self._condition}
+        outputs = {"next_latent": buffers[wires.next_latent], "denoised": buffers[wires.denoised]}
+        return self._bound("denoiser", latents | given, outputs)
+
+    def _bound(self, graph: GraphName, inputs: dict[str, ort.OrtValue], outputs: dict[str, ort.OrtValue]) -> Bound:
+        binding = self._session(graph).io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        options = ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(self._graph_number()))
+        return Bound(graph, binding, options)
+
+    def _graph_number(self) -> int:
+        """Return a number that no other run has: its addresses are in the graph."""
+        if not self._policy.active or self._shared.graphs >= MAX_GRAPHS:
+            return NO_GRAPH
+        self._shared.graphs += 1
+        return self._shared.graphs
+
+    def _run(self, bound: Bound) -> None:
+        session = self._session(bound.graph)
+        try:
+            session.run_with_iobinding(bound.binding, bound.options)
+        except Exception as error:
+            raise BackendError(
+                f"ONNX Runtime {ort.__version__} failed in {bound.graph}: {said(error)}",
+                "Try fewer samples at once, or another --backend.",
+            ) from error
+
+    def _session(self, graph: GraphName) -> ort.InferenceSession:
+        session = self._shared.sessions.get(graph)
+        if session is None:
+            raise BackendError("the cuda backend is closed", "Load the bundle again.")
+        return session
+
+    def _allocated(self, shape: tuple[Any, ...], samples: int = 1) -> ort.OrtValue:
+        """Return zeros on the device."""
+        sides = [samples if side == "N" else side for side in shape]
+        try:
+            return ort.OrtValue.ortvalue_from_numpy(np.zeros(sides, np.float32), self._device, 0)
+        except Exception as error:
+            raise BackendError(
+                f"ONNX Runtime {ort.__version__} cannot allocate {sides} on {self._device}: {said(error)}",
+                "Try fewer samples at once, or free memory of the GPU.",
+            ) from error

@@ -1,0 +1,114 @@
+"""All launches of one image for one number of samples and steps, on contexts of their own.
+
+A CUDA graph holds for the context that it was captured from as long as nobody changes that context. So each plan has three
+contexts, without memory of their own, whose shapes are set once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medseg_runtime.backends.gpu.buffers import wire
+from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
+from medseg_runtime.backends.gpu.cuda import Stream
+from medseg_runtime.backends.gpu.graph_capture import Replay
+from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
+from medseg_runtime.backends.gpu.tensorrt.memory import LaneMemory
+from medseg_runtime.model.bundle import GraphName
+from medseg_runtime.model.sampler import Extra
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What makes two images need the same launches."""
+
+    samples: int
+    steps: int
+    """0: the latents are there, decode them."""
+    extra: Extra
+    encodes: bool
+    """False where the condition on the GPU is the image's already."""
+
+
+class LaunchPlan:
+    """Launches for one kind of work, their inputs and outputs at fixed addresses."""
+
+    def __init__(
+        self, work: Work, engines: LoadedEngines, memory: LaneMemory, stream: Stream, policy: CapturePolicy
+    ) -> None:
+        """Make the contexts.
+
+        Raises:
+            EngineError: no profile of the engines takes so many samples, or TensorRT refuses.
+        """
+        self.work = work
+        self._memory = memory
+        self._wires = wire(work.steps, work.extra)
+        profile = engines.record.profile_for(work.samples)
+        needed: dict[GraphName, bool] = {"encoder": work.encodes, "denoiser": work.steps > 0, "decoder": True}
+        self._contexts = {
+            name: engines.context(name, profile if name != "encoder" else 0, stream)
+            for name, used in needed.items()
+            if used
+        }
+        for context in self._contexts.values():
+            context.use_memory(memory["scratch"], memory.scratch_bytes)
+        self._set_shapes()
+        self.queue_all = Replay(self._queue_all, stream, policy)
+
+    def queue_encoder(self) -> None:
+        """Queue the encoder, if this work has one."""
+        if self.work.encodes:
+            encoder = self._contexts["encoder"]
+            encoder.bind(image=self._memory["image"], condition=self._memory["condition"])
+            encoder.launch()
+
+    def queue_step(self, step: int) -> None:
+        """Queue one step of the denoiser."""
+        memory, wires, denoiser = self._memory, self._wires[step], self._contexts["denoiser"]
+        denoiser.bind(
+            latent=memory[wires.latent],
+            extra=memory[wires.extra],
+            condition=memory["condition"],
+            time_features=memory.time_features(step),
+            row=memory.row(step),
+            next_latent=memory[wires.next_latent],
+            denoised=memory[wires.denoised],
+        )
+        denoiser.launch()
+
+    def queue_decoder(self) -> None:
+        """Queue the decoder on the final latents."""
+        decoder = self._contexts["decoder"]
+        decoder.bind(latent=self._memory["final"], logits=self._memory.logits(self.work.samples))
+        decoder.launch()
+
+    def close(self) -> None:
+        """Destroy the graph, then the contexts that it was captured from; the stream must be idle."""
+        self.queue_all.close()
+        for context in self._contexts.values():
+            context.close()
+        self._contexts.clear()
+
+    def _queue_all(self) -> None:
+        """Queue everything from the copy up to the copy down."""
+        work, memory = self.work, self._memory
+        if work.steps:
+            memory.upload(work.samples, image=work.encodes)
+        else:
+            memory.upload_latents(work.samples, "final")
+        self.queue_encoder()
+        for step in range(work.steps):
+            self.queue_step(step)
+        self.queue_decoder()
+        memory.download(work.samples, logits=True)
+
+    def _set_shapes(self) -> None:
+        sizes = self._memory.sizes
+        latents = (self.work.samples, *sizes.latent)
+        self._contexts["decoder"].shape("latent", latents)
+        if encoder := self._contexts.get("encoder"):
+            encoder.shape("image", (1, *sizes.image[1:]))
+        if denoiser := self._contexts.get("denoiser"):
+            for name in ("latent", "extra"):
+                denoiser.shape(name, latents)

@@ -1,0 +1,62 @@
+"""What a person types after an option, as the value that it means."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from medseg_runtime.errors import ParameterError
+from medseg_runtime.model.preprocess import Box
+
+if TYPE_CHECKING:
+    from medseg_runtime.inference.request import Samples
+    from medseg_runtime.readers.target import Aim
+
+
+def samples_of(text: str) -> Samples:
+    """Read --samples: a whole number, or auto.
+
+    Raises:
+        ParameterError: it is neither; likewise of those below.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ParameterError(f"{text!r} is no number of samples", "Give --samples 16, for example, or auto.") from error
+
+
+def region_of(text: str) -> Box:
+    """Read --roi: X,Y,W,H in pixels."""
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ParameterError(
+            f"the region {text!r} is not four whole numbers", "Give --roi X,Y,W,H in pixels."
+        ) from error
+    return Box(x=x, y=y, width=width, height=height)
+
+
+def aim_of(center: str | None, center_mm: str | None, frame: int | None, slices: int) -> Aim:
+    """Read --center, --center-mm, --frame and --slices."""
+    from medseg_runtime.readers.target import Aim
+
+    pixel = None if center is None else _numbers(center, (2, 3), "--center X,Y or X,Y,Z")
+    point = None if center_mm is None else _numbers(center_mm, (3,), "--center-mm X,Y,Z")
+    return Aim(
+        center=pixel,
+        center_mm=None if point is None else (point[0], point[1], point[2]),
+        frame=frame,
+        slices=slices,
+    )
+
+
+def _numbers(text: str, counts: tuple[int, ...], form: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in counts or not all(math.isfinite(number) for number in numbers):
+        raise ParameterError(f"the point {text!r} is not {' or '.join(map(str, counts))} numbers", f"Give {form}.")
+    return numbers

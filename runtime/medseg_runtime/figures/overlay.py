@@ -1,0 +1,258 @@
+"""The two pictures of a result that people look at first.
+
+draw_overlay    outlines of all samples and the consensus | the confidence as colour, with its scale
+draw_samples    each sample by itself
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg_runtime.figures.contours import draw_outline, joined, outlines_on_screen
+from medseg_runtime.figures.photo import coloured, inferno, photograph
+from medseg_runtime.figures.text import FAINT, INK, LARGE, MEDIUM, PAPER, SMALL, blank, write
+from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, View
+from medseg_runtime.model.preprocess import Box, Pixels
+from medseg_runtime.result.segmentation import Segmentation
+
+NOTICE = "Research software, not a medical device"
+"""Stands under every picture and in every result.json."""
+
+PANEL, TILE, LOCATOR = 512, 150, 112
+"""Longer side, in screen pixels, of a panel, of one sample and of the small map that shows where the view lies."""
+MAX_TILES = 64
+VISIBLE = 0.25
+"""A finding whose extent is a smaller part of the image than this is zoomed into ..."""
+ZOOMED = 0.36
+"""... until it is this part of the view."""
+MIN_VIEW = 32
+"""Fewer image pixels than this are not enlarged to a panel: one could not tell where one is."""
+
+PAD = 24
+"""Margin of a page."""
+CONSENSUS: tuple[Colour, ...] = ((255, 214, 70), (110, 225, 130), (255, 135, 100), (120, 190, 255), (235, 140, 235))
+"""Bold outline of each class, in turn."""
+BY_SIZE: tuple[Colour, ...] = ((70, 200, 255), (150, 145, 255), (255, 105, 190))
+"""Outlines of the samples, from the smallest to the largest."""
+
+
+def draw_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
+    """Draw the outlines over the image, and beside it the confidence.
+
+    pixels: (H, W) or (H, W, 3), the image that was segmented.
+    """
+    masks, confidence, consensus = _with_class_axis(segmentation)
+    view = View.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
+    left = photograph(pixels, view)
+    right = coloured(left, confidence.max(axis=0), view)  # of several classes the highest
+    samples = outlines_on_screen(masks.reshape(-1, *masks.shape[2:]), view)
+    for outline, colour in zip(samples, _colours(masks).reshape(-1, 3), strict=True):
+        draw_outline(left, outline, colour, width=1.4, opacity=0.75)
+    for outline, bold in zip(outlines_on_screen(consensus, view), _consensus_colours(len(consensus)), strict=True):
+        draw_outline(left, outline, PAPER, width=4.6, opacity=0.6)
+        draw_outline(left, outline, bold, width=2.7)
+        draw_outline(right, outline, INK, width=1.4, opacity=0.9)
+    return _two_panels(left, right, _locator(pixels, view), segmentation, title)
+
+
+def draw_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
+    """Draw the outline of each sample on a picture of its own, the first `MAX_TILES` of them.
+
+    pixels: (H, W) or (H, W, 3), the image that was segmented.
+    """
+    count = segmentation.samples
+    shown = range(min(count, MAX_TILES))
+    heading = title or (f"{len(shown)} of {count} samples" if len(shown) < count else _count(count, "sample"))
+    return _draw_tiles(pixels, segmentation, {k: f"{k:02d}" for k in shown}, heading)
+
+
+def draw_representatives(
+    pixels: Pixels, segmentation: Segmentation, numbers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> Canvas:
+    """Draw the samples that stand for all, each with its share.
+
+    pixels: (H, W) or (H, W, 3). numbers, weights: (K,), of `Segmentation.representatives`.
+    """
+    labels = {int(k): f"{k:02d}: {weight:.0%}" for k, weight in zip(numbers[:MAX_TILES], weights, strict=False)}
+    return _draw_tiles(
+        pixels, segmentation, labels, f"{len(labels)} that stand for {_count(segmentation.samples, 'sample')}"
+    )
+
+
+def _draw_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, str], heading: str) -> Canvas:
+    """Draw some samples, number => label, on a picture each."""
+    masks, _, _ = _with_class_axis(segmentation)
+    numbers, colours = list(labels), _colours(masks)
+    view = View.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
+    photo, (width, height) = photograph(pixels, view), view.size
+    columns = math.ceil(math.sqrt(len(labels)))
+    step_x, step_y = max(width, 90) + 14, height + 36
+    page = _page(max(columns * step_x - 14, 360), math.ceil(len(labels) / columns) * step_y + 58)
+    write(page, PAD, PAD - 4, heading, size=MEDIUM, width=page.shape[1] - 2 * PAD)
+    places = [(PAD + k % columns * step_x, PAD + 32 + k // columns * step_y) for k in range(len(labels))]
+    for (x, y), (k, label) in zip(places, labels.items(), strict=True):
+        page[y : y + height, x : x + width] = photo
+        write(page, x, y + height + 5, label)
+        area = np.count_nonzero(masks[k])
+        write(page, x + 30 + 8 * (len(label) - 2), y + height + 5, f"{area} px" if area else "empty", colour=FAINT)
+    for index in range(masks.shape[1]):
+        drawn = outlines_on_screen(masks[numbers, index], view)
+        outlines = [one.moved(*place) for one, place in zip(drawn, places, strict=True)]
+        shades = np.repeat(colours[numbers, index], [len(one.turn) for one in outlines], axis=0)
+        draw_outline(page, joined(outlines), PAPER, width=3.6, opacity=0.5)
+        draw_outline(page, joined(outlines), shades, width=1.8)
+    write(page, PAD, page.shape[0] - PAD - SMALL, NOTICE, colour=FAINT)
+    return page
+
+
+def key_figures(segmentation: Segmentation) -> list[str]:
+    """Return what the samples say in numbers: how many, how alike, how large."""
+    count = segmentation.samples
+    areas = segmentation.areas.reshape(count, -1).sum(axis=1)
+    low, high, empty = int(areas.min()), int(areas.max()), int(np.count_nonzero(areas == 0))
+    settled = {None: "", True: ", settled", False: ", not settled"}[segmentation.settled]
+    figures = [_count(count, "sample") + settled + (f", {empty} of them empty" if empty else "")]
+    agreement = np.atleast_1d(segmentation.mean_pairwise_iou)
+    if np.isfinite(agreement).all():
+        figures.append("mean pairwise IoU " + " / ".join(f"{value:.2f}" for value in agreement))
+    return [*figures, f"area {low} px" if low == high else f"area {low} to {high} px"]
+
+
+def _with_class_axis(segmentation: Segmentation) -> tuple[Bool, Float32, Bool]:
+    """Return masks (N, F, H, W), confidence (F, H, W) and consensus (F, H, W)."""
+    if segmentation.masks.ndim == 4:
+        return segmentation.masks, segmentation.confidence, segmentation.consensus
+    return segmentation.masks[:, None], segmentation.confidence[None], segmentation.consensus[None]
+
+
+def _zoom(masks: Bool, field: Box, share: float, least: int) -> Box:
+    """Return what to show: the whole image, or where the masks take less than `VISIBLE` of it, a square round them.
+
+    masks: (N, F, H, W). share: of the view that the masks take. least: side of the view, in image pixels.
+    """
+    height, width = masks.shape[2:]
+    union: Bool = np.logical_or.reduce(masks, axis=(0, 1))
+    if union.any():
+        top, bottom = np.flatnonzero(union.any(axis=1))[[0, -1]].tolist()
+        left, right = np.flatnonzero(union.any(axis=0))[[0, -1]].tolist()
+        x, y, extent = (left + right + 1) / 2, (top + bottom + 1) / 2, max(right - left, bottom - top) + 1
+        side = max(math.ceil(extent / share), least)
+        large = extent >= VISIBLE * max(height, width)
+    else:
+        (x, y), side = field.centre, max(field.width, field.height)
+        large = False
+    if large or side >= max(height, width):
+        return Box(x=0, y=0, width=width, height=height)
+    box_width, box_height = min(side, width), min(side, height)
+    box = Box.around(x, y, box_width, box_height)
+    return Box(
+        x=min(max(box.x, 0), width - box_width),
+        y=min(max(box.y, 0), height - box_height),
+        width=box_width,
+        height=box_height,
+    )
+
+
+def _colours(masks: Bool) -> Float32:
+    """Return the colour of each sample and class, (N, F, 3): by rank of size, or one for each of several classes."""
+    count, classes = masks.shape[:2]
+    if classes > 1:
+        return np.tile(np.array(_consensus_colours(classes), np.float32), (count, 1, 1))
+    rank = np.argsort(np.argsort(np.count_nonzero(masks, axis=(1, 2, 3)), kind="stable"))
+    return _by_size(rank / max(count - 1, 1))[:, None]
+
+
+def _by_size(positions: npt.NDArray[np.float64]) -> Float32:
+    """Return the colours from the smallest sample to the largest: (n,) in [0, 1] => (n, 3)."""
+    knots = np.linspace(0, 1, len(BY_SIZE))
+    channels = [np.interp(positions, knots, channel) for channel in zip(*BY_SIZE, strict=True)]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+def _consensus_colours(classes: int) -> list[Colour]:
+    return [CONSENSUS[index % len(CONSENSUS)] for index in range(classes)]
+
+
+def _locator(pixels: Pixels, view: View) -> Canvas | None:
+    """Draw the whole image, small, with a frame round what is shown; nothing where all of it is shown."""
+    height, width = pixels.shape[:2]
+    whole = View.fitting(Box(x=0, y=0, width=width, height=height), LOCATOR)
+    if view.box == whole.box:
+        return None
+    picture = photograph(pixels, whole)
+    high, wide = picture.shape[:2]
+    left, top = min(int(view.box.x * whole.scale), wide - 1), min(int(view.box.y * whole.scale), high - 1)
+    right = min(max(int(left + view.box.width * whole.scale) - 1, left), wide - 1)
+    bottom = min(max(int(top + view.box.height * whole.scale) - 1, top), high - 1)
+    for edge in (
+        np.s_[top, left : right + 1],
+        np.s_[bottom, left : right + 1],
+        np.s_[top : bottom + 1, left],
+        np.s_[top : bottom + 1, right],
+    ):
+        picture[edge] = CONSENSUS[0]
+    return picture
+
+
+def _two_panels(
+    left: Canvas, right: Canvas, locator: Canvas | None, segmentation: Segmentation, title: str | None
+) -> Canvas:
+    """Lay out title, panels with their headings and keys, and the figures under them."""
+    high, wide = left.shape[:2]
+    column = max(wide, 380)  # a narrow picture still has room for its heading
+    x_left, x_right = PAD, PAD + column + PAD
+    top = PAD + (34 if title else 0) + 28
+    bottom = top + high
+    page = _page(2 * column + PAD + 96, bottom + (max(84, LOCATOR if locator is not None else 0) + 14) - PAD)
+    if title:
+        write(page, PAD, PAD - 6, title, size=LARGE, width=page.shape[1] - 2 * PAD)
+    count = segmentation.samples
+    write(page, x_left, top - 28, _count(count, "plausible outline"), size=MEDIUM)
+    write(page, x_right, top - 28, "Confidence: share of samples that contain the pixel", size=MEDIUM)
+    page[top:bottom, x_left : x_left + wide] = left
+    page[top:bottom, x_right : x_right + wide] = right
+    _colour_bar(page, x_right + wide + 12, top, high, count)
+    text_x = x_left
+    if locator is not None:
+        page[bottom + 14 : bottom + 14 + locator.shape[0], x_left : x_left + locator.shape[1]] = locator
+        text_x += locator.shape[1] + 16
+    _key(page, text_x, bottom + 14, segmentation.classes)
+    figures = "   |   ".join(key_figures(segmentation))
+    write(page, text_x, bottom + 42, figures, width=page.shape[1] - PAD - text_x)
+    write(page, text_x, bottom + 66, NOTICE, colour=FAINT)
+    return page
+
+
+def _colour_bar(page: Canvas, x: int, y: int, height: int, count: int) -> None:
+    """Draw the scale from 0 to 1, as seen over black, and its ends as fractions of the samples."""
+    page[y : y + height, x : x + 16] = inferno(np.linspace(1, 0, height, dtype=np.float32))[:, None]
+    for value in (0.0, 0.25, 0.5, 0.75, 1.0) if height > 150 else (0.0, 1.0):
+        at = y + round((1 - value) * (height - 1))
+        page[at, x + 16 : x + 21] = INK
+        write(page, x + 24, at - SMALL // 2 - 2, f"{value:g}")
+    write(page, x + 24, y + 12, f"{count}/{count}", colour=FAINT)
+
+
+def _key(page: Canvas, x: int, y: int, classes: Sequence[str]) -> None:
+    """Explain the lines: the samples' colours, and each class's consensus."""
+    middle = y + SMALL // 2 + 2
+    if len(classes) == 1:
+        page[middle - 1 : middle + 1, x : x + 36] = np.rint(_by_size(np.linspace(0, 1, 36)))
+        x = write(page, x + 44, y, "samples, smallest to largest") + 24
+    for name, colour in zip(classes, _consensus_colours(len(classes)), strict=True):
+        page[middle - 2 : middle + 2, x : x + 37] = colour
+        label = "consensus of at least half" if len(classes) == 1 else f"{name}, bold: consensus"
+        x = write(page, x + 44, y, label) + 24
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _page(width: int, height: int) -> Canvas:
+    """Return an empty page with a margin round (width, height)."""
+    return blank(width + 2 * PAD, height + 2 * PAD)

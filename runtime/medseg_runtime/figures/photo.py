@@ -1,0 +1,70 @@
+"""The image and the confidence as screen arrays (h, w, 3) uint8: numpy and Pillow, no plotting library.
+
+photograph   the image itself
+coloured     the confidence over the dimmed photograph
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from medseg_runtime.figures.viewport import Canvas, Float32, View
+from medseg_runtime.model.preprocess import Pixels
+
+INFERNO = np.array(
+    [
+        (0, 0, 4), (22, 11, 57), (66, 10, 104), (106, 23, 110), (147, 38, 103), (188, 55, 84),
+        (221, 81, 58), (243, 120, 25), (252, 165, 10), (246, 215, 70), (252, 255, 164),
+    ],
+    np.float64,
+)  # fmt: skip
+"""matplotlib's inferno (CC0) at 0, 0.1 ... 1: perceptually even, and brighter is more."""
+INFERNO_FROM = 0.12
+"""Where a value of 0 begins in it: the black end could not be told from a dark image."""
+SHADES = 255
+"""Of the confidence on the screen, which the eye cannot tell from all that there are."""
+_POSITIONS = np.linspace(INFERNO_FROM, 1.0, SHADES + 1) * (len(INFERNO) - 1)
+_RAMP = np.stack([np.interp(_POSITIONS, np.arange(len(INFERNO)), INFERNO[:, c]) for c in range(3)], axis=-1)
+"""The colours of the shades: looked up, not interpolated for every pixel of a picture."""
+_COVERING = np.rint(0.9 * _RAMP).astype(np.uint8)
+"""What the shades add where a tenth of the photograph shines through."""
+
+
+def photograph(pixels: Pixels, view: View) -> Canvas:
+    """Draw the image itself: grey, and colour of more than 8 bits, between the 0.5 and 99.5 percentile of what is shown."""
+    box = view.box
+    shown = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    if pixels.ndim == 2 or pixels.dtype != np.uint8:
+        ends = np.rint(np.array((0.005, 0.995)) * (shown.size - 1)).astype(int)
+        low, high = np.partition(shown.reshape(-1), ends)[ends].astype(
+            np.float64
+        )  # np.percentile imports numpy.ma: slow
+        span = high - low if high > low else 1.0
+        shown = np.clip(255.0 * (shown.astype(np.float64) - low) / span, 0, 255).astype(np.uint8)
+    method = Image.Resampling.BICUBIC if view.scale > 1 else Image.Resampling.BOX
+    return np.array(Image.fromarray(shown).resize(view.size, method).convert("RGB"))
+
+
+def inferno(values: Float32) -> Canvas:
+    """Return the colours of values in [0, 1]: (...) => (..., 3)."""
+    return np.rint(_RAMP[_shades(values)]).astype(np.uint8)
+
+
+def coloured(photo: Canvas, values: Float32, view: View) -> Canvas:
+    """Colour the photograph, dimmed to a half, by a map (H, W) in [0, 1], where that is not 0.
+
+    photo: of the same view.
+    """
+    canvas = photo // 2
+    shades = np.asarray(view.nearest(_shades(values)), np.uint8).reshape(-1)
+    marked = np.flatnonzero(shades > 0)
+    pixels = canvas.reshape(-1, 3)
+    pixels[marked] = pixels[marked] // 10 + _COVERING[shades[marked]]
+    return canvas
+
+
+def _shades(values: Float32) -> npt.NDArray[np.uint8]:
+    """Return the shade of each value, 0 of 0 alone."""
+    return np.ceil(np.clip(values, 0, 1) * SHADES).astype(np.uint8)

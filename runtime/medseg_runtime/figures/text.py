@@ -1,0 +1,74 @@
+"""Words on a page, in Pillow's own font: each is drawn once in a process, for a folder of results says the same on every page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from medseg_runtime.figures.viewport import Canvas, Colour
+
+PAPER: Colour = (18, 20, 24)
+INK: Colour = (238, 240, 244)
+FAINT: Colour = (160, 166, 176)
+SMALL, MEDIUM, LARGE = 15, 18, 22
+"""Sizes of letters, in screen pixels."""
+KEPT = 2048
+"""Words that are kept drawn: some megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Some words on paper."""
+
+    canvas: Canvas
+    x: int
+    """Of the canvas, from where the writing begins."""
+    y: int
+    length: int
+    """How far they advance, in screen pixels."""
+
+
+def blank(width: int, height: int) -> Canvas:
+    """Return an empty page."""
+    page = np.empty((height, width, 3), np.uint8)
+    page[:] = np.tile(np.array(PAPER, np.uint8), (width, 1))
+    return page
+
+
+def write(
+    page: Canvas, x: int, y: int, text: str, *, size: int = SMALL, colour: Colour = INK, width: int | None = None
+) -> int:
+    """Write one line on the page (h, w, 3), in place; return where it ends.
+
+    width: where the line is wider, it is cut short with dots.
+    """
+    words = _drawn(text if width is None else _cut(text, size, width), size, colour)
+    left, top = x + words.x, y + words.y
+    room = page[top : top + words.canvas.shape[0], left : left + words.canvas.shape[1]]
+    room[:] = words.canvas[: room.shape[0], : room.shape[1]]
+    return x + words.length
+
+
+@lru_cache(KEPT)
+def _drawn(text: str, size: int, colour: Colour) -> Words:
+    left, top, right, bottom = (round(side) for side in _font(size).getbbox(text))
+    canvas = Image.new("RGB", (right - left, bottom - top), PAPER)
+    ImageDraw.Draw(canvas).text((-left, -top), text, fill=colour, font=_font(size))
+    return Words(np.asarray(canvas), left, top, round(_font(size).getlength(text)))
+
+
+def _cut(text: str, size: int, width: int) -> str:
+    if _font(size).getlength(text) <= width:
+        return text
+    while text and _font(size).getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font, which it would decode again for every line."""
+    return ImageFont.load_default(size)

@@ -1,0 +1,18 @@
+"""Names that are safe to print and safe to write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as one line that any terminal can print."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
+
+
+def folder_names(classes: tuple[str, ...]) -> list[str]:
+    """Return a safe and distinct file name for each class."""
+    safe = [re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") for name in classes]
+    distinct = len({name.lower() for name in safe}) == len(safe) and all(safe)
+    return safe if distinct else [f"{index}-{name}".rstrip("-") for index, name in enumerate(safe)]

@@ -1,0 +1,55 @@
+"""Read a regular file whole, with one error of the caller's kind for anything that goes wrong."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from medseg_runtime.errors import MedsegError
+
+MAX_FILE_BYTES = 1 << 30
+
+
+def read_bytes(path: Path, error: type[MedsegError], remedy: str, *, name: str = "") -> bytes:
+    """Return the content of a regular file. Never wait for a pipe or a device.
+
+    error: the class to raise. remedy: how its message ends. name: what the message calls the file, if anything.
+
+    Raises:
+        error: the file is missing, unreadable, not a regular file, empty, or larger than `MAX_FILE_BYTES`.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            problem = _problem(os.fstat(descriptor))
+            if problem is None:
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    return file.read()
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as cause:  # ValueError: a null byte in the name
+        reason = cause.strerror if isinstance(cause, OSError) else str(cause)
+        raise error(f"{name}{': ' * bool(name)}the file cannot be read: {reason}", remedy) from cause
+    raise error(f"{name}{': ' * bool(name)}{problem}", remedy)
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder. A name that cannot exist is none: reading it gives the error."""
+    try:
+        return path.is_dir()
+    except OSError:  # too long
+        return False
+
+
+def _problem(status: os.stat_result) -> str | None:
+    if stat.S_ISDIR(status.st_mode):
+        return "this is a folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "this is a pipe or a device, not a file"
+    if status.st_size == 0:
+        return "the file is empty"
+    if status.st_size > MAX_FILE_BYTES:
+        return f"the file has {status.st_size / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}"
+    return None

@@ -1,0 +1,225 @@
+"""The bundle: a folder with three ONNX graphs and `bundle.json`, which says everything needed to run them.
+
+Written by medseg-export, read here; `ARCHITECTURE.md` shows where it stands between the two. Every file is checked against its
+SHA-256 when it is read, because an engine loads a graph with a flipped bit without a word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medseg_runtime.errors import BundleError, MedsegError
+from medseg_runtime.files.read import read_bytes
+from medseg_runtime.files.typed_json import typed
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_runtime.model.preprocess import InputRule
+from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "bundle.json"
+SHIPPED = Path(__file__).parents[1] / "bundles" / "lidc-nodule"
+MAX_BATCH = 64
+"""Largest batch that the denoiser and decoder graphs are exported for; more samples go in several calls."""
+EXTERNAL_DATA = b"\x0a\x08location"
+"""How ONNX names the file of a tensor that is kept elsewhere: the key of a StringStringEntryProto."""
+
+GraphName = Literal["encoder", "denoiser", "decoder"]
+Precision = Literal["float32", "float16", "bfloat16"]
+Shape = tuple[int | Literal["N"], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """One ONNX file of the bundle."""
+
+    file: str
+    sha256: str
+    opset: int
+    precision: Precision
+    """Type of the arithmetic: of convolutions and products. Inputs and outputs are float32 in any case."""
+    weights: Precision
+    """Type in which weights are stored; one that is not the type of the arithmetic is cast to it at load."""
+    inputs: dict[str, Shape]
+    """Name -> shape; `N` is the batch, 1 to 64."""
+    outputs: dict[str, Shape]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """What is used where a caller asks for nothing else."""
+
+    sampler: str
+    steps: int
+    noise: NoiseLaw
+    """How the samples of one image share theirs."""
+    tuned: bool = False
+    """The denoiser was tuned for just these steps and this noise; with others it draws what nobody has measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The content of bundle.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    task: str
+    """One sentence: what is segmented in what."""
+    classes: tuple[str, ...]
+    """Foreground classes. One: a sigmoid, K = 1 logit. Several: a softmax over background and them."""
+    input: InputRule
+    latent: tuple[int, int, int]
+    """Channels, rows, columns of the mask latent."""
+    path: ProbabilityPath
+    sampling: Sampling
+    graphs: dict[GraphName, Graph]
+    """In float32: what the CPU engines run, and what everything else is measured against."""
+    half: dict[GraphName, Graph] = field(default_factory=dict)
+    """The same three in float16, or all in bfloat16, for engines of GPUs; empty unless exported with `--half`."""
+    intended_use: str
+    training: dict[str, Any] = field(default_factory=dict)
+    """Data, split, licence, command, steps, seed."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Figures with the split, date and command they come from."""
+    parity: dict[str, Any] = field(default_factory=dict)
+    """Largest differences between the trained network and the exported graphs."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the packages that made the bundle."""
+
+    @property
+    def num_logits(self) -> int:
+        """K: 1 for one class, otherwise background and each class."""
+        return 1 if len(self.classes) == 1 else len(self.classes) + 1
+
+    @property
+    def time_features(self) -> int:
+        """Width of the sinusoids of the network time."""
+        return int(self.graphs["denoiser"].inputs["time_features"][1])
+
+    def to_json(self) -> str:
+        """Return the text of bundle.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read the text of bundle.json.
+
+        Raises:
+            BundleError: not JSON, of another schema version, or with a missing, unknown or unusable field.
+        """
+        remedy = "Export the bundle again with `medseg-export`."
+        try:
+            content = json.loads(text)
+            version = content["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise BundleError(
+                    f"bundle.json has schema version {version!r}; this version of medseglatdiff reads {SCHEMA_VERSION}",
+                    "Install the medseglatdiff that wrote it, or export it again.",
+                )
+            manifest: Manifest = typed(cls, content, "bundle.json")
+            manifest._check()
+        except BundleError:
+            raise
+        except (LookupError, TypeError, ValueError, OverflowError, RecursionError, MedsegError) as error:
+            raise BundleError(f"bundle.json cannot be used: {type(error).__name__}: {error}", remedy) from error
+        return manifest
+
+    def _check(self) -> None:
+        """Hold the parts of the manifest against each other."""
+        if not len(self.classes) == len(set(self.classes)) > 0:
+            raise ValueError(f"classes {self.classes} are not distinct names")
+        sampler_table(self.path, self.sampling.sampler, self.sampling.steps)
+        latent: Shape = ("N", *self.latent)
+        condition = self.graphs["encoder"].outputs["condition"]
+        image: Shape = (1, self.input.channels, self.input.height, self.input.width)
+        logits: Shape = ("N", self.num_logits, *image[2:])
+        features: Shape = (1, self.time_features)
+        step = {"latent": latent, "extra": latent, "condition": condition, "time_features": features, "row": (5,)}
+        expected: dict[GraphName, tuple[dict[str, Shape], dict[str, Shape]]] = {
+            "encoder": ({"image": image}, {"condition": condition}),
+            "denoiser": (step, {"next_latent": latent, "denoised": latent}),
+            "decoder": ({"latent": latent}, {"logits": logits}),
+        }
+        if self.graphs.keys() != expected.keys():
+            raise ValueError(f"graphs are {', '.join(self.graphs)}, expected {', '.join(expected)}")
+        for name, (inputs, outputs) in expected.items():
+            graph = self.graphs[name]
+            # an engine returns its outputs in the order of this dict
+            if graph.inputs != inputs or list(graph.outputs.items()) != list(outputs.items()):
+                found = f"{graph.inputs} => {graph.outputs}"
+                raise ValueError(f"{name} has {found}, expected {inputs} => {outputs}")
+            if any(side != "N" and side < 1 for shape in (*inputs.values(), *outputs.values()) for side in shape):
+                raise ValueError(f"{name} has a side of no length: {graph.inputs} => {graph.outputs}")
+            if graph.precision != "float32":
+                raise ValueError(f"{name} computes in {graph.precision}, expected float32")
+        self._check_half()
+
+    def _check_half(self) -> None:
+        """Hold the low-precision graphs against the float32 ones: all three or none, one precision, the same edges."""
+        if not self.half:
+            return
+        precisions = {graph.precision for graph in self.half.values()}
+        if self.half.keys() != self.graphs.keys() or len(precisions) != 1 or "float32" in precisions:
+            found = ", ".join(f"{name} in {graph.precision}" for name, graph in self.half.items())
+            raise ValueError(f"half holds {found}, expected three graphs in float16 or three in bfloat16")
+        for name, graph in self.half.items():
+            full = self.graphs[name]
+            if graph.inputs != full.inputs or list(graph.outputs.items()) != list(full.outputs.items()):
+                raise ValueError(f"half.{name} has {graph.inputs} => {graph.outputs}, not what graphs.{name} has")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle on disk, its manifest read and its graphs in memory, checked."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+    """Of bundle.json, and so of everything: it holds the hash of each graph."""
+    graphs: dict[GraphName, bytes]
+    half: dict[GraphName, bytes] = field(default_factory=dict)
+    """The graphs of `manifest.half`; empty where there are none."""
+
+    @classmethod
+    def load(cls, folder: Path | str | None = None) -> Bundle:
+        """Read and check a bundle; without a folder, the lung-nodule model that ships with the package.
+
+        Raises:
+            BundleError: a file is missing, is not what bundle.json says, or lies outside the folder.
+        """
+        folder = SHIPPED if folder is None else Path(folder)
+        text = _read(folder / MANIFEST_NAME, "Give the folder that `medseg-export --out` wrote.")
+        try:
+            manifest = Manifest.from_json(text.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise BundleError("bundle.json is not text", "Export the bundle again with `medseg-export`.") from error
+        return cls(
+            folder=folder,
+            manifest=manifest,
+            sha256=hashlib.sha256(text).hexdigest(),
+            graphs={name: _read_graph(folder, graph) for name, graph in manifest.graphs.items()},
+            half={name: _read_graph(folder, graph) for name, graph in manifest.half.items()},
+        )
+
+
+def _read(path: Path, remedy: str) -> bytes:
+    return read_bytes(path, BundleError, remedy, name=f"{path.name!r} of the bundle")
+
+
+def _read_graph(folder: Path, graph: Graph) -> bytes:
+    remedy = "Copy the bundle again, or export it again with `medseg-export`."
+    if Path(graph.file).name != graph.file:
+        raise BundleError(f"bundle.json names a graph outside its folder: {graph.file!r}", remedy)
+    path = folder / graph.file
+    if path.is_symlink() and path.resolve().parent != folder.resolve():
+        raise BundleError(f"{graph.file} is a link out of the bundle", "Copy the bundle with its files: `cp -rL`.")
+    content = _read(path, remedy)
+    if hashlib.sha256(content).hexdigest() != graph.sha256:
+        raise BundleError(f"{graph.file} is not the file that bundle.json describes (SHA-256 differs)", remedy)
+    if EXTERNAL_DATA in content:
+        raise BundleError(f"{graph.file} keeps its weights in another file, which nothing vouches for", remedy)
+    return content

@@ -1,0 +1,198 @@
+"""A folder of DICOM slices as one series, sorted by where they lie in the patient.
+
+>>> series = read_series(Path("chest"))                                  # doctest: +SKIP
+>>> x, y, z = series.locate((-83.2, 41.0, -310.5))                       # doctest: +SKIP
+>>> images = series.around(z, slices=5)                                  # doctest: +SKIP
+>>> results = [segmenter(image, center=(x, y)) for image in images]      # doctest: +SKIP
+
+Headers are read at once, pixels when they are asked for. Sample k of one slice and of the next start from the same noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from medseg_runtime.errors import ImageError, ParameterError
+from medseg_runtime.files.names import shown
+from medseg_runtime.readers.dicom.guard import reading
+from medseg_runtime.readers.dicom.image import check_kind, holds_an_image, plane_of
+from medseg_runtime.readers.image import is_dicom, read_image
+from medseg_runtime.readers.patient_plane import Float64, Plane, Vector
+from medseg_runtime.readers.source import SourceImage
+
+SAME_MM = 0.01
+"""Distances that differ by less are the same distance, written with other digits."""
+SORT_THEM = "Put the slices of the one series that you mean into a folder of their own."
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One file of a series."""
+
+    path: Path
+    plane: Plane
+    uid: str
+    """SOP Instance UID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The slices of one series, sorted along their common normal."""
+
+    slices: tuple[Slice, ...]
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def read(self, index: int) -> SourceImage:
+        """Read a slice, counted from 0."""
+        return read_image(self.slices[index].path)
+
+    def around(self, index: int, slices: int = 1) -> list[SourceImage]:
+        """Read as many slices as that, with one of them in the middle; fewer at the ends of the series.
+
+        Raises:
+            ParameterError: there is no such slice, or no slice is asked for.
+        """
+        if not 0 <= index < len(self):
+            raise ParameterError(f"there is no slice {index}", f"Give 0 to {len(self) - 1}.")
+        if slices < 1:
+            raise ParameterError(f"{slices} slices is out of range", "Use 1 or more.")
+        first = index - (slices - 1) // 2
+        return [self.read(i) for i in range(max(first, 0), min(first + slices, len(self)))]
+
+    def locate(self, point_mm: Vector) -> tuple[float, float, int]:
+        """Patient coordinates => x and y in pixels from the image's corner, and the nearest slice, counted from 0.
+
+        Raises:
+            ParameterError: the point lies outside the series.
+        """
+        offsets = [s.plane.locate(point_mm) for s in self.slices]
+        index = int(np.argmin([abs(off) for _, _, off in offsets]))
+        x, y, off = offsets[index]
+        if abs(off) > self._reach_mm:
+            raise ParameterError(
+                f"the point lies {abs(off):.3g} mm from the nearest slice",
+                "Give patient coordinates inside the series, and all of its slices.",
+            )
+        return x, y, index
+
+    @property
+    def _reach_mm(self) -> float:
+        """How far from a slice a point may lie: half of the usual gap, and at the ends as much again.
+
+        The usual gap, not the largest: where slices are missing a point has none near it.
+        """
+        gaps = np.diff([s.plane.depth for s in self.slices])
+        return float(np.median(gaps)) if len(gaps) else self.slices[0].plane.thickness_mm or LONE_SLICE_MM
+
+
+LONE_SLICE_MM = 5.0
+"""Thickness of a slice that has no neighbours and does not say."""
+
+
+def read_series(folder: Path) -> Series:
+    """Read the headers of a folder's DICOM files: every one a single-frame slice of one series.
+
+    Hidden files, sub-folders, files that are not DICOM and DICOM objects that are no images, such as reports, are passed over.
+
+    Raises:
+        ImageError: no DICOM file, several series or orientations, two slices in one place, or a damaged file.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    except OSError as error:
+        raise ImageError(f"the folder cannot be read: {error.strerror}", "Give one that you may read.") from error
+    found = [header for path in paths if (header := _header(path)) is not None]
+    if not found:
+        raise ImageError("the folder holds no DICOM image", "Give a folder with the slices of one series.")
+    series = {header.series for header in found}
+    if len(series) != 1:
+        raise ImageError(f"the folder holds images of {len(series)} series", SORT_THEM)
+    slices = [header.slice() for header in found]
+    grids = {header.grid for header in found}
+    if len(grids) != 1 or any(_differ(s.plane, slices[0].plane) for s in slices):
+        raise ImageError("the slices differ in size, spacing or orientation, as with a localizer", SORT_THEM)
+    slices.sort(key=lambda s: s.plane.depth)
+    if any(np.diff([s.plane.depth for s in slices]) < SAME_MM):
+        raise ImageError("two slices lie in one place, as in a dynamic study", SORT_THEM)
+    return Series(tuple(slices))
+
+
+def steps_mm(planes: list[Plane]) -> Float64:
+    """Return the vector from one slice to the next, of slices that are evenly spaced.
+
+    Raises:
+        ImageError: they are not.
+    """
+    if len(planes) == 1:
+        return planes[0].normal
+    steps = np.diff([plane.position for plane in planes], axis=0)
+    if np.abs(steps - steps.mean(axis=0)).max() > 0.1:
+        raise ImageError("the slices are not evenly spaced", "Use fewer --slices, or write a DICOM SEG instead.")
+    return np.asarray(steps.mean(axis=0), np.float64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Header:
+    """What a file says of itself, in values that are checked and name no patient."""
+
+    path: Path
+    series: str
+    uid: str
+    grid: tuple[int, int]
+    """Rows and columns."""
+    plane: Plane | None
+
+    def slice(self) -> Slice:
+        if self.plane is None:
+            raise ImageError(
+                f"{shown(self.path.name)} does not say where it lies in the patient", "Give the image files one by one."
+            )
+        return Slice(self.path, self.plane, self.uid)
+
+
+def _header(path: Path) -> _Header | None:
+    """Read a header; None where the file is not DICOM, or no image.
+
+    Raises:
+        ImageError: it is damaged, or holds several frames; says which file it is.
+    """
+    try:
+        with path.open("rb") as file:
+            if not is_dicom(file.read(132)):
+                return None
+    except OSError as error:
+        raise ImageError(f"{shown(path.name)} cannot be read: {error.strerror}", SORT_THEM) from error
+    try:
+        with reading():
+            # Past the pixels as well: what follows them tells that the file is whole. They stay on disk.
+            dataset = pydicom.dcmread(path, defer_size="64 KB")
+            return _parsed(path, dataset) if holds_an_image(dataset) else None
+    except ImageError as error:
+        raise ImageError(f"{shown(path.name)}: {error.problem}", error.remedy) from error.__cause__
+
+
+def _parsed(path: Path, dataset: pydicom.Dataset) -> _Header:
+    if check_kind(dataset) != 1:
+        raise ImageError(
+            "this file holds several frames, and a series has one in each",
+            "Give that file by itself, with --frame K and without --slices.",
+        )
+    return _Header(
+        path=path,
+        series=str(dataset.get("SeriesInstanceUID")),
+        uid=str(dataset.SOPInstanceUID),
+        grid=(int(dataset.Rows), int(dataset.Columns)),
+        plane=plane_of(dataset),
+    )
+
+
+def _differ(one: Plane, other: Plane) -> bool:
+    directions = np.subtract([*one.along_row, *one.along_column], [*other.along_row, *other.along_column])
+    spacing = np.subtract(one.spacing_mm, other.spacing_mm)
+    return bool(np.abs(directions).max() > 1e-3 or np.abs(spacing).max() > SAME_MM)

@@ -1,0 +1,166 @@
+"""PNG, JPEG and TIFF, by way of Pillow.
+
+    bytes => header, checked => decoded picture => (H, W) or (H, W, 3) as stored
+
+What happens to the less usual kinds:
+
+    1-bit                       0 and 255
+    palette, CMYK, YCbCr, Lab   RGB
+    alpha                       composited on black: what a viewer hides stays hidden; a warning says so
+    16-bit grey, 32-bit, float  kept; a white-is-zero TIFF is inverted, so that larger is always brighter
+    16-bit colour               8 bits a channel, all that Pillow decodes; a warning says so
+    EXIF orientation            not applied, so that masks fit the stored pixels; a warning says so
+    several pictures            refused (animation, TIFF pages), but of a JPEG's extra pictures the first is taken
+
+Pillow's own settings are left alone, and its warnings do not reach the caller's.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from medseg_runtime.errors import ImageError
+from medseg_runtime.model.preprocess import Pixels, as_image
+from medseg_runtime.readers.silence import warnings_muted
+from medseg_runtime.readers.source import READABLE, SourceImage, check_size
+
+FORMATS = ("PNG", "JPEG", "TIFF")
+DAMAGED = "Copy the file again, or save it anew from the program it comes from."
+BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF 6.0 and EXIF tags
+UNSIGNED, SIGNED = 1, 2
+WHITE_IS_ZERO = 0
+WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
+
+_UNDO_ORIENTATION: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""Pillow turns TIFFs upright while it decodes them; this turns (H, W) or (H, W, 3) back to how they are stored."""
+
+
+def read_raster(content: bytes, sha256: str, *, looked_for_dicom: bool = False) -> SourceImage:
+    """Decode the bytes of a PNG, JPEG or TIFF file.
+
+    looked_for_dicom: the file's name promised DICOM; it only changes what an error says.
+
+    Raises:
+        ImageError: not one of these, damaged, several pictures, too small or too large.
+    """
+    with _pillow_contained(looked_for_dicom), Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        # JPEG counts as MPO where it holds several pictures, mostly previews and depth maps of the first.
+        kind = "JPEG" if picture.format == "MPO" else str(picture.format)
+        check_size(*picture.size)
+        if kind != "JPEG" and getattr(picture, "n_frames", 1) != 1:
+            raise ImageError(f"the {kind} holds several pictures", "Save the one that you mean as a file of its own.")
+        if kind == "PNG":
+            Image.open(io.BytesIO(content), formats=FORMATS).verify()  # decoding alone skips the pixels' checksums
+        notes = list(_notes(picture, content))
+        orientation = _orientation(picture)
+        picture.load()
+        pixels = _pixels(picture, notes)
+    if kind == "TIFF" and orientation in _UNDO_ORIENTATION:
+        pixels = np.ascontiguousarray(_UNDO_ORIENTATION[orientation](pixels))
+    return SourceImage(pixels=as_image(pixels), sha256=sha256, kind=kind, warnings=tuple(notes))
+
+
+@contextmanager
+def _pillow_contained(looked_for_dicom: bool) -> Iterator[None]:
+    """Turn whatever Pillow raises into ImageError, and keep its warnings to ourselves."""
+    with warnings_muted():
+        try:
+            yield
+        except ImageError:
+            raise
+        except UnidentifiedImageError as error:
+            if looked_for_dicom:
+                raise ImageError(
+                    "the file is not DICOM: it lacks the DICM mark at byte 128", "Save it as DICOM Part 10, or as PNG."
+                ) from error
+            raise ImageError(
+                "the file is not an image of a kind that we read, or its header is damaged", READABLE
+            ) from error
+        except Image.DecompressionBombError as error:
+            raise ImageError("the image is too large", "Give a crop of it.") from error
+        except MemoryError as error:
+            raise ImageError("the image does not fit into memory", "Give a crop of it.") from error
+        except (
+            Exception
+        ) as error:  # damaged files raise OSError, SyntaxError, ValueError, IndexError, struct.error and more
+            raise ImageError("the image is damaged or cut short", DAMAGED) from error
+
+
+def _notes(picture: ImageFile.ImageFile, content: bytes) -> Iterator[str]:
+    """Yield what a reader should know of how the header was understood."""
+    if picture.format == "MPO":
+        yield "the JPEG holds several pictures, and the first was read"
+    if _orientation(picture) in _UNDO_ORIENTATION:
+        yield "the EXIF orientation was not applied: masks are in the grid of the stored pixels"
+    if picture.mode in ("RGB", "RGBA", "RGBX", "CMYK") and _bits_per_sample(picture, content) == 16:
+        yield "colours of 16 bits were read with 8"
+
+
+def _orientation(picture: ImageFile.ImageFile) -> int:
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - whatever Pillow makes of damaged EXIF, which says nothing of the pixels
+        return 1
+
+
+def _bits_per_sample(picture: ImageFile.ImageFile, content: bytes) -> int:
+    if picture.format == "PNG":
+        return content[24]  # IHDR: length, type, width, height, then the bit depth
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return int(picture.tag_v2.get(BITS_PER_SAMPLE, (1,))[0])
+    return 8
+
+
+def _pixels(picture: ImageFile.ImageFile, notes: list[str]) -> Pixels:
+    """Decoded picture => (H, W) or (H, W, 3)."""
+    mode = picture.mode
+    if mode.startswith("I") or mode == "F":
+        return _wide(picture)
+    if mode in WITH_ALPHA or "transparency" in picture.info:
+        return _on_black(picture.convert("RGBA"), grey=mode in ("1", "L", "LA", "La"), notes=notes)
+    if mode in ("1", "L"):
+        grey = np.asarray(picture.convert("L"))
+        return grey.view(np.int8) if _sample_format(picture) == SIGNED else grey
+    return np.asarray(picture.convert("RGB"))
+
+
+def _sample_format(picture: Image.Image) -> int:
+    """Return what a TIFF says that its numbers are; Pillow drops it for 8 bits."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return UNSIGNED
+    return int(picture.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0])
+
+
+def _on_black(picture: Image.Image, *, grey: bool, notes: list[str]) -> Pixels:
+    values = np.asarray(picture, np.uint16)
+    alpha = values[:, :, 3:]
+    if (alpha < 255).any():
+        notes.append("the image is partly transparent, and was put on black")
+    colours = ((values[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
+    return colours[:, :, 0] if grey else colours
+
+
+def _wide(picture: ImageFile.ImageFile) -> Pixels:
+    """More than 8 bits of grey => uint16, int32, uint32 or float32 in the machine's byte order, larger is brighter."""
+    values = np.asarray(picture)
+    values = values.astype(values.dtype.newbyteorder("="))
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        tags = picture.tag_v2
+        if values.dtype == np.int32 and _sample_format(picture) == UNSIGNED:
+            values = values.view(np.uint32)  # Pillow keeps unsigned 32-bit numbers in its signed mode
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            values = np.iinfo(np.uint16).max - values if values.dtype == np.uint16 else -values
+    return values

@@ -1,0 +1,92 @@
+"""From what a person points at to the pictures that go through the network, and the point in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg_runtime.errors import ImageError, ParameterError
+from medseg_runtime.files.read import is_folder
+from medseg_runtime.readers.image import read_image
+from medseg_runtime.readers.patient_plane import Vector
+from medseg_runtime.readers.source import SourceImage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aim:
+    """Where to look in a file, or in the folder of a series; at most one of `center` and `center_mm`."""
+
+    center: tuple[float, ...] | None = None
+    """x, y in pixels from the image's corner; of a series also the slice, counted from 0."""
+    center_mm: Vector | None = None
+    """In the patient's coordinates."""
+    frame: int | None = None
+    """Of a multi-frame object, counted from 1."""
+    slices: int = 1
+    """Of a series: how many go through the network, with the one that was pointed at in the middle."""
+
+    def __post_init__(self) -> None:
+        if self.center is not None and self.center_mm is not None:
+            raise ParameterError("--center and --center-mm exclude each other", "Give one of them.")
+        if self.slices < 1:
+            raise ParameterError(f"{self.slices} slices is out of range", "Use 1 or more.")
+
+    @property
+    def needs_series(self) -> bool:
+        """Whether a folder is meant as one series, and not as images that have nothing to do with each other."""
+        return self.center_mm is not None or (self.center is not None and len(self.center) == 3) or self.slices > 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The pictures of one result."""
+
+    images: tuple[SourceImage, ...]
+    """In the order of the series."""
+    index: int
+    """Of the one that was pointed at."""
+    center: tuple[float, float] | None
+    """x, y in pixels from the image's corner."""
+
+
+def take_aim(path: Path, aim: Aim) -> Target:
+    """Read what a person points at: a file, or slices of the series in a folder.
+
+    Raises:
+        ImageError: it cannot be read, or is not in the patient's coordinates.
+        ParameterError: the point lies elsewhere.
+    """
+    if is_folder(path):
+        return _in_series(path, aim)
+    if aim.slices > 1 or (aim.center is not None and len(aim.center) == 3):
+        raise ParameterError(
+            "this is one image, not a series", "Give the folder of the series, or --center X,Y without --slices."
+        )
+    image = read_image(path, aim.frame)
+    if aim.center_mm is None:
+        return Target(images=(image,), index=0, center=None if aim.center is None else (aim.center[0], aim.center[1]))
+    plane = image.dicom.plane if image.dicom is not None else None
+    if plane is None:
+        raise ImageError("this image does not say where it lies in the patient", "Point in pixels, with --center X,Y.")
+    from medseg_runtime.readers.dicom.series import Series, Slice
+
+    x, y, _ = Series((Slice(path, plane, ""),)).locate(aim.center_mm)
+    return Target(images=(image,), index=0, center=(x, y))
+
+
+def _in_series(folder: Path, aim: Aim) -> Target:
+    from medseg_runtime.readers.dicom.series import read_series
+
+    if aim.frame is not None:
+        raise ParameterError("--frame chooses in one file, not in a folder", "Give the file itself.")
+    series = read_series(folder)
+    if aim.center_mm is not None:
+        x, y, z = series.locate(aim.center_mm)
+    elif aim.center is not None and len(aim.center) == 3:
+        x, y, z = aim.center[0], aim.center[1], round(aim.center[2])
+    else:
+        raise ParameterError(
+            "nobody says which slices of the series to look at", "Point with --center X,Y,Z or --center-mm X,Y,Z."
+        )
+    first = max(z - (aim.slices - 1) // 2, 0)
+    return Target(images=tuple(series.around(z, aim.slices)), index=z - first, center=(x, y))

@@ -1,0 +1,138 @@
+"""A few masks that stand for many: which of M draws to show, and how many draws each of them speaks for.
+
+With d = 1 - IoU, the generalised energy distance between two sets is their squared maximum mean discrepancy (MMD) with IoU as
+kernel: E k(S,S') + E k(Y,Y') - 2 E k(S,Y). IoU of sets is positive definite (Gower 1971), so for the K masks T with weights w
+
+    MMD^2(w) = w' K_TT w - 2 w' z_T + mean(K),    z = the mean of K's columns: a mask's mean IoU with all draws
+
+has one smallest value over weights that are shares (w >= 0, sum 1). Masks are chosen, greedily and then by swaps while one helps, as
+if weights that sum to 1 might be negative, where the smallest value is in closed form:
+
+    mean(K) - [ z_T' K_TT^-1 z_T - (1' K_TT^-1 z_T - 1)^2 / (1' K_TT^-1 1) ]
+
+The shares of those chosen are then solved for exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg_runtime.errors import ParameterError
+from medseg_runtime.result.uncertainty import pairwise_iou
+
+Bool = npt.NDArray[np.bool_]
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+RIDGE = 1e-9
+"""Added to the kernel's diagonal: draws repeat, and two of one mask have a singular kernel."""
+REPEATED = 1e-6
+"""A mask of whose kernel less than this is left is spanned by those chosen."""
+NOTHING_GAINED = 1e-7
+"""A further mask that lowers MMD^2 by less is a repetition of one that is chosen already."""
+MAX_ROUNDS = 20
+"""Of swaps; two or three are usual."""
+
+
+def representatives(masks: Bool, count: int) -> tuple[Indices, Float64]:
+    """Choose the masks that stand best for all of them, the one with the largest share first.
+
+    masks: (M, ...) bool, M draws of one image. count: K >= 1, the most that are wanted.
+    Returns their numbers (K,) and the shares (K,) of the draws that they stand for, which sum to 1. They are fewer than K where
+    the draws hold fewer different masks, or a mask more would stand for nothing.
+
+    Raises:
+        ParameterError: count is not between 1 and M.
+    """
+    if not 1 <= count <= len(masks):
+        raise ParameterError(
+            f"{count} representatives of {len(masks)} masks is out of range", f"Use 1 to {len(masks)}, or more samples."
+        )
+    kernel = pairwise_iou(masks, masks)
+    chosen = np.array(_swap(kernel, _greedy(kernel, count)))
+    weights = shares(kernel[np.ix_(chosen, chosen)], kernel.mean(axis=1)[chosen])
+    order = np.argsort(-weights, kind="stable")
+    order = order[weights[order] > 0.0]
+    return chosen[order], weights[order]
+
+
+def shares(kernel: Float64, mean: Float64) -> Float64:
+    """Minimise w' K w - 2 w' z over w >= 0, sum w = 1: a primal active-set method (Nocedal and Wright, section 16.5).
+
+    kernel: (K, K) positive semi-definite. mean: (K,) z. Returns w (K,).
+    """
+    kernel = kernel + RIDGE * np.eye(len(mean))
+    weights = np.zeros(len(mean))
+    support = [int(np.argmax(2.0 * mean - np.diag(kernel)))]
+    weights[support] = 1.0
+    while True:
+        target = _on_the_plane(kernel, mean, support)
+        falling = [i for i in support if target[i] <= 0.0]
+        if falling:  # go as far as all stay positive, and let the first that reaches zero go
+            steps = {i: weights[i] / (weights[i] - target[i]) for i in falling}
+            first = min(steps, key=lambda i: steps[i])
+            weights += steps[first] * (target - weights)
+            weights[first] = 0.0
+            support.remove(first)
+            continue
+        weights = target
+        gradient = kernel @ weights - mean
+        entering = int(np.argmin(gradient))
+        if entering in support or gradient[entering] >= gradient[support].min() - 1e-12:
+            return weights
+        support.append(entering)
+
+
+def _on_the_plane(kernel: Float64, mean: Float64, support: list[int]) -> Float64:
+    """Solve for the weights of the support that sum to 1, whatever their sign; the others are 0."""
+    size = len(support)
+    system = np.ones((size + 1, size + 1))
+    system[:size, :size] = kernel[np.ix_(support, support)]
+    system[size, size] = 0.0
+    weights = np.zeros(len(mean))
+    weights[support] = np.linalg.solve(system, np.append(mean[support], 1.0))[:size]
+    return weights
+
+
+def _greedy(kernel: Float64, count: int) -> list[int]:
+    """Take the mask that explains most of what is left, again and again."""
+    chosen: list[int] = []
+    explained = 0.0
+    while len(chosen) < count:
+        values = _explained_with_one_more(kernel, chosen)
+        best = int(np.argmax(values))
+        if chosen and values[best] < explained + NOTHING_GAINED:
+            break
+        chosen.append(best)
+        explained = float(values[best])
+    return chosen
+
+
+def _swap(kernel: Float64, chosen: list[int]) -> list[int]:
+    """Exchange one mask after another for the best in its place, until a round changes nothing."""
+    for _ in range(MAX_ROUNDS):
+        before = list(chosen)
+        for place in range(len(chosen)):
+            others = chosen[:place] + chosen[place + 1 :]
+            values = _explained_with_one_more(kernel, others)
+            best = int(np.argmax(values))
+            if values[best] > values[chosen[place]] + NOTHING_GAINED:
+                chosen = [*others[:place], best, *others[place:]]
+        if chosen == before:
+            break
+    return chosen
+
+
+def _explained_with_one_more(kernel: Float64, chosen: list[int]) -> Float64:
+    """Return the bracket of the module's second formula for T = the chosen and each mask in turn, (M,): one Schur complement."""
+    sides = np.stack([kernel.mean(axis=1), np.ones(len(kernel))])  # z and 1, (2, M)
+    inverse = np.linalg.inv(kernel[np.ix_(chosen, chosen)] + RIDGE * np.eye(len(chosen)))
+    solved = inverse @ kernel[chosen]  # (|T|, M)
+    left = np.diag(kernel) + RIDGE - np.sum(kernel[chosen] * solved, axis=0)
+    residual = sides - sides[:, chosen] @ solved
+    added = np.divide(residual[:, None] * residual, left, out=np.zeros((2, 2, len(left))), where=left > REPEATED)
+    forms = (sides[:, chosen] @ inverse @ sides[:, chosen].T)[
+        :, :, None
+    ] + added  # z' K^-1 z, z' K^-1 1, 1' K^-1 1: (2, 2, M)
+    return np.asarray(forms[0, 0] - (forms[0, 1] - 1.0) ** 2 / forms[1, 1], np.float64)

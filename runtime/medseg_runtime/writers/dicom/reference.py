@@ -1,0 +1,79 @@
+"""A source's header as another DICOM object can refer to it, and what it says of a frame's place."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pydicom
+
+from medseg_runtime.errors import OutputError
+from medseg_runtime.readers.dicom.image import FUNCTIONAL_GROUPS, is_enhanced
+from medseg_runtime.readers.source import DicomOrigin, SourceImage
+
+# What a SEG must have, empty where it is not known, and what some sources leave out altogether.
+NEVER_ABSENT = (
+    "AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex", "ReferringPhysicianName",
+    "StudyDate", "StudyID", "StudyTime",
+)  # fmt: skip
+UTF_8 = "ISO_IR 192"
+
+
+def reference(image: SourceImage) -> pydicom.Dataset:
+    """Return a copy of a source's header as highdicom can refer to it: one frame, nothing required left out.
+
+    Raises:
+        OutputError: it has no UID to refer to.
+    """
+    assert image.dicom is not None
+    header = copy.deepcopy(image.dicom.header)
+    if not isinstance(header.get("SpecificCharacterSet", ""), str):
+        # Several: code extensions, as in most Japanese, Korean and Chinese studies (PS3.3, C.12.1.1.2). highdicom does not take all of
+        # them, and another object may say the same in UTF-8.
+        header.decode()
+        header.SpecificCharacterSet = UTF_8
+    for keyword in NEVER_ABSENT:
+        if keyword not in header:
+            setattr(header, keyword, "")
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not header.get(keyword):
+            raise OutputError(
+                f"the source has no {pydicom.datadict.dictionary_description(keyword)}",
+                "Export it again from its archive, or leave --dicom-seg out.",
+            )
+    if image.dicom.frames > 1:
+        header.NumberOfFrames = 1
+        shared, own = (
+            header[keyword][index] if header.get(keyword) else pydicom.Dataset()
+            for keyword, index in zip(FUNCTIONAL_GROUPS, (0, image.dicom.frame - 1), strict=True)
+        )
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # looked for among the shared ones
+            if keyword in own and keyword not in shared:
+                shared[keyword] = own[keyword]
+        if not has_a_place(image.dicom):
+            shared.PixelMeasuresSequence = [pydicom.Dataset()]  # highdicom looks for it; taken out again
+        header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], [own]
+    if not has_a_place(image.dicom):
+        # Without a place in the patient a SEG may not claim distances; a spacing of zero is none.
+        header.pop("PixelSpacing", None)
+    return header
+
+
+def has_a_place(origin: DicomOrigin) -> bool:
+    """Tell whether a picture lies in the patient, in a frame of reference that others can share."""
+    return origin.plane is not None and "FrameOfReferenceUID" in origin.header
+
+
+def position_of(header: pydicom.Dataset) -> Any:
+    """Return the Image Position (Patient) of a header's only frame; None where it has none."""
+    place = functional_group(header, 0, "PlanePositionSequence") if is_enhanced(header) else header
+    return None if place is None else place.get("ImagePositionPatient")
+
+
+def functional_group(dataset: pydicom.Dataset, number: int, keyword: str) -> Any:
+    """Return a frame's own or shared functional group; None where it has none. number: counted from 0."""
+    shared, per_frame = (dataset[groups].value for groups in FUNCTIONAL_GROUPS)
+    for groups in (per_frame[number], *shared):
+        if groups.get(keyword):
+            return groups[keyword][0]
+    return None

@@ -1,0 +1,346 @@
+"""Segmentations as DICOM objects, on the grid and in the frame of reference of their source.
+
+    segmentation.dcm   BINARY SEG: per class the consensus, then one segment per sample; a frame per segment and slice
+    confidence.dcm     FRACTIONAL SEG: per class the share of samples, a probability; k of N is stored exactly for N up to 255
+    overlay.dcm        Secondary Capture of the overlay, which any viewer shows
+
+The same input gives the same bytes. UIDs are hashes of all that decides the content, because an archive keeps the object that
+it has under a UID; dates are those of the source. Every object is read back and compared before it leaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from medseg_runtime._version import __version__
+from medseg_runtime.errors import MedsegError, OutputError, ParameterError
+from medseg_runtime.figures.viewport import Canvas
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.readers.dicom.guard import EXTRA, import_highdicom, quiet
+from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.segmentation import Segmentation
+from medseg_runtime.writers.dicom.codes import Finding, Term, finding
+from medseg_runtime.writers.dicom.reference import functional_group, has_a_place, position_of, reference
+
+Stored = npt.NDArray[np.uint8]
+
+MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
+SERIES_NUMBER = 900
+MAX_SEGMENTS = 65535
+WHEN_WE_RAN = (
+    "DateOfSecondaryCapture", "InstanceCreationDate", "InstanceCreationTime", "SeriesDate", "SeriesTime",
+    "TimeOfSecondaryCapture",
+)  # fmt: skip
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+DATES = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """One segment: its label and what it holds, (slices, H, W)."""
+
+    label: str
+    finding: Finding
+    values: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
+
+
+def dicom_objects(
+    images: Sequence[SourceImage],
+    results: Sequence[Segmentation],
+    segmenter: Segmenter,
+    overlay: Canvas,
+    *,
+    pointed_at: int = 0,
+) -> dict[str, bytes]:
+    """Return the content of the three DICOM files, by name.
+
+    images: what was segmented: one image, or slices of one series in their order. results: one per image.
+    overlay: (h, w, 3) RGB; pointed_at: the index of the image that it shows.
+
+    Raises:
+        ParameterError: a source is not DICOM, or highdicom is not installed.
+        OutputError: a source's header is not fit to refer to, or an object did not hold what was put in.
+    """
+    check_sources(images)
+    with _writing():
+        headers = [reference(image) for image in images]
+        writer = _Writer(images, headers, results, segmenter)
+        return {
+            "segmentation.dcm": writer.segmentation("BINARY", _mask_segments(results, segmenter)),
+            "confidence.dcm": writer.segmentation("FRACTIONAL", _confidence_segments(results, segmenter)),
+            "overlay.dcm": writer.secondary_capture(headers[pointed_at], overlay),
+        }
+
+
+def check_sources(images: Sequence[SourceImage]) -> None:
+    """Find out before anything is computed whether DICOM objects can be written.
+
+    Raises:
+        ParameterError: a source is not DICOM, or lies in the patient and does not say how thick it is; or highdicom is not installed.
+    """
+    for origin in (image.dicom for image in images):
+        if origin is None:
+            raise ParameterError(
+                "a DICOM SEG refers to a DICOM image, and this one is not",
+                "Leave --dicom-seg out, or give the DICOM file.",
+            )
+        if has_a_place(origin) and origin.plane is not None and origin.plane.thickness_mm is None:
+            raise ParameterError(
+                "a DICOM SEG says how thick its slices are, and this source does not", "Leave --dicom-seg out."
+            )
+    try:
+        with quiet():
+            import_highdicom("a DICOM SEG")
+    except MedsegError as error:
+        raise ParameterError(error.problem, EXTRA) from error
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what pydicom and highdicom raise into OutputError, without its text, which may quote the data set."""
+    try:
+        with quiet():
+            yield
+    except MedsegError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a source's header provokes
+        raise OutputError(
+            f"the source's DICOM header is not fit for a SEG to refer to ({type(error).__name__})",
+            "Check the source with `dciodvfy`, or leave --dicom-seg out.",
+        ) from None
+
+
+def _mask_segments(results: Sequence[Segmentation], segmenter: Segmenter) -> list[Segment]:
+    manifest, segments = segmenter.manifest, []
+    for index, name in enumerate(manifest.classes):
+        of_class = [(_layer(r.consensus, index, 2), _layer(r.masks, index, 3)) for r in results]
+        code = finding(name, manifest.task)
+        segments.append(
+            Segment(label=f"{name} consensus", finding=code, values=np.stack([consensus for consensus, _ in of_class]))
+        )
+        for k in range(len(of_class[0][1])):
+            values = np.stack([masks[k] for _, masks in of_class])
+            segments.append(Segment(label=f"{name} sample {k}", finding=code, values=values))
+    return segments
+
+
+def _confidence_segments(results: Sequence[Segmentation], segmenter: Segmenter) -> list[Segment]:
+    manifest = segmenter.manifest
+    return [
+        Segment(
+            label=f"{name} confidence",
+            finding=finding(name, manifest.task),
+            values=np.stack([_layer(result.confidence, index, 2) for result in results]),
+        )
+        for index, name in enumerate(manifest.classes)
+    ]
+
+
+def _layer(maps: npt.NDArray[Any], index: int, ndim: int) -> npt.NDArray[Any]:
+    """Return one class of maps that have an axis for classes only where there are several, before (H, W)."""
+    return maps if maps.ndim == ndim else maps[..., index, :, :]
+
+
+class _Writer:
+    """What the objects of one result have in common."""
+
+    def __init__(
+        self,
+        images: Sequence[SourceImage],
+        headers: Sequence[pydicom.Dataset],
+        results: Sequence[Segmentation],
+        segmenter: Segmenter,
+    ) -> None:
+        self.highdicom = import_highdicom("a DICOM SEG")
+        self.headers = list(headers)
+        self.frames = [image.dicom.frame for image in images if image.dicom is not None]
+        self.result = results[0]
+        self.samples = len(self.result.masks)
+        self.segmenter = segmenter
+        self.entropy = [
+            *(str(header.SOPInstanceUID) for header in headers),
+            *(image.sha256 for image in images),
+            *(hashlib.sha256(array.tobytes()).hexdigest() for r in results for array in (r.masks, r.confidence)),
+            repr((self.frames, self._parameters(), __version__)),
+            repr((pydicom.__version__, self.highdicom.__version__)),
+        ]
+
+    def segmentation(self, kind: str, segments: list[Segment]) -> bytes:
+        """Return a SEG object."""
+        if len(segments) > MAX_SEGMENTS:
+            raise OutputError(f"{len(segments)} segments do not fit into a SEG", "Draw fewer --samples.")
+        highest = 255 // self.samples * self.samples or 255
+        seg = self.highdicom.seg.Segmentation(
+            source_images=self.headers,
+            pixel_array=np.stack([segment.values for segment in segments], axis=-1),
+            segmentation_type=kind,
+            segment_descriptions=[self._description(number, s) for number, s in enumerate(segments, start=1)],
+            series_instance_uid=self._uid("segmentations"),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=self._uid(kind),
+            instance_number=1 if kind == "BINARY" else 2,
+            manufacturer=MAKER,
+            manufacturer_model_name=MODEL,
+            software_versions=__version__,
+            device_serial_number=self.segmenter.bundle_sha256[:16] or "none",
+            fractional_type="PROBABILITY",
+            max_fractional_value=highest,
+            content_label="MASKS" if kind == "BINARY" else "CONFIDENCE",
+            content_description=f"{self.samples} plausible masks" if kind == "BINARY" else "share of samples",
+            omit_empty_frames=False,
+        )
+        seg.SeriesDescription = "MedSegLatDiff segmentations (research only)"
+        if seg.get("FrameOfReferenceUID") is None or position_of(self.headers[0]) is None:
+            seg.PatientOrientation = self.headers[0].get("PatientOrientation")
+            seg.SharedFunctionalGroupsSequence[0].pop("PixelMeasuresSequence", None)
+        self._refer_to_frames(seg)
+        content = self._encoded(seg, kind)
+        expected = [
+            s.values.astype(np.uint8) if kind == "BINARY" else np.rint(s.values * np.float64(highest)).astype(np.uint8)
+            for s in segments
+        ]
+        self._compare(content, expected)
+        return content
+
+    def secondary_capture(self, header: pydicom.Dataset, overlay: Canvas) -> bytes:
+        """Return the overlay as a picture that belongs to the source's study."""
+        capture = self.highdicom.sc.SCImage.from_ref_dataset(
+            ref_dataset=header,
+            pixel_array=overlay,
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            series_instance_uid=self._uid("overlays"),
+            series_number=SERIES_NUMBER + 1,
+            sop_instance_uid=self._uid("SC"),
+            instance_number=1,
+            manufacturer=MAKER,
+            patient_orientation=("L", "P"),
+            laterality="L",
+        )
+        # Which way is up is drawn in no overlay: it shows an enlarged part, and says nothing of sides.
+        capture.PatientOrientation = None
+        capture.Laterality = ""
+        capture.ImageType = ["DERIVED", "SECONDARY"]
+        capture.BurnedInAnnotation = "YES" if header.get("BurnedInAnnotation") == "YES" else "NO"
+        capture.SeriesDescription = "MedSegLatDiff overlay (research only)"
+        for keyword in LOSSY:  # once lossy, always lossy (PS3.3, C.7.6.1.1.5)
+            if keyword in header:
+                capture[keyword] = header[keyword]
+        capture.DerivationDescription = "; ".join(f"{name} {value}" for name, value in self._parameters().items())
+        content = self._encoded(capture, "SC")
+        if not np.array_equal(_decoded(content).pixel_array, overlay):
+            raise _differs()
+        return content
+
+    def _description(self, number: int, segment: Segment) -> Any:
+        highdicom, code = self.highdicom, segment.finding
+        return highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=segment.label[:64],
+            segmented_property_category=self._coded(code.category),
+            segmented_property_type=self._coded(code.kind),
+            # A native model outlines what someone points at.
+            algorithm_type="SEMIAUTOMATIC" if self.segmenter.manifest.input.geometry == "native" else "AUTOMATIC",
+            algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+                name=f"MedSegLatDiff {self.segmenter.manifest.name}"[:64],
+                family=self._coded(("123109", "DCM", "Artificial Intelligence")),
+                version=__version__,
+                parameters=self._parameters(),
+            ),
+            anatomic_regions=[self._coded(code.region)] if code.region else None,
+        )
+
+    def _coded(self, term: Term) -> Any:
+        return self.highdicom.sr.CodedConcept(*term)
+
+    def _parameters(self) -> dict[str, str]:
+        result, field = self.result, self.result.placement.field
+        return {
+            "bundle": self.segmenter.manifest.name,
+            "bundle_sha256": self.segmenter.bundle_sha256,
+            "samples": str(self.samples),
+            "seed": str(result.seed),
+            "sampler": result.sampler,
+            "steps": str(result.steps),
+            "threshold": repr(result.threshold),
+            "field": f"{field.x} {field.y} {field.width} {field.height}",
+        }
+
+    def _uid(self, kind: str) -> str:
+        return str(generate_uid(entropy_srcs=[*self.entropy, kind]))
+
+    def _refer_to_frames(self, seg: pydicom.Dataset) -> None:
+        """Name the source's frame, which `reference` has made the only one."""
+        for groups in (*seg.SharedFunctionalGroupsSequence, *seg.PerFrameFunctionalGroupsSequence):
+            for derivation in groups.get("DerivationImageSequence") or []:
+                for source in derivation.SourceImageSequence:
+                    if "ReferencedFrameNumber" in source:
+                        source.ReferencedFrameNumber = self.frames[0]
+
+    def _encoded(self, dataset: pydicom.Dataset, kind: str) -> bytes:
+        """Take everything out that depends on when and how often we run, and write the file."""
+        date, time = next(
+            (
+                (d, t)
+                for names in DATES
+                if (d := self.headers[0].get(names[0])) and (t := self.headers[0].get(names[1]))
+            ),
+            ("19700101", "000000"),
+        )
+        dataset.ContentDate, dataset.ContentTime = date, time
+        for keyword in WHEN_WE_RAN:
+            if keyword in dataset:
+                delattr(dataset, keyword)
+        for equipment in dataset.get("ContributingEquipmentSequence") or []:
+            if "ContributionDateTime" in equipment:
+                del equipment.ContributionDateTime
+        if "DimensionOrganizationSequence" in dataset:
+            organization = self._uid(f"dimensions {kind}")
+            for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+                item.DimensionOrganizationUID = organization
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        buffer = io.BytesIO()
+        dataset.save_as(buffer, enforce_file_format=True)
+        return buffer.getvalue()
+
+    def _compare(self, content: bytes, expected: list[Stored]) -> None:
+        """Read a SEG back: every segment of every slice, and where it lies.
+
+        expected: per segment (slices, H, W), as stored.
+        """
+        seg = _decoded(content)
+        frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
+        positions = [position_of(header) for header in self.headers]
+        uids = [str(header.SOPInstanceUID) for header in self.headers]
+        seen = set()
+        for number, frame in enumerate(frames):
+            segment = int(functional_group(seg, number, "SegmentIdentificationSequence").ReferencedSegmentNumber) - 1
+            source = functional_group(seg, number, "DerivationImageSequence").SourceImageSequence[0]
+            index = uids.index(str(source.ReferencedSOPInstanceUID))
+            place = functional_group(seg, number, "PlanePositionSequence")
+            if place is not None and not np.allclose(place.ImagePositionPatient, positions[index], atol=1e-3):
+                raise _differs()
+            if not np.array_equal(frame, expected[segment][index]):
+                raise _differs()
+            seen.add((segment, index))
+        if len(seen) != len(expected) * len(uids) or len(frames) != len(seen):
+            raise _differs()
+
+
+def _decoded(content: bytes) -> pydicom.Dataset:
+    return pydicom.dcmread(io.BytesIO(content))
+
+
+def _differs() -> OutputError:
+    return OutputError("a DICOM object did not read back as it was written", "Report this with the source's kind.")

@@ -1,0 +1,137 @@
+"""The cache folder: damage, absence and other processes cost time, never an error and never a wrong byte."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from medseg_runtime.files import cache
+
+
+def test_what_is_stored_is_loaded(cache_home):
+    assert cache.load("kind/name") is None
+    assert cache.store("kind/name", b"content")
+    assert cache.load("kind/name") == b"content"
+    assert list(cache.stored()) == ["kind/name"]
+    assert cache.cache_folder() == cache_home
+    cache.remove("kind/name")
+    assert cache.load("kind/name") is None
+    cache.remove("kind/name")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+        lambda whole: whole[:-1],
+        lambda whole: whole[: cache.DIGITS],
+        lambda _: b"",
+    ],
+    ids=["a flipped bit", "cut short", "no content", "empty"],
+)
+def test_a_damaged_file_is_as_good_as_none(cache_home, damage):
+    cache.store("name", b"content")
+    path = cache_home / "name"
+    path.write_bytes(damage(path.read_bytes()))
+    assert cache.load("name") is None
+    assert cache.store("name", b"content")
+    assert cache.load("name") == b"content"
+
+
+def test_without_a_folder_nothing_is_kept_and_nothing_fails(monkeypatch, tmp_path):
+    (tmp_path / "a file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    assert not cache.store("kind/name", b"content")
+    assert cache.load("kind/name") is None
+    assert cache.stored() == {}
+    cache.remove("kind/name")
+
+
+def test_a_user_without_a_home_has_no_folder():
+    """As in a container that runs under a number of its own: nothing is written into the working folder."""
+    code = (
+        "import os, pwd\n"
+        "def nobody(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = nobody\n"
+        "os.environ.pop('HOME', None), os.environ.pop('XDG_CACHE_HOME', None)\n"
+        "from medseg_runtime.files import cache\n"
+        "print(cache.cache_folder(), cache.store('name', b'content'), cache.load('name'), cache.stored())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "None False None {}\n", done.stderr
+
+
+def test_a_failed_write_leaves_nothing(cache_home, monkeypatch):
+    cache.store("name", b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache.Path, "replace", full)
+    assert not cache.store("name", b"new")
+    assert [path.name for path in cache_home.iterdir()] == ["name"]
+    assert cache.load("name") == b"old"
+
+
+def test_what_was_not_used_for_longest_goes_first(cache_home, monkeypatch):
+    import os
+
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 3 * (cache.DIGITS + 1 + 100))
+    for age, name in enumerate(("first", "second", "third")):
+        cache.store(name, bytes(100))
+        os.utime(cache_home / name, (1000 + age, 1000 + age))
+    assert cache.load("first") == bytes(100)  # used now
+    cache.store("fourth", bytes(100))
+    assert set(cache.stored()) == {"first", "third", "fourth"}
+
+
+def test_two_processes_write_and_read_whole_files(cache_home):
+    """Each stores its own long content again and again; whatever is read is one of the two."""
+    code = (
+        "import sys\n"
+        "from medseg_runtime.files import cache\n"
+        "own = sys.argv[1].encode() * 300_000\n"
+        "for _ in range(60):\n"
+        "    assert cache.store('name', own)\n"
+        "    assert cache.load('name') in (b'a' * 300_000, b'b' * 300_000)\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, letter]) for letter in "ab"]
+    assert [process.wait() for process in running] == [0, 0]
+    assert [path.name for path in cache_home.iterdir()] == ["name"]
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_a_folder_that_is_read_only_still_gives_what_it_holds(monkeypatch):
+    """As in a container whose cache was filled when it was built."""
+    cache.store("name", b"content")
+
+    def refused(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(cache.os, "utime", refused)
+    assert cache.load("name") == b"content"
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_one_at_a_time_is_in_the_block():
+    order = []
+
+    def come_too():
+        with cache.alone("lock"):
+            order.append("second")
+
+    thread = threading.Thread(target=come_too)
+    with cache.alone("lock"):
+        thread.start()
+        thread.join(0.05)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def test_where_nothing_can_be_written_nobody_waits(monkeypatch, tmp_path):
+    (tmp_path / "a file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
+    with cache.alone("lock"), cache.alone("lock"):
+        pass

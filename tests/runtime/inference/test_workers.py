@@ -1,0 +1,219 @@
+"""Lanes and the caller: order, bounds, errors in their place, and nothing left behind."""
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg_runtime import ImageError, Outcome, ParameterError
+from medseg_runtime.inference.workers import Turns, in_lanes
+from medseg_runtime.testing import toy_segmenter
+
+IMAGES = [np.full((70, 80), grey, np.uint8) for grey in range(6)]
+
+
+def run(items, work=lambda item: item, lanes=2, ahead=3):
+    return in_lanes(items, [work] * lanes, ahead=ahead)
+
+
+def threads_of_ours():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("medseg-")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert threads_of_ours() == []
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+def test_everything_comes_out_in_order(lanes):
+    def work(n):
+        time.sleep(0.002 * (n % 3))
+        return str(n)
+
+    assert list(run(range(50), work, lanes, ahead=7)) == [Outcome(n, str(n)) for n in range(50)]
+    assert list(run([], work, lanes)) == []
+
+
+def test_an_item_that_fails_comes_out_as_its_error_and_the_others_go_on():
+    def work(n):
+        if n == 1:
+            raise ImageError("no image", "Give one.")
+        if n == 2:
+            raise MemoryError
+        return -n
+
+    found = list(run(range(4), work))
+    assert [outcome.value for outcome in found] == [0, None, None, -3]
+    assert [type(outcome.error) for outcome in found] == [type(None), ImageError, MemoryError, type(None)]
+    assert found[3].result() == -3
+    with pytest.raises(ImageError, match="Give one"):
+        found[1].result()
+
+
+@pytest.mark.parametrize("where", ["items", "work"])
+def test_a_defect_is_raised(where):
+    def fail_at_two(n, here):
+        if n == 2 and here == where:
+            raise ZeroDivisionError
+        return n
+
+    items = (fail_at_two(n, "items") for n in range(4))
+    with pytest.raises(ZeroDivisionError):
+        list(run(items, lambda n: fail_at_two(n, "work")))
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_results_before_a_defect_are_not_lost(lanes):
+    outcomes = run([1, 2, 0], lambda n: 1 / n, lanes)
+    assert [next(outcomes).value, next(outcomes).value] == [1.0, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(outcomes)
+
+
+def test_only_so_many_are_begun_ahead():
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield taken[-1]
+
+    outcomes = run(endless(), ahead=3)
+    assert next(outcomes).value == 0
+    while len(taken) < 4:  # one was taken, three wait
+        pass
+    time.sleep(0.05)
+    assert len(taken) == 4
+    outcomes.close()
+    assert len(taken) == 4
+
+
+def test_lanes_work_side_by_side_and_beside_the_caller():
+    # Each waits for the others: fewer threads than three would wait for ever.
+    together, taken = threading.Barrier(2, timeout=30), threading.Event()
+
+    def work(n):
+        if n < 2:
+            together.wait()
+        else:
+            assert taken.wait(30)
+        return n
+
+    outcomes = run(range(3), work, ahead=5)
+    assert next(outcomes).value == 0
+    taken.set()
+    assert [outcome.value for outcome in outcomes] == [1, 2]
+
+
+def test_leaving_the_loop_ends_the_threads():
+    for outcome in run(iter(int, 1)):
+        assert outcome.value == 0
+        break
+    del outcome
+
+
+def test_turns_are_in_the_order_of_the_items_however_they_end():
+    turns, ended = Turns(), []
+
+    def work(n):
+        with turns.ended(n), at_the_end(lambda: ended.append(n)), turns.awaited(n):
+            time.sleep(0.002 * (5 - n % 6))
+            if n % 4 == 1:
+                raise MemoryError
+
+    assert len(list(run(range(40), work, lanes=4, ahead=8))) == 40
+    assert ended == list(range(40))
+
+
+@contextmanager
+def at_the_end(act):
+    try:
+        yield
+    finally:
+        act()
+
+
+# --- Segmenter.stream --------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_gives_what_calls_give(tmp_path):
+    segmenter = toy_segmenter()
+    Image.fromarray(IMAGES[1]).save(tmp_path / "image.png")
+    images = [IMAGES[0], tmp_path / "image.png", str(tmp_path / "image.png"), *IMAGES[2:]]
+    outcomes = list(segmenter.stream(iter(images), samples=5, seed=3, center=(20, 30)))
+    assert all(outcome.item is image for outcome, image in zip(outcomes, images, strict=True))
+    for outcome in outcomes:
+        expected = segmenter(outcome.item, samples=5, seed=3, center=(20, 30))
+        assert (outcome.result().masks == expected.masks).all()
+        assert set(outcome.result().timings_ms) == set(expected.timings_ms)
+
+
+def test_one_bad_image_of_a_stream_does_not_lose_the_others(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    found = list(toy_segmenter().stream([IMAGES[0], tmp_path / "bad.png", tmp_path / "none.png", IMAGES[1]], samples=2))
+    assert [outcome.error is None for outcome in found] == [True, False, False, True]
+    with pytest.raises(ImageError):
+        found[1].result()
+
+
+def test_arguments_of_a_stream_are_refused_at_once():
+    with pytest.raises(ParameterError, match="Use 1 or more"):
+        toy_segmenter().stream([], samples=0)
+
+
+def test_a_stream_leaves_the_segmenter_to_its_caller():
+    segmenter = toy_segmenter()
+    list(segmenter.stream(IMAGES, samples=2))
+    assert segmenter.backend.calls == []
+
+
+AT_THE_END = """
+import os, time
+from medseg_runtime.inference.workers import in_lanes
+
+def work(number):
+    time.sleep(0.3 * number)
+    os.write(1, b"%d " % number)
+    return number
+
+outcomes = in_lanes([0, 1], [work, work], ahead=2)
+next(outcomes)
+HOW
+"""
+
+
+@pytest.mark.parametrize("how", ["", "raise RuntimeError"])
+def test_a_program_may_end_with_a_stream_open(how):
+    """What is begun is finished: a thread that Python stops in the midst of C++ ends the process."""
+    code = AT_THE_END.replace("HOW", how)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (int(bool(how)), "0 1 ")
+
+
+def test_an_error_that_is_kept_keeps_nothing_that_was_read():
+    class Content:
+        pass
+
+    seen = []
+
+    def work(_):
+        content = Content()
+        seen.append(weakref.ref(content))
+        try:
+            raise ValueError("in a library")
+        except ValueError as error:
+            raise ImageError("no image", "Give one.") from error
+
+    kept = list(run(range(3), work))
+    gc.collect()
+    assert [content() for content in seen] == [None, None, None]
+    assert all("in a library" in str(outcome.error.__cause__) for outcome in kept)

@@ -1,0 +1,166 @@
+"""LIDC-IDRI-slices: zips and folders give the same cases, splits hold whole patients, and what is missing is named."""
+
+import csv
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg_trainer.data.case import Entry
+from medseg_trainer.data.layouts import Cases, lidc, read_cases
+from medseg_trainer.data.splits import hashed_split
+from tests.trainer.readers import cases, refuses
+
+
+@pytest.fixture
+def lidc_folder(phantom, tmp_path):
+    phantom.write_dataset(tmp_path, num_patients=6)
+    return tmp_path
+
+
+def write_splits(data, **split_of):
+    with (data / "splits.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("patient", "split"), *split_of.items()])
+
+
+def patients(data):
+    return sorted(path.name for path in (data / lidc.ROOT).iterdir())
+
+
+def test_lidc_zips_give_what_the_unpacked_folder_gives(phantom_zips, tmp_path):
+    for archive in phantom_zips.glob("*.zip"):
+        zipfile.ZipFile(archive).extractall(tmp_path)
+    write_splits(tmp_path, **{name: "val" if "val" in name else "train" for name in patients(tmp_path)})
+    for split in ("train", "val"):
+        zipped, unpacked = cases(phantom_zips, split), cases(tmp_path, split)
+        assert [c.name for c in zipped] == [c.name for c in unpacked]
+        for first, second in zip(zipped, unpacked, strict=True):
+            np.testing.assert_array_equal(first.image, second.image)
+            np.testing.assert_array_equal(first.masks, second.masks)
+
+
+def test_a_lidc_case_is_the_picture_and_its_four_masks(lidc_folder):
+    write_splits(lidc_folder, **dict.fromkeys(patients(lidc_folder), "val"))
+    case = cases(lidc_folder, "val")[0]
+    slice_file = f"{case.name.rpartition('/')[2]}.png"
+    nodule = (lidc_folder / lidc.ROOT / case.name).parent
+    np.testing.assert_array_equal(case.image, np.asarray(Image.open(nodule / "images" / slice_file)))
+    drawn = [np.asarray(Image.open(nodule / f"mask-{k}" / slice_file)) for k in range(4)]
+    np.testing.assert_array_equal(case.masks, np.stack(drawn) > 127)
+    assert (case.group, case.masks.dtype, case.masks.max()) == (case.name.partition("/")[0], np.uint8, 1)
+
+
+def test_slices_are_in_anatomical_order(lidc_folder):
+    nodule = next((lidc_folder / lidc.ROOT).glob("*/nodule-0"))
+    for folder in nodule.iterdir():
+        for number in (2, 10):
+            shutil.copy(folder / "slice-0.png", folder / f"slice-{number}.png")
+    write_splits(lidc_folder, **dict.fromkeys(patients(lidc_folder), "train"))
+    numbers = [
+        int(c.name.rpartition("-")[2]) for c in cases(lidc_folder) if f"{nodule.parent.name}/nodule-0/" in c.name
+    ]
+    assert 10 in numbers
+    assert numbers == sorted(numbers)
+
+
+def test_lidc_splits_come_from_the_table(lidc_folder):
+    first, second, *rest = patients(lidc_folder)
+    write_splits(lidc_folder, **{first: "val", second: "test"}, **dict.fromkeys(rest, "train"))
+    found = {split: {c.group for c in cases(lidc_folder, split)} for split in ("train", "val", "test")}
+    assert found == {"train": set(rest), "val": {first}, "test": {second}}
+
+
+def test_without_a_table_a_patients_name_decides_the_split():
+    names = [f"LIDC-IDRI-{number:04d}" for number in range(1000)]
+    splits = [hashed_split(name) for name in names]
+    assert [splits.count(s) for s in ("train", "val", "test")] == pytest.approx([800, 100, 100], abs=30)
+    # train, val or test by the second letter; fixed for ever, as no patient may wander from test to train with a new version
+    assert "".join(split[1] for split in splits[1:25]) == "rrrrrrrerrrrrrrrrrerrrre"
+
+
+def test_splits_by_name_share_no_patient_and_lose_none(phantom, tmp_path):
+    root = phantom.write_dataset(tmp_path, num_patients=1)
+    (patient,) = root.iterdir()
+    for number in range(40):
+        shutil.copytree(patient, root / f"P-{number}")
+    shutil.rmtree(patient)
+    groups = [{c.group for c in cases(tmp_path, split)} for split in ("train", "val", "test")]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 40
+
+
+def test_a_missing_lidc_mask_is_named(lidc_folder):
+    write_splits(lidc_folder, **dict.fromkeys(patients(lidc_folder), "train"))
+    victim = next((lidc_folder / lidc.ROOT).glob("*/nodule-0/mask-2/slice-0.png"))
+    victim.unlink()
+    refuses(f"1 masks are missing.*{victim.relative_to(lidc_folder)}", lidc_folder)
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["id,split\nPHANTOM-0000,train\n", "patient,split\nPHANTOM-0000,training\n", "patient,split\nPHANTOM-0000\n"],
+)
+def test_a_lidc_table_that_cannot_be_used_is_refused(table, lidc_folder):
+    (lidc_folder / "splits.csv").write_text(table)
+    refuses("does not put each patient", lidc_folder)
+
+
+def test_lidc_has_one_class(phantom_zips):
+    refuses("one class", phantom_zips, num_classes=2)
+
+
+def test_a_split_that_no_zip_holds_is_refused(phantom_zips):
+    refuses("no LIDC slices of the split 'test'", phantom_zips, "test")
+
+
+@pytest.mark.parametrize(("count", "numbers"), [(3, "024"), (1, "0"), (6, "012345"), (9, "012345"), (None, "012345")])
+def test_some_of_the_cases_are_evenly_spaced(count, numbers):
+    six = Cases([Entry(str(k), f"patient {k // 4}", lambda: pytest.fail("it was decoded")) for k in range(6)])
+    assert "".join(entry.name for entry in six.evenly(count).entries) == numbers
+    assert six.num_groups == 2
+
+
+@pytest.mark.parametrize("damage", ["no zip", "bit flip"])
+def test_a_damaged_zip_is_named(damage, phantom_zips, tmp_path):
+    content = bytearray((phantom_zips / "lidc-val-0.zip").read_bytes())
+    content[1000] ^= 0xFF
+    (tmp_path / "lidc-val-0.zip").write_bytes(content if damage == "bit flip" else b"not a zip")
+    refuses("lidc-val-0.zip cannot be read", tmp_path, "val")
+
+
+def test_the_real_lidc_is_what_design_data_says(lidc_zips):
+    """76 patients, 1,417 slices; how often 0 to 4 raters marked a nodule, counted once and kept."""
+    marked = np.zeros(5, int)
+    groups, names, areas = set(), [], []
+    for case in read_cases(lidc_zips, "val", 1):
+        assert (case.image.shape, case.image.dtype, case.masks.shape) == ((128, 128), np.uint8, (4, 128, 128))
+        areas += [area for area in case.masks.sum(axis=(1, 2)) if area]
+        marked[case.masks.any(axis=(1, 2)).sum()] += 1
+        groups.add(case.group)
+        names.append(case.name)
+    assert (len(groups), len(set(names)), len(names)) == (76, 1417, 1417)
+    assert marked.tolist() == [15, 426, 293, 276, 407]
+    assert 45 < np.median(areas) < 85  # 64 px over all splits
+
+
+def test_a_table_that_means_nobody_is_refused(lidc_folder):
+    """Whom it means would otherwise go where a hash puts them: a test patient into training."""
+    write_splits(lidc_folder, **{"phantom-0000": "test"})
+    refuses("names the patient 'phantom-0000', which is not there.*for example 'PHANTOM-0000'", lidc_folder)
+
+
+def test_a_patient_in_two_splits_is_refused(lidc_folder):
+    (lidc_folder / "splits.csv").write_text("patient,split\nPHANTOM-0000,test\nPHANTOM-0000,train\n")
+    refuses("puts the patient 'PHANTOM-0000' into test and train", lidc_folder)
+
+
+def test_links_to_a_data_set_are_followed_and_not_round_in_circles(lidc_folder, tmp_path_factory):
+    write_splits(lidc_folder, **dict.fromkeys(patients(lidc_folder), "train"))
+    linked = tmp_path_factory.mktemp("linked")
+    (linked / lidc.ROOT).symlink_to(lidc_folder / lidc.ROOT)
+    shutil.copy(lidc_folder / "splits.csv", linked)
+    (lidc_folder / lidc.ROOT / "round").symlink_to(lidc_folder / lidc.ROOT)
+    images = next((lidc_folder / lidc.ROOT).glob("*/nodule-0/images"))
+    (images / "slice-99.png").symlink_to("nowhere.png")
+    assert [c.name for c in cases(linked)] == [c.name for c in cases(lidc_folder)] != []

@@ -1,0 +1,361 @@
+"""The networks: shapes, and each formula against an independent statement of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medseg_runtime.model.noise import NoiseLaw, SampleNoise
+from medseg_runtime.model.sampler import ProbabilityPath, sampler_table, time_features
+from medseg_trainer.config.run import AutoencoderConfig, Optimisation
+from medseg_trainer.models.autoencoder import Bottleneck, ImageAutoencoder, MaskAutoencoder, class_weights
+from medseg_trainer.models.condition import AutoencoderCondition, UNetCondition
+from medseg_trainer.models.denoiser import Denoiser
+from medseg_trainer.models.graphs import DenoiserGraph, TorchBackend
+from medseg_trainer.models.layers import Attention, ResidualBlock, UNet
+from medseg_trainer.training.run_folder import build_networks
+
+OPTIMISATION = Optimisation(steps=1, batch_size=1, learning_rate=1e-3)
+
+
+def config(**changes):
+    fields = {
+        "optimisation": OPTIMISATION,
+        "width": 16,
+        "blocks": 1,
+        "regulariser": "sphere",
+        "reconstruction": "cross_entropy",
+        "codebook_size": 32,
+    }
+    return AutoencoderConfig(**fields | changes)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def randomised(module):
+    """Give every weight a value, the ones that start at zero too."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return module.eval()
+
+
+def bottleneck(**changes):
+    return Bottleneck(config(**changes))
+
+
+# --- autoencoders
+
+
+@pytest.mark.parametrize("regulariser", ["vq", "kl", "sphere"])
+@pytest.mark.parametrize("factor", [4, 8])
+@pytest.mark.parametrize("num_logits", [1, 3])
+def test_masks_become_latents_and_logits(num_logits, factor, regulariser):
+    autoencoder = MaskAutoencoder(config(factor=factor, regulariser=regulariser, latent_channels=5), num_logits)
+    labels = torch.randint(0, max(2, num_logits), (2, 32, 48), dtype=torch.uint8)
+    latent = autoencoder.encode(labels)
+    assert latent.shape == (2, 5, 32 // factor, 48 // factor)
+    assert autoencoder.decode(latent).shape == (2, num_logits, 32, 48)
+    loss, parts = autoencoder(labels, torch.randn_like(latent), torch.tensor([0.0, 0.3]))
+    assert loss.item() == pytest.approx(sum(part.item() for part in parts.values()))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in autoencoder.parameters())
+
+
+@pytest.mark.parametrize("regulariser", ["vq", "kl", "sphere"])
+def test_the_paper_s_condition_is_the_latent_of_the_image_autoencoder(regulariser):
+    autoencoder = randomised(ImageAutoencoder(config(regulariser=regulariser, reconstruction="mse"), 3))
+    image = torch.rand(2, 3, 16, 16)
+    condition = AutoencoderCondition(autoencoder)(image)
+    assert condition.shape == (2, 4, 4, 4)
+    loss, parts = autoencoder(image, torch.zeros_like(condition))  # without noise `kl` decodes its mean
+    expected = F.mse_loss(autoencoder.decoder(condition), 2 * image - 1)
+    assert parts["reconstruction"].item() == pytest.approx(expected.item(), rel=1e-6)
+    assert loss >= expected
+
+
+def test_labels_become_channels_of_plus_and_minus_one():
+    labels = torch.tensor([[[0, 1, 2]]], dtype=torch.uint8)
+    several = MaskAutoencoder(config(), 3).one_hot(labels)
+    assert several[0, :, 0].tolist() == [[1, -1, -1], [-1, 1, -1], [-1, -1, 1]]
+    assert MaskAutoencoder(config(), 1).one_hot(labels)[0, :, 0].tolist() == [[-1, 1, 1]]
+
+
+def test_cells_of_the_sphere_have_unit_mean_square():
+    latent, penalty = bottleneck(latent_channels=6)(7.0 * torch.randn(3, 6, 4, 4), None)
+    torch.testing.assert_close(latent.square().mean(dim=1), torch.ones(3, 4, 4))
+    assert penalty == 0
+
+
+def test_the_decoder_of_the_sphere_reads_through_noise():
+    autoencoder = randomised(MaskAutoencoder(config(latent_noise=0.4), 1))
+    labels, noise = torch.randint(0, 2, (2, 16, 16), dtype=torch.uint8), torch.randn(2, 4, 4, 4)
+    levels = torch.tensor([0.4, 0.1])
+    logits = autoencoder.decoder(autoencoder.encode(labels) + levels[:, None, None, None] * noise)
+    expected = autoencoder.reconstruction_loss(logits, labels)
+    torch.testing.assert_close(autoencoder(labels, noise, levels)[0], expected)
+
+
+def test_vq_takes_the_nearest_code():
+    module = bottleneck(regulariser="vq")
+    z = torch.randn(2, 4, 3, 5)
+    every_distance = torch.cdist(z.permute(0, 2, 3, 1).reshape(-1, 4), module.codebook)
+    expected = module.codebook[every_distance.argmin(dim=1)].reshape(2, 3, 5, 4).permute(0, 3, 1, 2)
+    torch.testing.assert_close(module.nearest_code(z), expected)
+    torch.testing.assert_close(module(z, None)[0], expected)
+
+
+def test_vq_passes_the_gradient_straight_through():
+    module = bottleneck(regulariser="vq")
+    z = torch.randn(2, 4, 3, 3, requires_grad=True)
+    direction = torch.randn(2, 4, 3, 3)
+    (module(z, None)[0] * direction).sum().backward()
+    torch.testing.assert_close(z.grad, direction)
+    assert module.codebook.grad is None  # the codes learn from the penalty alone
+
+
+def test_vq_pulls_codes_and_encoder_towards_each_other():
+    module = bottleneck(regulariser="vq")
+    z = torch.randn(1, 4, 1, 1, requires_grad=True)
+    _, penalty = module(z, None)
+    code = module.nearest_code(z)
+    assert penalty.item() == pytest.approx(1.25 * F.mse_loss(z, code).item())  # beta = 0.25 (van den Oord et al.)
+    penalty.backward()
+    torch.testing.assert_close(z.grad, 0.25 * 2 / 4 * (z - code).detach())
+    torch.testing.assert_close(module.codebook.grad.sum(dim=0), (2 / 4 * (code - z)).detach().flatten())
+
+
+def test_kl_penalty_is_the_divergence_from_the_standard_normal():
+    module = bottleneck(regulariser="kl", kl_weight=0.01)
+    moments = torch.randn(2, 8, 3, 3)
+    mean, log_variance = moments.chunk(2, dim=1)
+    ours = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = torch.distributions.kl_divergence(ours, torch.distributions.Normal(0.0, 1.0)).mean()
+    assert module(moments, None)[1].item() == pytest.approx(0.01 * expected.item(), rel=1e-5)
+
+
+def test_kl_draws_from_its_gaussian_or_takes_the_mean():
+    moments, noise = torch.randn(2, 8, 3, 3), torch.randn(2, 4, 3, 3)
+    mean, log_variance = moments.chunk(2, dim=1)
+    module = bottleneck(regulariser="kl")
+    torch.testing.assert_close(module(moments, None)[0], mean)
+    torch.testing.assert_close(module(moments, noise)[0], mean + log_variance.exp().sqrt() * noise)
+
+
+# --- weighted cross-entropy
+
+
+def test_weighted_cross_entropy_by_hand():
+    """K = 1: background weighs 1 and foreground 3; one pixel each, then their mean."""
+    autoencoder = MaskAutoencoder(config(), 1)
+    autoencoder.class_weight.copy_(torch.tensor([1.0, 3.0]))
+    logits = torch.tensor([[[[0.7, -1.1]]]])
+    labels = torch.tensor([[[1, 0]]], dtype=torch.uint8)
+    foreground, background = -np.log(1 / (1 + np.exp(-0.7))), -np.log(1 - 1 / (1 + np.exp(1.1)))
+    expected = (3.0 * foreground + 1.0 * background) / 2
+    assert autoencoder.reconstruction_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_weighted_cross_entropy_of_several_classes_by_hand():
+    autoencoder = MaskAutoencoder(config(), 3)
+    autoencoder.class_weight.copy_(weight := torch.tensor([1.0, 3.0, 9.0]))
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4), dtype=torch.uint8)
+    log_probability = logits.log_softmax(dim=1).gather(1, labels.long()[:, None])[:, 0]
+    expected = (-weight[labels.long()] * log_probability).mean()  # not divided by the sum of the weights
+    torch.testing.assert_close(autoencoder.reconstruction_loss(logits, labels), expected)
+
+
+def test_both_cross_entropies_are_one_formula():
+    """A logit x is the same as two of them, 0 and x."""
+    one, two = MaskAutoencoder(config(), 1), MaskAutoencoder(config(), 2)
+    for autoencoder in (one, two):
+        autoencoder.class_weight.copy_(torch.tensor([1.0, 5.0]))
+    logits, labels = torch.randn(2, 1, 4, 4), torch.randint(0, 2, (2, 4, 4), dtype=torch.uint8)
+    both = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    torch.testing.assert_close(one.reconstruction_loss(logits, labels), two.reconstruction_loss(both, labels))
+
+
+@pytest.mark.parametrize("frequency", [(0.9, 0.1), (0.6, 0.3, 0.1)], ids=["K = 1", "K = 3"])
+def test_decoding_takes_the_class_weights_off_again(frequency):
+    """The constant logit that is best under the weighted loss decodes to the class frequency itself, not to the weighted one."""
+    frequency = torch.tensor(frequency)
+    autoencoder = MaskAutoencoder(config(), 1 if len(frequency) == 2 else 3)
+    autoencoder.class_weight.copy_(class_weights(frequency))
+    labels = torch.repeat_interleave(torch.arange(len(frequency)), (100 * frequency).round().long())[None, None]
+    logit = torch.zeros(1, autoencoder.num_logits, 1, 1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([logit], max_iter=100, tolerance_grad=1e-9, tolerance_change=1e-12)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = autoencoder.reconstruction_loss(logit.expand(-1, -1, 1, 100), labels)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    fair = logit.detach() - autoencoder._log_weight()
+    probability = fair.sigmoid().flatten() if len(frequency) == 2 else fair.softmax(dim=1).flatten()[1:]
+    torch.testing.assert_close(probability, frequency[1:], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("reconstruction", "shift"), [("cross_entropy", np.log(4.0)), ("mse", 0.0)])
+def test_decode_is_the_decoder_less_the_log_weight(reconstruction, shift):
+    autoencoder = randomised(MaskAutoencoder(config(reconstruction=reconstruction), 1))
+    autoencoder.class_weight.copy_(torch.tensor([1.0, 4.0]))
+    autoencoder.latent_scale.fill_(2.0)
+    latent = torch.randn(1, 4, 2, 2)
+    torch.testing.assert_close(autoencoder.decode(latent), autoencoder.decoder(latent / 2.0) - shift)
+
+
+def test_decoding_a_vq_latent_goes_through_its_codebook():
+    autoencoder = randomised(MaskAutoencoder(config(regulariser="vq"), 1))
+    autoencoder.latent_scale.fill_(0.5)
+    labels = torch.randint(0, 2, (1, 16, 16), dtype=torch.uint8)
+    latent = autoencoder.encode(labels)
+    torch.testing.assert_close(autoencoder.decode(latent + 1e-4), autoencoder.decode(latent))
+
+
+def test_the_mean_squared_error_of_the_ablation():
+    autoencoder = MaskAutoencoder(config(reconstruction="mse"), 1)
+    logits = torch.tensor([[[[0.5, -1.0]]]])
+    assert autoencoder.reconstruction_loss(logits, torch.tensor([[[1, 1]]])).item() == pytest.approx((0.25 + 4.0) / 2)
+
+
+def test_class_weights_are_roots_of_the_inverse_frequency():
+    assert class_weights(torch.tensor([0.8, 0.2])).tolist() == pytest.approx([1.0, 2.0])
+    absent = class_weights(torch.tensor([1.0, 0.0]))
+    assert absent.tolist() == pytest.approx([1.0, 1000**0.5])
+
+
+# --- layers
+
+
+def test_attention_is_torch_s_own():
+    attention = randomised(Attention(64))
+    x = torch.randn(2, 64, 3, 5)
+    normed = attention.norm(x)
+    heads = [p(normed).reshape(2, 2, 32, 15).transpose(2, 3) for p in (attention.query, attention.key, attention.value)]
+    mixed = F.scaled_dot_product_attention(*heads).transpose(2, 3).reshape(2, 64, 3, 5)
+    torch.testing.assert_close(attention(x), x + attention.out(mixed), atol=1e-5, rtol=1e-5)
+
+
+def test_a_residual_block_starts_as_its_shortcut():
+    x, time = torch.randn(2, 16, 4, 4), torch.randn(1, 8)
+    block = ResidualBlock(16, 32, time_width=8)
+    torch.nn.init.zeros_(block.conv2.bias)
+    torch.testing.assert_close(block(x, time), block.shortcut(x))
+
+
+def test_time_scales_and_shifts_between_the_convolutions():
+    block, x, time = randomised(ResidualBlock(16, 16, time_width=8)), torch.randn(2, 16, 4, 4), torch.randn(1, 8)
+    scale, shift = (part[:, :, None, None] for part in block.time(time).split(16, dim=1))
+    hidden = block.norm2(block.conv1(F.silu(block.norm1(x))))
+    torch.testing.assert_close(block(x, time), x + block.conv2(F.silu(hidden * (1 + scale) + shift)))
+
+
+@pytest.mark.parametrize("attention_from", [0, 2, 3])
+def test_a_unet_keeps_its_shape(attention_from):
+    unet = randomised(UNet((32, 32, 64), blocks=1, attention_from=attention_from, time_width=8))
+    assert unet(torch.randn(2, 32, 8, 12), torch.randn(1, 8)).shape == (2, 32, 8, 12)
+    assert sum(isinstance(module, Attention) for module in unet.modules()) == 2 * (3 - attention_from)
+
+
+@pytest.mark.parametrize("factor", [4, 8])
+def test_the_condition_has_the_latent_s_grid(factor, micro):
+    settings = replace(micro().condition, widths=(8, 16, 32), channels=7)
+    condition = UNetCondition(settings, 3, factor)
+    assert condition(torch.rand(2, 3, 32, 64)).shape == (2, 7, 32 // factor, 64 // factor)
+
+
+# --- denoiser
+
+
+@pytest.fixture
+def denoiser(micro):
+    return randomised(Denoiser(micro().denoiser, 4, 8))
+
+
+def features(*times):
+    return torch.from_numpy(time_features(np.array(times), 16))
+
+
+def test_the_split_first_convolution_is_that_of_the_concatenation(denoiser):
+    z, condition = torch.randn(2, 4, 8, 8), torch.randn(2, 8, 8, 8)
+    weight = torch.cat([denoiser.latent_in.weight, denoiser.condition_in.weight], dim=1)
+    whole = F.conv2d(torch.cat([z, condition], dim=1), weight, denoiser.latent_in.bias, padding=1)
+    torch.testing.assert_close(denoiser.latent_in(z) + denoiser.condition_in(condition), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_one_condition_serves_the_batch_as_its_copies_would(denoiser):
+    z, condition = torch.randn(6, 4, 8, 8), torch.randn(1, 8, 8, 8)
+    torch.testing.assert_close(
+        denoiser(z, condition, features(300.0)), denoiser(z, condition.expand(6, -1, -1, -1), features(*[300.0] * 6))
+    )
+
+
+def test_each_condition_serves_its_own_latents_in_turn(denoiser):
+    z, condition = torch.randn(6, 4, 8, 8), torch.randn(3, 8, 8, 8)
+    out = denoiser(z, condition, features(300.0))
+    for image in range(3):
+        own = slice(2 * image, 2 * image + 2)
+        torch.testing.assert_close(
+            out[own], denoiser(z[own], condition[image : image + 1], features(300.0)), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_samples_do_not_see_each_other(denoiser):
+    z, condition = torch.randn(4, 4, 8, 8), torch.randn(1, 8, 8, 8)
+    alone = torch.cat([denoiser(z[k : k + 1], condition, features(300.0)) for k in range(4)])
+    torch.testing.assert_close(denoiser(z, condition, features(300.0)), alone, atol=1e-5, rtol=1e-5)
+
+
+def test_an_untrained_denoiser_predicts_its_bias(micro):
+    out = Denoiser(micro().denoiser, 4, 8)(torch.randn(2, 4, 8, 8), torch.randn(1, 8, 8, 8), features(300.0))
+    assert out.std(dim=(0, 2, 3)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("objective", "sampler"), [("flow", "euler"), ("flow", "dpmpp"), ("epsilon", "ddpm"), ("epsilon", "ddim")]
+)
+def test_the_denoiser_graph_does_a_row_of_the_table(objective, sampler, denoiser):
+    table = sampler_table(ProbabilityPath(objective=objective, shift=2.0), sampler, 5)
+    z, extra, condition = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(1, 8, 8, 8)
+    for step, (p, q, a, b, c) in enumerate(table.rows):
+        time = features(table.t[step])
+        denoised = p * z + q * denoiser(z, condition, time)
+        found = DenoiserGraph(denoiser)(z, extra, condition, time, torch.tensor([p, q, a, b, c], dtype=torch.float32))
+        torch.testing.assert_close(found[1], denoised, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found[0], a * z + b * denoised + c * extra, atol=1e-5, rtol=1e-5)
+
+
+# --- where the arithmetic is spent
+
+
+def test_no_convolution_runs_at_full_resolution(micro):
+    """CPU.md: at 64x64 a convolution of 16 channels costs what the denoiser's 256 do at 16x16."""
+    config = micro()
+    backend = TorchBackend(build_networks(config))
+    widest = {}
+
+    def remember(graph):
+        def hook(_module, _inputs, output):
+            widest[graph] = max(widest.get(graph, 0), output.shape[-1])
+
+        return hook
+
+    for name, graph in backend._graphs.items():
+        for module in graph.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(remember(name))
+    shape = config.latent
+    noise = SampleNoise(0, 0, NoiseLaw()).draw(shape)[None]
+    (condition,) = backend.run("encoder", {"image": np.zeros((1, 1, 32, 32), np.float32)})
+    row = np.array([0, 1, 0.5, 0.5, 0], np.float32)
+    fed = {"latent": noise, "extra": noise, "condition": condition, "row": row}
+    backend.run("denoiser", fed | {"time_features": time_features(np.array([500.0]), 16)})
+    (logits,) = backend.run("decoder", {"latent": noise})
+    assert logits.shape == (1, 1, 32, 32)
+    assert widest == {"encoder": 16, "denoiser": 8, "decoder": 8}

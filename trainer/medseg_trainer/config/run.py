@@ -1,0 +1,294 @@
+"""Everything that decides what a training run does; written beside its results as config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from medseg_runtime.errors import CheckpointError, ParameterError
+from medseg_runtime.model.bundle import Sampling
+from medseg_runtime.model.noise import NoiseLaw
+from medseg_runtime.model.preprocess import InputRule
+from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
+
+Regulariser = Literal["vq", "kl", "sphere"]
+T = TypeVar("T")
+
+
+def _require(condition: bool, problem: str, remedy: str) -> None:
+    if not condition:
+        raise ParameterError(problem, remedy)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimisation:
+    """How one stage is optimised: AdamW, linear warm-up, cosine decay to zero."""
+
+    steps: int
+    batch_size: int
+    """Images per step, over all processes."""
+    learning_rate: float
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1 and self.batch_size >= 1, "steps and batch_size must be positive", "Use 1 or more.")
+        _require(0.0 <= self.ema_decay < 1.0, f"ema_decay {self.ema_decay} is out of range", "Use a value in [0, 1).")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoencoderConfig:
+    """A mask or image autoencoder."""
+
+    optimisation: Optimisation
+    width: int
+    """Channels of the residual blocks, at 1 / factor of the resolution."""
+    blocks: int
+    """Residual blocks in the encoder and in the decoder."""
+    factor: int = 4
+    """Image pixels per latent cell, along each side."""
+    latent_channels: int = 4
+    regulariser: Regulariser
+    kl_weight: float = 1e-3
+    codebook_size: int = 512
+    reconstruction: Literal["cross_entropy", "mse"]
+    """`cross_entropy` is weighted by class frequency (masks); `mse` for images, and for the ablation of the former."""
+    latent_noise: float = 0.0
+    """`sphere` only: the decoder learns to read latents with noise of up to this standard deviation."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.regulariser in typing.get_args(Regulariser),
+            f"there is no regulariser {self.regulariser!r}",
+            f"Use one of: {', '.join(typing.get_args(Regulariser))}.",
+        )
+        _require(self.factor in (2, 4, 8, 16), f"factor {self.factor} is not a power of two", "Use 2, 4, 8 or 16.")
+        _require(
+            self.latent_noise == 0.0 or self.regulariser == "sphere",
+            f"latent_noise has no effect with the {self.regulariser!r} regulariser",
+            "Set it to 0, or use 'sphere'.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConditionConfig:
+    """What the denoiser sees of the image."""
+
+    kind: Literal["autoencoder", "unet"]
+    """`autoencoder`: the latent of the image autoencoder (the paper). `unet`: a U-Net trained with the denoiser."""
+    tuned: bool
+    """Whether the condition's weights move with the denoiser; the paper freezes them."""
+    autoencoder: AutoencoderConfig | None = None
+    """Of the image; `autoencoder` only."""
+    widths: tuple[int, ...] = ()
+    """Channels per level from half the image's resolution down; `unet` only."""
+    blocks: int = 1
+    channels: int = 4
+    """Of the condition."""
+    dropout: float = 0.0
+    """Share of the features that each block leaves out in training; `unet` only."""
+
+    def __post_init__(self) -> None:
+        _require(0.0 <= self.dropout < 1.0, f"dropout {self.dropout} is out of range", "Use a value in [0, 1).")
+        if self.kind == "autoencoder":
+            _require(
+                self.autoencoder is not None and self.autoencoder.latent_channels == self.channels,
+                f"the condition needs an image autoencoder with a latent of {self.channels} channels",
+                "Configure one.",
+            )
+        else:
+            _require(self.tuned, "a U-Net condition cannot be frozen: nothing else trains it", "Set tuned.")
+            _require(len(self.widths) > 1, "a U-Net condition needs widths", "Give one width a level.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoiserConfig:
+    """The network that runs N x S times."""
+
+    optimisation: Optimisation
+    widths: tuple[int, ...]
+    blocks: int
+    attention_from: int
+    """First level, 0 is the finest, with self-attention."""
+    time_features: int = 128
+    mask_cell_weight: float = 1.0
+    """Loss weight of the cells around any rater's mask; others weigh 1."""
+    auxiliary_weight: float = 0.0
+    """Weight of the loss that makes the condition predict the raters' mean; 0 leaves that head out."""
+    raters_per_image: int = 1
+    """Masks per image and step, each with its own noise and time; the condition is computed once for them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnergyConfig:
+    """Tuning the finished denoiser to draw in one or two steps; see `energy`."""
+
+    optimisation: Optimisation
+    steps: int = 1
+    """Of the sampler, through all of which the score is differentiated."""
+    samples: int = 8
+    """Masks per image and step, of the 16 that are drawn jointly."""
+    matching_weight: float = 0.0
+    """Of the distance in the best matching of samples and raters, beside the score."""
+    confidence_weight: float = 0.0
+    """Of the error of the confidence against the raters' mean, beside the score."""
+    noise: NoiseLaw
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.steps <= 4, f"{self.steps} steps to tune is out of range", "Use 1 to 4.")
+        _require(2 <= self.samples <= 16, f"{self.samples} samples per image is out of range", "Use 2 to 16.")
+        _require(
+            not self.noise.antithetic,
+            "tuning by the energy score knows no antithetic noise",
+            "Use stratified or independent noise.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """What may happen to an image and its masks before a step."""
+
+    shift_px: int = 0
+    """Largest shift along each side."""
+    flip: bool = True
+    """Mirror either side, and exchange rows and columns of square fields: the eight symmetries."""
+    intensity: float = 0.0
+    """Largest relative change of gain, offset and exponent of the intensities."""
+    tint: float = 0.0
+    """Largest relative change of each colour by itself; of grey images it is one more change of gain."""
+    rotation_deg: float = 0.0
+    """Largest angle, either way, about the field's middle."""
+    zoom: float = 0.0
+    """Largest magnification or its inverse, less one: 0.25 is 0.8 to 1.25 times the size."""
+    turn_share: float = 1.0
+    """Share of the images that are turned and zoomed; the others stay as sharp as those that a model will see."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One run: data, networks, stages."""
+
+    name: str
+    task: str
+    classes: tuple[str, ...]
+    input: InputRule
+    raters: int
+    """Masks per image; an image with fewer is an error."""
+    mask_autoencoder: AutoencoderConfig
+    condition: ConditionConfig
+    denoiser: DenoiserConfig
+    path: ProbabilityPath
+    sampling: Sampling
+    """Of the denoiser before any tuning."""
+    augment: AugmentConfig
+    energy: EnergyConfig | None = None
+    """The last stage, if there is one."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """`auto`: bf16 where the device multiplies in it, otherwise float32."""
+    seed: int = 0
+    validate_every: int = 1000
+    """Steps of the denoiser between validations; the weights with the best GED are kept."""
+    validation_images: int = 64
+    validation_samples: int = 16
+
+    def __post_init__(self) -> None:
+        factor = self.mask_autoencoder.factor
+        image_autoencoder = self.condition.autoencoder
+        _require(len(self.classes) >= 1, "there is no class to segment", "Name at least one.")
+        _require(
+            len({*self.classes, ""}) == 1 + len(self.classes),
+            f"classes {', '.join(map(repr, self.classes))} are not distinct names",
+            "Give each a name of its own.",
+        )
+        _require(
+            self.input.height % factor == 0 and self.input.width % factor == 0,
+            f"a field of {self.input.height}x{self.input.width} does not divide by the factor {factor}",
+            "Change one of them.",
+        )
+        _require(
+            image_autoencoder is None or image_autoencoder.factor == factor,
+            "the image and mask autoencoders have different factors",
+            "Give both the same: the denoiser concatenates their latents.",
+        )
+        _require(
+            1 <= self.denoiser.raters_per_image <= self.raters,
+            f"a step cannot take {self.denoiser.raters_per_image} of {self.raters} raters",
+            "Lower raters_per_image.",
+        )
+        _, rows, columns = self.latent
+        halvings = len(self.denoiser.widths) - 1
+        _require(
+            rows % 2**halvings == 0 and columns % 2**halvings == 0,
+            f"a latent of {rows}x{columns} cells cannot be halved {halvings} times",
+            "Give the denoiser fewer widths, or change the field.",
+        )
+        if self.energy is not None:
+            table = sampler_table(self.path, self.sampling.sampler, self.energy.steps)
+            _require(
+                not table.rows[:, 4].any(),
+                f"the score cannot be followed through {self.energy.steps} steps of {self.sampling.sampler}",
+                "Use euler, or ddim.",
+            )
+
+    @property
+    def num_logits(self) -> int:
+        """K: 1 for one class, otherwise background and each class."""
+        return 1 if len(self.classes) == 1 else len(self.classes) + 1
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of the mask latent."""
+        factor = self.mask_autoencoder.factor
+        return self.mask_autoencoder.latent_channels, self.input.height // factor, self.input.width // factor
+
+    @property
+    def last_stage(self) -> Literal["denoiser", "energy"]:
+        """The stage whose weights are the result."""
+        return "denoiser" if self.energy is None else "energy"
+
+    @property
+    def tuned_sampling(self) -> Sampling:
+        """How the result draws."""
+        if self.energy is None:
+            return self.sampling
+        return replace(self.sampling, steps=self.energy.steps, noise=self.energy.noise, tuned=True)
+
+    def to_json(self) -> str:
+        """Return the text of config.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        """Read the text of config.json.
+
+        Raises:
+            CheckpointError: it is not a configuration of this version.
+        """
+        try:
+            return _build(cls, json.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"config.json is not a configuration of this version: {error}",
+                "Train again, or install the version that wrote it.",
+            ) from error
+
+
+def _build(kind: type[T], content: dict[str, Any]) -> T:
+    """Rebuild nested dataclasses and tuples from what JSON made of them."""
+    hints = typing.get_type_hints(kind)
+    return kind(**{key: _value(hints[key], value) for key, value in content.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        hint = next(choice for choice in typing.get_args(hint) if choice is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and value is not None:
+        return _build(hint, value)
+    return tuple(value) if typing.get_origin(hint) is tuple else value

@@ -1,0 +1,74 @@
+"""Training data: one reader per layout, all giving the same cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg_runtime.errors import DataError
+from medseg_trainer.data import cvc, folder, isic, lidc
+from medseg_trainer.data.case import Case, Cases, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way in which data sets are published."""
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Split, int], Cases]
+    grouped_by: str
+    """What must not be torn apart by a split: `patients`, or `groups` where the user decides."""
+    structure: str
+    """What its masks outline, as the presets name the class; empty where the user decides."""
+    licence: str
+    citation: str
+
+
+LAYOUTS = (
+    Layout("LIDC-IDRI-slices", lidc.recognises, lidc.read, "patients", "nodule", lidc.LICENCE, lidc.CITATION),
+    Layout("ISIC-2018 Task 1", isic.recognises, isic.read, "images", "lesion", isic.LICENCE, isic.CITATION),
+    Layout("CVC-ClinicDB", cvc.recognises, cvc.read, "video sequences", "polyp", cvc.LICENCE, cvc.CITATION),
+    Layout("own folder", folder.recognises, folder.read, "groups", "", "", ""),
+)
+
+__all__ = ["LAYOUTS", "Case", "Cases", "Layout", "Split", "layout_of", "read_cases"]
+
+
+def layout_of(data: Path, structure: str | None = None) -> Layout:
+    """Return the layout of a data folder.
+
+    structure: class that is to be learnt or measured, which decides where a folder holds several data sets; None: the first of
+        `LAYOUTS`.
+
+    Raises:
+        DataError: there is no such folder, it has no layout that we know, or several and none of that structure.
+    """
+    if not data.is_dir():
+        raise DataError(f"there is no folder {data.name!r}", "Give --data the folder that holds the data set.")
+    found = [layout for layout in LAYOUTS if layout.recognises(data)]
+    if not found:
+        raise DataError(
+            f"{data.name!r} holds no data set that we know",
+            "Put lidc-*.zip or LIDC-IDRI-slices/ there, ISIC-2018 or CVC-ClinicDB as published, or images/, masks/ and splits.csv "
+            "(see the README).",
+        )
+    fitting = found if structure is None or len(found) == 1 else [one for one in found if one.structure == structure]
+    if not fitting:
+        raise DataError(
+            f"{data.name!r} holds {', '.join(one.name for one in found)}, and none of them outlines a {structure}",
+            "Give --data a folder with one data set.",
+        )
+    return fitting[0]
+
+
+def read_cases(data: Path, split: Split, num_classes: int, structure: str | None = None) -> Cases:
+    """List the cases of one split, in a fixed order; each is decoded when it is asked for.
+
+    structure: see `layout_of`.
+
+    Raises:
+        DataError: no layout that we know, or files that are missing or do not pair.
+    """
+    return layout_of(data, structure).read(data, split, num_classes)

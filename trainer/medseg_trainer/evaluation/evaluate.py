@@ -1,0 +1,182 @@
+"""Measure a segmenter against one or several raters, image after image.
+
+Works on any `Segmenter`, so a checkpoint in torch and an exported bundle on any backend are measured by the same lines, in the
+image's own grid. Images are decoded, segmented and let go one at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.progress import track
+
+from medseg_runtime.errors import ParameterError
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.result.metrics import ReliabilityBin
+from medseg_runtime.result.segmentation import Segmentation
+from medseg_trainer.data.layouts import Case, Cases, Split, layout_of, read_cases
+from medseg_trainer.evaluation.sheet import draw_evaluation
+from medseg_trainer.evaluation.statistics import MANY, CaseFigures, Figure, measure, pooled, summarise
+
+SHOWN_PER_RANK = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """The figures of a model on a split, and how they were made."""
+
+    model: str
+    bundle_sha256: str
+    kept: str
+    """Which weights of a training these are; empty where nothing says so."""
+    split: Split
+    images: int
+    groups: int
+    grouped_by: str
+    """What the intervals are over: patients, images, video sequences."""
+    samples: int
+    steps: int
+    sampler: str
+    seed: int
+    backend: str
+    date: str
+    command: str
+    seconds: float
+    figures: dict[str, Figure]
+    """By the keys of `figures.TITLES`."""
+    reliability: tuple[ReliabilityBin, ...]
+
+    def to_json(self) -> str:
+        """Return it as JSON; a figure that does not exist is null."""
+        return json.dumps(_rounded(dataclasses.asdict(self)), indent=2) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleSettings:
+    """How the samples of each image are drawn."""
+
+    samples: int = 16
+    steps: int | None = None
+    """None: the segmenter's default."""
+    seed: int = 0
+
+    def segment(self, segmenter: Segmenter, case: Case, number: int) -> Segmentation:
+        """Segment case `number` of a split, with noise of its own: seed + 1000 times its number."""
+        return segmenter(case.image, samples=self.samples, steps=self.steps, seed=self.seed + 1000 * number)
+
+    def segment_all(self, segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[tuple[Case, Segmentation]]:
+        """Segment case after case."""
+        for number, case in enumerate(cases):
+            yield case, self.segment(segmenter, case, number)
+
+
+def split_named(name: str) -> Split:
+    """Check the name of a split.
+
+    Raises:
+        ParameterError: it is none.
+    """
+    for split in get_args(Split):
+        if split == name:
+            found: Split = split
+            return found
+    raise ParameterError(f"there is no split {name!r}", "Use train, val or test.")
+
+
+def evaluate(
+    segmenter: Segmenter,
+    data: Path,
+    split: Split,
+    *,
+    samples: int = 16,
+    steps: int | None = None,
+    seed: int = 0,
+    images: int | None = None,
+    ged_100: bool = False,
+    sheet: Path | None = None,
+) -> Evaluation:
+    """Measure a segmenter on a split.
+
+    images: measure only that many, evenly spaced; None: all.
+    ged_100: draw a hundred samples, all other figures being those of the first `samples`.
+    sheet: a PNG to write: the best, median and worst images, and the reliability diagram.
+
+    Raises:
+        DataError: the data are missing, or do not pair.
+    """
+    started = time.monotonic()
+    classes = segmenter.manifest.classes
+    cases = read_cases(data, split, len(classes), classes[0]).evenly(images)
+    settings = SampleSettings(samples=max(samples, MANY) if ged_100 else samples, steps=steps, seed=seed)
+    figures: list[list[CaseFigures]] = []
+    result = None
+    for case, result in settings.segment_all(segmenter, track(cases, f"evaluating {split}")):
+        figures.append(measure(case, result, samples))
+    assert result is not None
+    measured = [one for of_image in figures for one in of_image]
+    reliability = pooled(measured).reliability
+    if sheet is not None:
+        ranked = _ranked([sum(one.values["ged"] for one in of_image) / len(of_image) for of_image in figures])
+        draw_evaluation(_shown(segmenter, cases, replace(settings, samples=samples), ranked), reliability).save(sheet)
+    target, options = ("BUNDLE", f" --backend {segmenter.backend.name}") if segmenter.bundle_sha256 else ("RUN", "")
+    options += ("" if images is None else f" --images {images}") + (" --ged100" if ged_100 else "")
+    return Evaluation(
+        model=segmenter.manifest.name,
+        bundle_sha256=segmenter.bundle_sha256,
+        kept=segmenter.manifest.training.get("kept", ""),
+        split=split,
+        images=len(cases),
+        groups=cases.num_groups,
+        grouped_by=layout_of(data, classes[0]).grouped_by,
+        samples=samples,
+        steps=result.steps,
+        sampler=result.sampler,
+        seed=seed,
+        backend=f"{segmenter.backend.name} {segmenter.backend.version} {segmenter.backend.precision}",
+        date=datetime.now(UTC).date().isoformat(),
+        command=f"medseg-train evaluate {target} --data DATA --split {split} --samples {samples} --steps {result.steps} --seed {seed}{options}",
+        seconds=round(time.monotonic() - started, 1),
+        figures=summarise(measured),
+        reliability=reliability,
+    )
+
+
+def _ranked(geds: list[float]) -> list[tuple[int, str]]:
+    """Return the numbers of the best, median and worst images by GED, each once, with what to call them."""
+    order = sorted(range(len(geds)), key=lambda number: geds[number])
+    middle = max(len(order) // 2 - SHOWN_PER_RANK // 2, 0)
+    ranks = {
+        "best": order[:SHOWN_PER_RANK],
+        "median": order[middle : middle + SHOWN_PER_RANK],
+        "worst": order[-SHOWN_PER_RANK:],
+    }
+    shown: dict[int, str] = {}
+    for rank, numbers in ranks.items():
+        for number in numbers:
+            shown.setdefault(number, f"{rank}: GED {geds[number]:.3f}")
+    return list(shown.items())
+
+
+def _shown(
+    segmenter: Segmenter, cases: Cases, settings: SampleSettings, ranked: list[tuple[int, str]]
+) -> list[tuple[str, Case, Segmentation]]:
+    """Segment a few images once more, which is cheaper than keeping the masks of all."""
+    found = [(caption, number, cases[number]) for number, caption in ranked]
+    return [(caption, case, settings.segment(segmenter, case, number)) for caption, number, case in found]
+
+
+def _rounded(value: Any) -> Any:
+    """Round what is measured to five decimals, NaN to null."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 5)
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,111 @@
+"""A sheet of pictures to judge a model by: one case a row, the raters' outlines beside the samples'."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from medseg_runtime.figures.contours import draw_outline, outline_on_screen
+from medseg_runtime.figures.overlay import NOTICE
+from medseg_runtime.figures.photo import coloured, photograph
+from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, View
+from medseg_runtime.model.preprocess import Box
+from medseg_runtime.result.metrics import ReliabilityBin
+from medseg_runtime.result.segmentation import Segmentation
+from medseg_trainer.data.case import Labels
+from medseg_trainer.data.layouts import Case
+from medseg_trainer.evaluation.reliability import BACKGROUND, draw_reliability
+
+PANEL, GAP, HEADING = 192, 6, 26
+RATERS: tuple[Colour, ...] = (
+    (255, 120, 90),
+    (90, 200, 255),
+    (140, 230, 120),
+    (240, 150, 240),
+    (250, 220, 90),
+    (180, 170, 255),
+)
+SAMPLE: Colour = (110, 190, 255)
+CONSENSUS: Colour = (255, 214, 70)
+SHOWN_SAMPLES = 4
+TITLES = (
+    "image",
+    "raters",
+    "samples, consensus bold",
+    "confidence",
+    "raters' mean",
+    *(f"sample {k}" for k in range(SHOWN_SAMPLES)),
+)
+
+
+def draw_evaluation(
+    shown: list[tuple[str, Case, Segmentation]], reliability: tuple[ReliabilityBin, ...]
+) -> Image.Image:
+    """Draw the images of an evaluation, each with its caption, and its reliability diagram below them.
+
+    shown: caption, case, result.
+    """
+    rows = draw_sheet([(case, result) for _, case, result in shown], [caption for caption, _, _ in shown])
+    diagram = draw_reliability(reliability)
+    sheet = Image.new("RGB", (rows.width, rows.height + diagram.height), BACKGROUND)
+    sheet.paste(rows)
+    sheet.paste(diagram, (GAP, rows.height))
+    return sheet
+
+
+def draw_sheet(results: list[tuple[Case, Segmentation]], captions: list[str] | None = None) -> Image.Image:
+    """Draw one row per case: image, raters, samples with consensus, confidence, raters' mean, and the first samples alone."""
+    rows = [_row(case, result) for case, result in results]
+    if captions is not None:
+        rows = [(f"{caption}   {name}", panels) for caption, (name, panels) in zip(captions, rows, strict=True)]
+    width = len(TITLES) * (PANEL + GAP) + GAP
+    sheet = Image.new("RGB", (width, HEADING * 2 + len(rows) * (PANEL + GAP + 16)), BACKGROUND)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for column, title in enumerate(TITLES):
+        pen.text((GAP + column * (PANEL + GAP), 6), title, fill=(238, 240, 244), font=font)
+    for index, (name, panels) in enumerate(rows):
+        y = HEADING + index * (PANEL + GAP + 16)
+        for column, panel in enumerate(panels):
+            sheet.paste(Image.fromarray(panel), (GAP + column * (PANEL + GAP), y))
+        pen.text((GAP, y + PANEL + 1), name, fill=(160, 166, 176), font=font)
+    pen.text((GAP, sheet.height - 20), NOTICE, fill=(160, 166, 176), font=font)
+    return sheet
+
+
+def _row(case: Case, result: Segmentation) -> tuple[str, list[Canvas]]:
+    height, width = case.image.shape[:2]
+    field = result.placement.field.clipped(height, width)
+    side = max(min(field.width, field.height), 1)
+    x, y = field.centre
+    view = View.fitting(Box.around(x, y, side, side).clipped(height, width), PANEL)
+    photo = photograph(case.image, view)
+    several = result.masks.ndim == 4  # the classes of a sample are drawn as one
+    masks: Bool = np.asarray(result.masks.any(axis=1) if several else result.masks)
+    consensus: Bool = np.asarray(result.consensus.any(axis=0) if several else result.consensus)
+    confidence: Float32 = np.asarray(result.confidence.max(axis=0) if several else result.confidence)
+    marked: Bool = case.masks > 0
+    raters, samples = photo.copy(), photo.copy()
+    for index, mask in enumerate(marked):
+        draw_outline(raters, outline_on_screen(mask, view), RATERS[index % len(RATERS)], width=1.6)
+    for mask in masks:
+        draw_outline(samples, outline_on_screen(mask, view), SAMPLE, width=1.0, opacity=0.6)
+    draw_outline(samples, outline_on_screen(consensus, view), CONSENSUS, width=2.4)
+    single = []
+    for mask in masks[:SHOWN_SAMPLES]:
+        panel = photo.copy()
+        draw_outline(panel, outline_on_screen(mask, view), SAMPLE, width=1.8)
+        single.append(panel)
+    maps = [coloured(photo, values, view) for values in (confidence, _mean(case.masks))]
+    panels = [photo, raters, samples, *maps, *single]
+    empty = f"{int(np.sum(~marked.any(axis=(1, 2))))} of {len(marked)} raters, {int(np.sum(~masks.any(axis=(1, 2))))} of {len(masks)} samples empty"
+    return f"{case.name}   {empty}", [_square(panel) for panel in panels]
+
+
+def _mean(labels: Labels) -> Float32:
+    return np.asarray((labels > 0).mean(axis=0), np.float32)
+
+
+def _square(panel: Canvas) -> Canvas:
+    """Pad to a whole panel: views of odd boxes are a few screen pixels smaller."""
+    height, width = panel.shape[:2]
+    return np.pad(panel[:PANEL, :PANEL], ((0, max(PANEL - height, 0)), (0, max(PANEL - width, 0)), (0, 0)))
