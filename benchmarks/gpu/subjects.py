@@ -14,8 +14,9 @@ from medseg_export.graphs.low_precision import half_graphs, lowered
 from medseg_export.graphs.to_onnx import described, onnx_graph
 from medseg_runtime.backends.base import Float32
 from medseg_runtime.files.publish import published
-from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest
+from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, Manifest
 from medseg_runtime.model.sampler import SamplerTable, sampler_table, time_features
+from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.config.presets import PRESETS
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.models.graphs import Networks

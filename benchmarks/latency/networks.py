@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.latency.subject import Cost
 from medseg_runtime.errors import BundleError
-from medseg_runtime.model.bundle import Bundle, GraphName
+from medseg_runtime.model.bundle import Bundle
+from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.config.presets import PRESETS
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.models.graphs import DecoderGraph, Networks

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg_runtime.model.bundle import GraphName
 from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.model.signatures import GraphName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

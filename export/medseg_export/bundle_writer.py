@@ -18,8 +18,9 @@ from medseg_runtime.backends.host_loop import HostLoop
 from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.files.publish import FolderKind, check_output, published
-from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, GraphName, Manifest, Sampling
+from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, Manifest, Sampling
 from medseg_runtime.model.sampler import sampler_table
+from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.training.run_folder import RunFolder, read_json
 from medseg_trainer.training.validation import manifest_of

@@ -18,10 +18,11 @@ from medseg_runtime.backends.base import Float32
 from medseg_runtime.backends.host_loop import HostLoop
 from medseg_runtime.errors import BackendError
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.model.bundle import Graph, GraphName, Manifest, Sampling, Shape
+from medseg_runtime.model.bundle import Graph, Manifest, Sampling
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.preprocess import InputRule
 from medseg_runtime.model.sampler import Objective, ProbabilityPath
+from medseg_runtime.model.signatures import GraphName, Signature, graph_signatures
 
 LATENT = (4, 8, 8)
 TIME_FEATURES = 32
@@ -107,10 +108,13 @@ def toy_manifest(
     It has no files; `Bundle.load` cannot read it.
     """
     side = 64
-    latent: Shape = ("N", *LATENT)
-    condition: Shape = (1, 1, *LATENT[1:])
-    logits = 1 if len(classes) == 1 else len(classes) + 1
-    row: dict[str, Shape] = {"latent": latent, "extra": latent, "condition": condition}
+    signatures = graph_signatures(
+        image=(channels, side, side),
+        condition=(1, *LATENT[1:]),
+        latent=LATENT,
+        time_features=TIME_FEATURES,
+        num_logits=1 if len(classes) == 1 else len(classes) + 1,
+    )
     return Manifest(
         name="toy",
         task="discs in the middle of any image, for tests",
@@ -126,15 +130,7 @@ def toy_manifest(
         latent=LATENT,
         path=ProbabilityPath(objective=objective),
         sampling=Sampling(sampler="euler" if objective == "flow" else "ddim", steps=4, noise=NoiseLaw(antithetic=True)),
-        graphs={
-            "encoder": _graph("encoder", {"image": (1, channels, side, side)}, {"condition": condition}),
-            "denoiser": _graph(
-                "denoiser",
-                row | {"time_features": (1, TIME_FEATURES), "row": (5,)},
-                {"next_latent": latent, "denoised": latent},
-            ),
-            "decoder": _graph("decoder", {"latent": latent}, {"logits": ("N", logits, side, side)}),
-        },
+        graphs={name: _graph(name, signature) for name, signature in signatures.items()},
         intended_use="tests of software",
     )
 
@@ -145,13 +141,13 @@ def toy_segmenter(manifest: Manifest | None = None) -> Segmenter:
     return Segmenter(manifest, FakeBackend(manifest), bundle_sha256="0" * 64)
 
 
-def _graph(name: GraphName, inputs: dict[str, Shape], outputs: dict[str, Shape]) -> Graph:
+def _graph(name: GraphName, signature: Signature) -> Graph:
     return Graph(
         file=f"{name}.onnx",
         sha256="0" * 64,
         opset=21,
         precision="float32",
         weights="float32",
-        inputs=inputs,
-        outputs=outputs,
+        inputs=signature.inputs,
+        outputs=signature.outputs,
     )

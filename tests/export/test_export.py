@@ -22,7 +22,8 @@ from medseg_runtime import Segmenter
 from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import CheckpointError, ExportError, OutputError, ParameterError
 from medseg_runtime.files.publish import PARTIAL
-from medseg_runtime.model.bundle import MAX_BATCH, Bundle, GraphName
+from medseg_runtime.model.bundle import MAX_BATCH, Bundle
+from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.training.run_folder import RunFolder
 

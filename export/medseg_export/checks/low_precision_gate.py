@@ -24,8 +24,9 @@ from medseg_runtime.backends.host_loop import HostLoop
 from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import BackendError, ExportError
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.model.bundle import Bundle, GraphName, Manifest
+from medseg_runtime.model.bundle import Bundle, Manifest
 from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.model.signatures import GraphName
 from medseg_runtime.result.metrics import dice
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_trainer.data.layouts import layout_of, read_cases

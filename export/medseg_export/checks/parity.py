@@ -12,8 +12,9 @@ from medseg_runtime.backends.base import Backend, Float32
 from medseg_runtime.backends.host_loop import HostLoop
 from medseg_runtime.errors import ExportError
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.model.bundle import GraphName, Manifest, Shape
+from medseg_runtime.model.bundle import Manifest
 from medseg_runtime.model.sampler import sampler_table, time_features
+from medseg_runtime.model.signatures import GraphName, Shape
 
 BATCHES = (1, 4, 16)
 TIMES = (1.0, 50.0, 250.0, 500.0, 750.0, 999.0)

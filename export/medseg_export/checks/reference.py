@@ -11,7 +11,8 @@ from onnx.reference import ReferenceEvaluator
 
 from medseg_runtime.backends.base import Float32
 from medseg_runtime.backends.host_loop import HostLoop
-from medseg_runtime.model.bundle import GraphName, Manifest, Precision
+from medseg_runtime.model.bundle import Manifest, Precision
+from medseg_runtime.model.signatures import GraphName
 
 
 class ReferenceBackend(HostLoop):

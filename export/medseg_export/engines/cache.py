@@ -15,7 +15,8 @@ from rich.progress import Progress
 
 from medseg_export.engines.to_tensorrt import Target, build_plan
 from medseg_runtime.files import cache
-from medseg_runtime.model.bundle import Graph, GraphName
+from medseg_runtime.model.bundle import Graph
+from medseg_runtime.model.signatures import GraphName
 
 
 def cached_plan(target: Target, name: GraphName, graph: Graph, content: bytes, progress: Progress) -> bytes:

@@ -21,7 +21,8 @@ from medseg_runtime.backends.gpu.tensorrt.engine_files import Flags, Library, Pr
 from medseg_runtime.backends.gpu.tensorrt.logger import error_log
 from medseg_runtime.errors import EngineError
 from medseg_runtime.machine.gpu import Gpu
-from medseg_runtime.model.bundle import Graph, GraphName, Shape
+from medseg_runtime.model.bundle import Graph
+from medseg_runtime.model.signatures import GraphName, Shape
 
 REPORT = "Export the bundle again with `medseg-export`; if that does not help, report it with this message."
 PLAINER = (

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from medseg_export.graphs.to_onnx import onnx_graph
-from medseg_runtime.model.bundle import GraphName, Manifest
+from medseg_runtime.model.bundle import Manifest
+from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.models.graphs import Networks
 
 LowPrecision = Literal["float16", "bfloat16"]

@@ -20,7 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from medseg_runtime.errors import ExportError
-from medseg_runtime.model.bundle import MAX_BATCH, Graph, GraphName, Manifest, Precision, Shape
+from medseg_runtime.model.bundle import MAX_BATCH, Graph, Manifest, Precision
+from medseg_runtime.model.signatures import GraphName, Shape
 from medseg_trainer.models.graphs import Networks
 
 OPSET = 20

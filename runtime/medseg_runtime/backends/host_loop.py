@@ -11,8 +11,9 @@ import numpy as np
 
 from medseg_runtime.backends.base import Backend, Float32, finite
 from medseg_runtime.errors import BackendError
-from medseg_runtime.model.bundle import Graph, GraphName, Shape
+from medseg_runtime.model.bundle import Graph
 from medseg_runtime.model.sampler import SamplerTable
+from medseg_runtime.model.signatures import GraphName, Shape
 
 Edges = Mapping[str, tuple[bool, Sequence[int | str | None]]]
 """Name -> whether it is float32, and its sides; a side that varies is a name or None."""

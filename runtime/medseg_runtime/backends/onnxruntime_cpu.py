@@ -18,7 +18,8 @@ with no_telemetry():
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import Wanted
     from medseg_runtime.backends.host_loop import Arrays, BoundCall
-    from medseg_runtime.model.bundle import Bundle, GraphName, Precision
+    from medseg_runtime.model.bundle import Bundle, Precision
+    from medseg_runtime.model.signatures import GraphName
 
 PROVIDER = "CPUExecutionProvider"
 CPU = 0

@@ -6,7 +6,6 @@ our own; no path, and nothing of a DICOM header.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg_runtime._version import __version__
 from medseg_runtime.errors import ImageError, MedsegError, OutputError
+from medseg_runtime.files.lock import lock
 
 if TYPE_CHECKING:
     from medseg_runtime.inference.segmenter import Segmenter
@@ -104,7 +104,7 @@ def append_line(path: Path, line: str) -> None:
     """
     content = line.encode() + b"\n"
     with _opened(path) as descriptor:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed
+        lock(descriptor)  # until it is closed
         size = os.fstat(descriptor).st_size
         try:
             written = os.write(descriptor, content)

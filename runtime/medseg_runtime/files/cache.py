@@ -8,13 +8,14 @@ does not fit is as good as none. Where no folder can be written nothing is kept,
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from medseg_runtime.files.lock import lock
+from medseg_runtime.files.replace import replacing
 
 LIMIT_BYTES = 1 << 30
 """Of the folder; what was not used for longest goes first."""
@@ -55,15 +56,9 @@ def store(name: str, content: bytes) -> bool:
         return False
     try:
         (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=(folder / name).parent, prefix=".partial-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_seal(content))
-                file.write(content)
-            Path(beside).replace(folder / name)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        with replacing(folder / name, mode=0o600) as beside, beside.open("wb") as file:
+            file.write(_seal(content))
+            file.write(content)
         _keep_below(LIMIT_BYTES, folder)
     except OSError:
         return False
@@ -83,8 +78,7 @@ def alone(name: str) -> Iterator[None]:
         yield
         return
     with file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, or its process ends
+        lock(file.fileno())
         yield
 
 

@@ -19,6 +19,7 @@ from medseg_runtime.files.typed_json import typed
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.preprocess import InputRule
 from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
+from medseg_runtime.model.signatures import GraphName, Shape, graph_signatures
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "bundle.json"
@@ -28,9 +29,7 @@ MAX_BATCH = 64
 EXTERNAL_DATA = b"\x0a\x08location"
 """How ONNX names the file of a tensor that is kept elsewhere: the key of a StringStringEntryProto."""
 
-GraphName = Literal["encoder", "denoiser", "decoder"]
 Precision = Literal["float32", "float16", "bfloat16"]
-Shape = tuple[int | Literal["N"], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,26 +132,25 @@ class Manifest:
         if not len(self.classes) == len(set(self.classes)) > 0:
             raise ValueError(f"classes {self.classes} are not distinct names")
         sampler_table(self.path, self.sampling.sampler, self.sampling.steps)
-        latent: Shape = ("N", *self.latent)
-        condition = self.graphs["encoder"].outputs["condition"]
-        image: Shape = (1, self.input.channels, self.input.height, self.input.width)
-        logits: Shape = ("N", self.num_logits, *image[2:])
-        features: Shape = (1, self.time_features)
-        step = {"latent": latent, "extra": latent, "condition": condition, "time_features": features, "row": (5,)}
-        expected: dict[GraphName, tuple[dict[str, Shape], dict[str, Shape]]] = {
-            "encoder": ({"image": image}, {"condition": condition}),
-            "denoiser": (step, {"next_latent": latent, "denoised": latent}),
-            "decoder": ({"latent": latent}, {"logits": logits}),
-        }
+        _, *condition = self.graphs["encoder"].outputs["condition"]
+        channels, rows, columns = (int(side) for side in condition)
+        expected = graph_signatures(
+            image=(self.input.channels, self.input.height, self.input.width),
+            condition=(channels, rows, columns),
+            latent=self.latent,
+            time_features=self.time_features,
+            num_logits=self.num_logits,
+        )
         if self.graphs.keys() != expected.keys():
             raise ValueError(f"graphs are {', '.join(self.graphs)}, expected {', '.join(expected)}")
-        for name, (inputs, outputs) in expected.items():
+        for name, signature in expected.items():
             graph = self.graphs[name]
             # an engine returns its outputs in the order of this dict
-            if graph.inputs != inputs or list(graph.outputs.items()) != list(outputs.items()):
+            if graph.inputs != signature.inputs or list(graph.outputs.items()) != list(signature.outputs.items()):
                 found = f"{graph.inputs} => {graph.outputs}"
-                raise ValueError(f"{name} has {found}, expected {inputs} => {outputs}")
-            if any(side != "N" and side < 1 for shape in (*inputs.values(), *outputs.values()) for side in shape):
+                raise ValueError(f"{name} has {found}, expected {signature.inputs} => {signature.outputs}")
+            shapes = (*signature.inputs.values(), *signature.outputs.values())
+            if any(side != "N" and side < 1 for shape in shapes for side in shape):
                 raise ValueError(f"{name} has a side of no length: {graph.inputs} => {graph.outputs}")
             if graph.precision != "float32":
                 raise ValueError(f"{name} computes in {graph.precision}, expected float32")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medseg_runtime.backends.base import Float32
 from medseg_runtime.backends.host_loop import HostLoop
-from medseg_runtime.model.bundle import GraphName
+from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.models.autoencoder import MaskAutoencoder
 from medseg_trainer.models.denoiser import Denoiser
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.model.bundle import Graph, GraphName, Manifest, Sampling, Shape
+from medseg_runtime.model.bundle import Graph, Manifest, Sampling
+from medseg_runtime.model.signatures import GraphName, Shape
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.layouts import Case, Cases, read_cases

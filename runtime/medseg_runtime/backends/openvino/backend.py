@@ -32,7 +32,8 @@ with no_telemetry():
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import Wanted
     from medseg_runtime.backends.host_loop import Arrays, BoundCall
-    from medseg_runtime.model.bundle import Bundle, GraphName, Precision
+    from medseg_runtime.model.bundle import Bundle, Precision
+    from medseg_runtime.model.signatures import GraphName
 
 DEVICE = "CPU"
 ELEMENT_TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}

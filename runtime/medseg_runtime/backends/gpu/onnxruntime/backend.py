@@ -26,7 +26,8 @@ with no_telemetry():
 
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import Wanted
-    from medseg_runtime.model.bundle import Bundle, GraphName, Precision
+    from medseg_runtime.model.bundle import Bundle, Precision
+    from medseg_runtime.model.signatures import GraphName
 
 INSTALL = "Run `pip uninstall onnxruntime onnxruntime-gpu`, then `pip install 'medseglatdiff[gpu]'`."
 

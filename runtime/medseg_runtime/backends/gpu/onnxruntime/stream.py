@@ -23,8 +23,9 @@ with no_telemetry():
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import Float32
     from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
-    from medseg_runtime.model.bundle import GraphName, Manifest
+    from medseg_runtime.model.bundle import Manifest
     from medseg_runtime.model.sampler import Extra
+    from medseg_runtime.model.signatures import GraphName
 
 KEPT_PLANS = 8
 MAX_GRAPHS = 256

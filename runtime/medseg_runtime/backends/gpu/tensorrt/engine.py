@@ -11,7 +11,8 @@ from medseg_runtime.backends.gpu.cuda import Stream
 from medseg_runtime.backends.gpu.tensorrt.engine_files import Engines
 from medseg_runtime.backends.gpu.tensorrt.logger import error_log
 from medseg_runtime.errors import EngineError
-from medseg_runtime.model.bundle import Graph, GraphName, Manifest
+from medseg_runtime.model.bundle import Graph, Manifest
+from medseg_runtime.model.signatures import GraphName
 
 REPORT = (
     "Build the engines again with `medseg-export build`, and report the bundle and these words if that does not help."

@@ -20,7 +20,8 @@ from medseg_runtime.errors import EngineError
 from medseg_runtime.files.names import shown
 from medseg_runtime.files.read import read_bytes
 from medseg_runtime.files.typed_json import typed
-from medseg_runtime.model.bundle import Bundle, GraphName, Precision
+from medseg_runtime.model.bundle import Bundle, Precision
+from medseg_runtime.model.signatures import GraphName
 
 SCHEMA_VERSION = 1
 ENGINES, RECORD_NAME = "engines", "engine.json"

@@ -14,8 +14,8 @@ from medseg_runtime.backends.gpu.cuda import Stream
 from medseg_runtime.backends.gpu.graph_capture import Replay
 from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
 from medseg_runtime.backends.gpu.tensorrt.memory import LaneMemory
-from medseg_runtime.model.bundle import GraphName
 from medseg_runtime.model.sampler import Extra
+from medseg_runtime.model.signatures import GraphName
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ import numpy as np
 
 from medseg_runtime.backends.base import Float32
 from medseg_runtime.backends.gpu.cuda import ALIGNMENT, DeviceMemory, PinnedMemory, Stream
-from medseg_runtime.model.bundle import Manifest, Shape
+from medseg_runtime.model.bundle import Manifest
 from medseg_runtime.model.sampler import NUM_TRAIN_TIMESTEPS
+from medseg_runtime.model.signatures import Shape
 
 ROW = 5
 LATENTS = ("spare", "even", "odd", "zeros", "fresh")
