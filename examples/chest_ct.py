@@ -29,7 +29,7 @@ from medseg_runtime import Box, Segmenter
 from medseg_runtime.figures.contours import draw_outline, outline_on_screen
 from medseg_runtime.figures.overlay import key_figures
 from medseg_runtime.figures.photo import photograph
-from medseg_runtime.figures.viewport import Canvas, View
+from medseg_runtime.figures.viewport import Canvas, Viewport
 from medseg_runtime.readers.dicom.series import read_series
 from medseg_runtime.writers.folder import write_results
 
@@ -66,7 +66,7 @@ def as_dcmqi_reads(seg: Path) -> Bool:
 def draw(pixels: npt.NDArray[Any], segments: list[Bool], box: Box) -> Image.Image:
     """Draw one panel per reader: the finding's box in blue, the samples thin in orange, the consensus in white."""
     height, width = pixels.shape
-    view = View.fitting(Box.around(*box.centre, 160, 160).clipped(height, width), 640)
+    view = Viewport.fitting(Box.around(*box.centre, 160, 160).clipped(height, width), 640)
     frame = np.zeros((height, width), np.bool_)
     frame[box.y : box.y + box.height, box.x : box.x + box.width] = True
     panels = []

@@ -102,7 +102,7 @@ def finite(backend: str, graph: str, values: Float32) -> Float32:
     return values
 
 
-def settled_precision(name: str, wanted: Wanted, possible: Iterable[Precision]) -> Precision:
+def chosen_precision(name: str, wanted: Wanted, possible: Iterable[Precision]) -> Precision:
     """Return the precision to run in: the wanted one, or of `auto` the first possible one.
 
     Raises:

@@ -15,7 +15,7 @@ from medseg_runtime.model.bundle import Graph
 from medseg_runtime.model.sampler import SamplerTable
 from medseg_runtime.model.signatures import GraphName, Shape
 
-Edges = Mapping[str, tuple[bool, Sequence[int | str | None]]]
+FoundShapes = Mapping[str, tuple[bool, Sequence[int | str | None]]]
 """Name -> whether it is float32, and its sides; a side that varies is a name or None."""
 Arrays = dict[str, Float32]
 BoundCall = Callable[[], None]
@@ -170,7 +170,7 @@ def said(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(" .")
 
 
-def check_edges(graph: GraphName, expected: Graph, inputs: Edges, outputs: Edges) -> None:
+def check_signature(graph: GraphName, expected: Graph, inputs: FoundShapes, outputs: FoundShapes) -> None:
     """Hold what an engine found in a graph against bundle.json; where the graph leaves a side open, bundle.json may fix it.
 
     Raises:
@@ -183,7 +183,7 @@ def check_edges(graph: GraphName, expected: Graph, inputs: Edges, outputs: Edges
         )
 
 
-def _fits(found: Edges, expected: dict[str, Shape]) -> bool:
+def _fits(found: FoundShapes, expected: dict[str, Shape]) -> bool:
     return found.keys() == expected.keys() and all(
         is_float32
         and len(sides) == len(expected[name])
@@ -192,7 +192,7 @@ def _fits(found: Edges, expected: dict[str, Shape]) -> bool:
     )
 
 
-def _shown(found: Edges) -> str:
+def _shown(found: FoundShapes) -> str:
     return ", ".join(f"{name} {list(sides)}{'' if known else ' not float32'}" for name, (known, sides) in found.items())
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg_runtime.backends.base import settled_precision
-from medseg_runtime.backends.host_loop import BoundLoop, check_edges, said
+from medseg_runtime.backends.base import chosen_precision
+from medseg_runtime.backends.host_loop import BoundLoop, check_signature, said
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 
@@ -32,7 +32,7 @@ class OnnxRuntimeBackend(BoundLoop):
     version: str = ort.__version__
 
     def __init__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> None:
-        self.precision = settled_precision(self.name, precision, self.precisions())
+        self.precision = chosen_precision(self.name, precision, self.precisions())
         self.graphs = bundle.manifest.graphs
         self._sessions = {name: self._session(name, content, threads) for name, content in bundle.graphs.items()}
 
@@ -54,7 +54,7 @@ class OnnxRuntimeBackend(BoundLoop):
                 f"ONNX Runtime {self.version} runs on {session.get_providers()}, not on {PROVIDER}",
                 "Install it again; `medseg-doctor` says how.",
             )
-        check_edges(name, self.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))
+        check_signature(name, self.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))
         return session
 
     def bind(self, graph: GraphName, inputs: Arrays, outputs: Arrays) -> BoundCall:
@@ -95,5 +95,5 @@ def _options(threads: int | None) -> ort.SessionOptions:
 
 
 def edges(values: Sequence[Any]) -> dict[str, tuple[bool, list[Any]]]:
-    """Return what `check_edges` wants to know of a session's inputs or outputs."""
+    """Return what `check_signature` wants to know of a session's inputs or outputs."""
     return {value.name: (value.type == "tensor(float)", value.shape) for value in values}

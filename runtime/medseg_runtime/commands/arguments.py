@@ -10,7 +10,7 @@ from medseg_runtime.model.preprocess import Box
 
 if TYPE_CHECKING:
     from medseg_runtime.inference.request import Samples
-    from medseg_runtime.readers.target import Aim
+    from medseg_runtime.readers.target import Location
 
 
 def samples_of(text: str) -> Samples:
@@ -38,13 +38,13 @@ def region_of(text: str) -> Box:
     return Box(x=x, y=y, width=width, height=height)
 
 
-def aim_of(center: str | None, center_mm: str | None, frame: int | None, slices: int) -> Aim:
+def location_of(center: str | None, center_mm: str | None, frame: int | None, slices: int) -> Location:
     """Read --center, --center-mm, --frame and --slices."""
-    from medseg_runtime.readers.target import Aim
+    from medseg_runtime.readers.target import Location
 
     pixel = None if center is None else _numbers(center, (2, 3), "--center X,Y or X,Y,Z")
     point = None if center_mm is None else _numbers(center_mm, (3,), "--center-mm X,Y,Z")
-    return Aim(
+    return Location(
         center=pixel,
         center_mm=None if point is None else (point[0], point[1], point[2]),
         frame=frame,

@@ -125,7 +125,7 @@ def infer(
         settings = pipeline.Settings(
             samples=arguments.samples_of(samples), max_samples=MAX_SAMPLES if max_samples is None else max_samples, steps=steps, sampler=sampler,
             seed=seed, threshold=threshold, region=None if roi is None else arguments.region_of(roi),
-            aim=arguments.aim_of(center, center_mm, frame, slices), representatives=representatives,
+            location=arguments.location_of(center, center_mm, frame, slices), representatives=representatives,
             dicom_seg=dicom_seg, nifti=nifti,
         )  # fmt: skip
         _check_together(settings, max_samples)
@@ -136,7 +136,7 @@ def infer(
         raise typer.Exit(1) from error
     jobs: list[Job] = []
     try:
-        jobs = plan(images, out, as_series=settings.aim.needs_series)
+        jobs = plan(images, out, as_series=settings.location.needs_series)
         for job in jobs:
             check_output(job.out, RESULT, force=force)
         on_gpu = backend in BACKENDS and BACKENDS[backend].device == "gpu"
@@ -181,7 +181,7 @@ def _check_together(settings: Settings, max_samples: int | None) -> None:
     Raises:
         ParameterError: two of them do not.
     """
-    auto, slices = settings.samples == "auto", settings.aim.slices
+    auto, slices = settings.samples == "auto", settings.location.slices
     if slices > 1 and not (settings.dicom_seg or settings.nifti):
         raise ParameterError("PNG files hold one slice", "Add --dicom-seg or --nifti, or leave --slices out.")
     if slices > 1 and auto:

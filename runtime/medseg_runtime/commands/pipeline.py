@@ -17,10 +17,10 @@ from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.files.names import folder_names, shown
 from medseg_runtime.inference.request import Options, Samples
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.inference.workers import Outcome, Turns, in_lanes
+from medseg_runtime.inference.workers import Outcome, Turns, run_workers
 from medseg_runtime.machine.memory import check_memory
 from medseg_runtime.model.preprocess import Box
-from medseg_runtime.readers.target import Aim, Target, take_aim
+from medseg_runtime.readers.target import Location, Target, read_target
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.folder import RECORD, notes_of, write_results
 
@@ -36,7 +36,7 @@ class Settings:
     seed: int
     threshold: float
     region: Box | None
-    aim: Aim
+    location: Location
     representatives: int | None
     """How many samples to choose that stand for all, if any."""
     dicom_seg: bool
@@ -78,7 +78,7 @@ def finished(
     def work(lane: Segmenter) -> Callable[[tuple[int, Job]], Done]:
         return lambda numbered: _finish(*numbered, lane, settings, audit, turns, force=force)
 
-    return in_lanes(list(enumerate(jobs)), [work(lane) for lane in lanes], ahead=2 * len(lanes))
+    return run_workers(list(enumerate(jobs)), [work(lane) for lane in lanes], ahead=2 * len(lanes))
 
 
 def _finish(
@@ -94,7 +94,7 @@ def _finish(
 
 def _read(job: Job, settings: Settings, run: Run, segmenter: Segmenter) -> Target:
     """Read the pictures of a job, and check that the files asked for can be written of them."""
-    target = take_aim(job.image, settings.aim)
+    target = read_target(job.image, settings.location)
     run.input_sha256 = target.images[target.index].sha256
     if len(target.images) > 1:  # all of them are kept until the files are written
         assert settings.samples != "auto"

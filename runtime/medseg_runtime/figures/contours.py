@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Float64, View
+from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Float64, Viewport
 
 Int = npt.NDArray[np.intp]
 UInt8 = npt.NDArray[np.uint8]
@@ -55,19 +55,19 @@ def joined(outlines: Sequence[Outline]) -> Outline:
     return Outline(x, y, turn, outlines[0].step)
 
 
-def outlines_on_screen(masks: Bool, view: View) -> Iterator[Outline]:
+def outlines_on_screen(masks: Bool, view: Viewport) -> Iterator[Outline]:
     """Yield the outline of each mask, (N, H, W)."""
     for start in range(0, len(masks), CHUNK):
         yield from _outlines(masks[start : start + CHUNK], view)
 
 
-def outline_on_screen(mask: Bool, view: View) -> Outline:
+def outline_on_screen(mask: Bool, view: Viewport) -> Outline:
     """Return the outline of a mask (H, W)."""
     (outline,) = _outlines(mask[None], view)
     return outline
 
 
-def _outlines(masks: Bool, view: View) -> Iterator[Outline]:
+def _outlines(masks: Bool, view: Viewport) -> Iterator[Outline]:
     if view.scale < 1:  # at a reduced size the screen's own pixels are outlined
         masks, x, y, step = np.asarray(view.nearest(masks), np.bool_), 0, 0, 1
     else:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from medseg_runtime.figures.contours import draw_outline, joined, outlines_on_screen
 from medseg_runtime.figures.photo import coloured, inferno, photograph
 from medseg_runtime.figures.text import FAINT, INK, LARGE, MEDIUM, PAPER, SMALL, blank, write
-from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, View
+from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
 from medseg_runtime.model.preprocess import Box, Pixels
 from medseg_runtime.result.segmentation import Segmentation
 
@@ -46,7 +46,7 @@ def draw_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | Non
     pixels: (H, W) or (H, W, 3), the image that was segmented.
     """
     masks, confidence, consensus = _with_class_axis(segmentation)
-    view = View.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
+    view = Viewport.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
     left = photograph(pixels, view)
     right = coloured(left, confidence.max(axis=0), view)  # of several classes the highest
     samples = outlines_on_screen(masks.reshape(-1, *masks.shape[2:]), view)
@@ -87,7 +87,7 @@ def _draw_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, st
     """Draw some samples, number => label, on a picture each."""
     masks, _, _ = _with_class_axis(segmentation)
     numbers, colours = list(labels), _colours(masks)
-    view = View.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
+    view = Viewport.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
     photo, (width, height) = photograph(pixels, view), view.size
     columns = math.ceil(math.sqrt(len(labels)))
     step_x, step_y = max(width, 90) + 14, height + 36
@@ -177,10 +177,10 @@ def _consensus_colours(classes: int) -> list[Colour]:
     return [CONSENSUS[index % len(CONSENSUS)] for index in range(classes)]
 
 
-def _locator(pixels: Pixels, view: View) -> Canvas | None:
+def _locator(pixels: Pixels, view: Viewport) -> Canvas | None:
     """Draw the whole image, small, with a frame round what is shown; nothing where all of it is shown."""
     height, width = pixels.shape[:2]
-    whole = View.fitting(Box(x=0, y=0, width=width, height=height), LOCATOR)
+    whole = Viewport.fitting(Box(x=0, y=0, width=width, height=height), LOCATOR)
     if view.box == whole.box:
         return None
     picture = photograph(pixels, whole)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from medseg_runtime.figures.viewport import Canvas, Float32, View
+from medseg_runtime.figures.viewport import Canvas, Float32, Viewport
 from medseg_runtime.model.preprocess import Pixels
 
 INFERNO = np.array(
@@ -32,7 +32,7 @@ _COVERING = np.rint(0.9 * _RAMP).astype(np.uint8)
 """What the shades add where a tenth of the photograph shines through."""
 
 
-def photograph(pixels: Pixels, view: View) -> Canvas:
+def photograph(pixels: Pixels, view: Viewport) -> Canvas:
     """Draw the image itself: grey, and colour of more than 8 bits, between the 0.5 and 99.5 percentile of what is shown."""
     box = view.box
     shown = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
@@ -52,7 +52,7 @@ def inferno(values: Float32) -> Canvas:
     return np.rint(_RAMP[_shades(values)]).astype(np.uint8)
 
 
-def coloured(photo: Canvas, values: Float32, view: View) -> Canvas:
+def coloured(photo: Canvas, values: Float32, view: Viewport) -> Canvas:
     """Colour the photograph, dimmed to a half, by a map (H, W) in [0, 1], where that is not 0.
 
     photo: of the same view.

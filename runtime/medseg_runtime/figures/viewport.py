@@ -18,7 +18,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Viewport:
     """The part of an image that is shown, and how large."""
 
     box: Box
@@ -27,7 +27,7 @@ class View:
     """Screen pixels per image pixel; a whole number where it enlarges."""
 
     @classmethod
-    def fitting(cls, box: Box, longest: int) -> View:
+    def fitting(cls, box: Box, longest: int) -> Viewport:
         """Show a box so that its longer side is about `longest` screen pixels."""
         scale = longest / max(box.width, box.height)
         return cls(box, float(round(scale)) if scale >= 1.0 else scale)

@@ -20,14 +20,14 @@ from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.inference.prepare import Clock, Input, Prepared, prepare
 from medseg_runtime.inference.request import Options, Request, Samples, request_of
-from medseg_runtime.inference.workers import Outcome, in_lanes
+from medseg_runtime.inference.workers import Outcome, run_workers
 from medseg_runtime.machine.threads import calls_at_once
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle, Manifest
 from medseg_runtime.model.noise import SampleNoise
 from medseg_runtime.model.preprocess import Box, Placement, paste
 from medseg_runtime.model.sampler import SamplerTable, time_features
 from medseg_runtime.result import uncertainty
-from medseg_runtime.result.accumulator import Tally
+from medseg_runtime.result.accumulator import Accumulator
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.stopping import MAX_SAMPLES, TOLERANCE, stages
 
@@ -173,7 +173,7 @@ class Segmenter:
             )
 
         # clones: the caller may go on calling this one
-        return in_lanes(images, [lane(self.clone()) for _ in range(self.lanes)], ahead=2 * self.lanes)
+        return run_workers(images, [lane(self.clone()) for _ in range(self.lanes)], ahead=2 * self.lanes)
 
     def check(self, **options: Unpack[Options]) -> SamplerTable:
         """Check a call's arguments without an image, and return the table of the sampler that it would use.
@@ -188,7 +188,7 @@ class Segmenter:
         with prepared.clock("encode"):
             condition = self.backend.encode(prepared.field)
         keep = request.limit if request.keep_masks else 0
-        tally = Tally(len(self.manifest.classes), prepared.placement, request.threshold, keep=keep)
+        tally = Accumulator(len(self.manifest.classes), prepared.placement, request.threshold, keep=keep)
         settled = None
         for stage in stages(request.limit) if request.auto else [range(request.limit)]:
             for start in range(stage.start, stage.stop, self.max_batch):
@@ -201,7 +201,7 @@ class Segmenter:
         with prepared.clock("aggregate"):
             return self._summary(tally, prepared, request, settled)
 
-    def _count(self, tally: Tally, batch: range, condition: Any, request: Request, clock: Clock) -> None:
+    def _count(self, tally: Accumulator, batch: range, condition: Any, request: Request, clock: Clock) -> None:
         """Draw the samples of these numbers in one call per step, and count their masks."""
         noise = [SampleNoise(request.seed, k, self.manifest.sampling.noise) for k in batch]
         with clock("denoise"):
@@ -232,7 +232,7 @@ class Segmenter:
                 "Try another --backend, and report the bundle.",
             )
 
-    def _summary(self, tally: Tally, prepared: Prepared, request: Request, settled: bool | None) -> Segmentation:
+    def _summary(self, tally: Accumulator, prepared: Prepared, request: Request, settled: bool | None) -> Segmentation:
         """Bring what was counted into the image's grid, without the class axis where there is one class."""
         only = 0 if len(self.manifest.classes) == 1 else slice(None)
         masks, confidence, placement = tally.masks(), tally.confidence(), prepared.placement
@@ -259,7 +259,7 @@ class Segmenter:
             timings_ms=prepared.clock.milliseconds,
         )
 
-    def _warnings(self, tally: Tally, placement: Placement, table: SamplerTable) -> Iterator[str]:
+    def _warnings(self, tally: Accumulator, placement: Placement, table: SamplerTable) -> Iterator[str]:
         rule, field = self.manifest.input, placement.field
         whole = max(placement.image_height, placement.image_width)
         if rule.geometry == "native" and not placement.pointed_at and whole > 2 * rule.context:

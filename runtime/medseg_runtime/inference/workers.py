@@ -46,7 +46,7 @@ class Outcome(Generic[Item, Value]):
         return cast("Value", self.value)
 
 
-def in_lanes(
+def run_workers(
     items: Iterable[Item], lanes: Sequence[Callable[[Item], Value]], *, ahead: int
 ) -> Generator[Outcome[Item, Value], None, None]:
     """Yield what became of each item, in order.

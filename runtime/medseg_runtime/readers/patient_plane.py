@@ -16,7 +16,7 @@ TILT = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plane:
+class PatientPlane:
     """The grid of one image in the patient (PS3.3, C.7.6.2.1.1), and how thick a slice it shows."""
 
     position: Vector
@@ -37,7 +37,7 @@ class Plane:
         orientation: Sequence[float],
         spacing: Sequence[float],
         thickness: Sequence[float] = (),
-    ) -> Plane | None:
+    ) -> PatientPlane | None:
         """Return the plane of Image Position, Image Orientation and Pixel Spacing; None where they describe none.
 
         thickness: Slice Thickness, empty where it is not stated.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.model.preprocess import Pixels
-from medseg_runtime.readers.patient_plane import Plane
+from medseg_runtime.readers.patient_plane import PatientPlane
 
 if TYPE_CHECKING:
     import pydicom
@@ -26,7 +26,7 @@ class DicomOrigin:
     frame: int
     """Counted from 1."""
     frames: int
-    plane: Plane | None
+    plane: PatientPlane | None
     """Where the picture lies in the patient; None where the header does not say."""
 
 

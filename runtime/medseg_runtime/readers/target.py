@@ -13,7 +13,7 @@ from medseg_runtime.readers.source import SourceImage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Aim:
+class Location:
     """Where to look in a file, or in the folder of a series; at most one of `center` and `center_mm`."""
 
     center: tuple[float, ...] | None = None
@@ -49,7 +49,7 @@ class Target:
     """x, y in pixels from the image's corner."""
 
 
-def take_aim(path: Path, aim: Aim) -> Target:
+def read_target(path: Path, location: Location) -> Target:
     """Read what a person points at: a file, or slices of the series in a folder.
 
     Raises:
@@ -57,36 +57,40 @@ def take_aim(path: Path, aim: Aim) -> Target:
         ParameterError: the point lies elsewhere.
     """
     if is_folder(path):
-        return _in_series(path, aim)
-    if aim.slices > 1 or (aim.center is not None and len(aim.center) == 3):
+        return _in_series(path, location)
+    if location.slices > 1 or (location.center is not None and len(location.center) == 3):
         raise ParameterError(
             "this is one image, not a series", "Give the folder of the series, or --center X,Y without --slices."
         )
-    image = read_image(path, aim.frame)
-    if aim.center_mm is None:
-        return Target(images=(image,), index=0, center=None if aim.center is None else (aim.center[0], aim.center[1]))
+    image = read_image(path, location.frame)
+    if location.center_mm is None:
+        return Target(
+            images=(image,),
+            index=0,
+            center=None if location.center is None else (location.center[0], location.center[1]),
+        )
     plane = image.dicom.plane if image.dicom is not None else None
     if plane is None:
         raise ImageError("this image does not say where it lies in the patient", "Point in pixels, with --center X,Y.")
     from medseg_runtime.readers.dicom.series import Series, Slice
 
-    x, y, _ = Series((Slice(path, plane, ""),)).locate(aim.center_mm)
+    x, y, _ = Series((Slice(path, plane, ""),)).locate(location.center_mm)
     return Target(images=(image,), index=0, center=(x, y))
 
 
-def _in_series(folder: Path, aim: Aim) -> Target:
+def _in_series(folder: Path, location: Location) -> Target:
     from medseg_runtime.readers.dicom.series import read_series
 
-    if aim.frame is not None:
+    if location.frame is not None:
         raise ParameterError("--frame chooses in one file, not in a folder", "Give the file itself.")
     series = read_series(folder)
-    if aim.center_mm is not None:
-        x, y, z = series.locate(aim.center_mm)
-    elif aim.center is not None and len(aim.center) == 3:
-        x, y, z = aim.center[0], aim.center[1], round(aim.center[2])
+    if location.center_mm is not None:
+        x, y, z = series.locate(location.center_mm)
+    elif location.center is not None and len(location.center) == 3:
+        x, y, z = location.center[0], location.center[1], round(location.center[2])
     else:
         raise ParameterError(
             "nobody says which slices of the series to look at", "Point with --center X,Y,Z or --center-mm X,Y,Z."
         )
-    first = max(z - (aim.slices - 1) // 2, 0)
-    return Target(images=tuple(series.around(z, aim.slices)), index=z - first, center=(x, y))
+    first = max(z - (location.slices - 1) // 2, 0)
+    return Target(images=tuple(series.around(z, location.slices)), index=z - first, center=(x, y))

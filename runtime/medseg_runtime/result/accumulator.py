@@ -25,7 +25,7 @@ CHUNK = 1 << 20
 """Pixels of all maps that are worked on at once: sixteen samples of a small field in one go, those of a photograph one by one."""
 
 
-class Tally:
+class Accumulator:
     """What the samples of one image have said so far."""
 
     def __init__(self, classes: int, placement: Placement, threshold: float, *, keep: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.readers.dicom.guard import EXTRA
 from medseg_runtime.readers.dicom.series import steps_mm
-from medseg_runtime.readers.patient_plane import TILT, Float64, Plane
+from medseg_runtime.readers.patient_plane import TILT, Float64, PatientPlane
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.segmentation import Segmentation
 
@@ -70,7 +70,7 @@ def check_sources(images: Sequence[SourceImage]) -> None:
 
 
 def _affine(images: Sequence[SourceImage]) -> Float64:
-    planes: list[Plane] = []
+    planes: list[PatientPlane] = []
     for image in images:
         if image.dicom is None or image.dicom.plane is None:
             raise ParameterError(

@@ -63,16 +63,16 @@ def test_an_image_is_encoded_once_and_the_table_uploaded_once(tiny_bundle, monke
     backend = OnTheCpu(tiny_bundle)
     segmenter = Segmenter(tiny_bundle.manifest, backend, max_batch=4)
     ran = []
-    original = stream.OnnxRuntimeLane._run
+    original = stream.OnnxRuntimeStream._run
 
     def spy(self, bound):
         ran.append(bound.graph)
         original(self, bound)
 
-    monkeypatch.setattr(stream.OnnxRuntimeLane, "_run", spy)
+    monkeypatch.setattr(stream.OnnxRuntimeStream, "_run", spy)
     segmenter(IMAGES[0], samples=8, steps=2)
     assert ran == ["encoder", "denoiser", "denoiser", "decoder", "denoiser", "denoiser", "decoder"]
-    plan = next(iter(backend._lane._plans.values()))
+    plan = next(iter(backend._stream._plans.values()))
     uploaded = plan.uploaded
     segmenter(IMAGES[1], samples=8, steps=2)
     assert plan.uploaded is uploaded
@@ -106,14 +106,14 @@ def test_captured_runs_have_numbers_of_their_own_and_are_bounded(tiny_bundle, mo
     numbers = [
         int(bound.options.get_run_config_entry("gpu_graph_id"))
         for backend in (first, second)
-        for plan in backend._lane._plans.values()
-        for bound in (backend._lane._encoder, *plan.steps, plan.decoder)
+        for plan in backend._stream._plans.values()
+        for bound in (backend._stream._encoder, *plan.steps, plan.decoder)
     ]
     captured = [number for number in numbers if number != stream.NO_GRAPH]
     assert sorted(captured) == list(range(1, 10))
     assert numbers.count(stream.NO_GRAPH) == 1
     plain = OnTheCpu(tiny_bundle, cuda_graphs=False)
-    assert plain._lane._encoder.options.get_run_config_entry("gpu_graph_id") == "-1"
+    assert plain._stream._encoder.options.get_run_config_entry("gpu_graph_id") == "-1"
     assert plain.why == "it was asked for; launched one by one (CUDA graphs are off)"
 
 
@@ -122,7 +122,7 @@ def test_plans_are_bounded(tiny_bundle):
     segmenter = Segmenter(tiny_bundle.manifest, backend)
     for steps in range(1, 12):
         segmenter(IMAGES[0], samples=2, steps=steps)
-    assert len(backend._lane._plans) == stream.KEPT_PLANS
+    assert len(backend._stream._plans) == stream.KEPT_PLANS
 
 
 def test_a_session_that_refuses_cuda_graphs_runs_without_and_says_so(tiny_bundle, monkeypatch):
@@ -140,8 +140,8 @@ def test_a_session_that_refuses_cuda_graphs_runs_without_and_says_so(tiny_bundle
     monkeypatch.setattr(OnTheCpu, "place", replace(OnTheCpu.place, device="cuda"))
     monkeypatch.setattr(
         OnTheCpu,
-        "_new_lane",
-        lambda self: stream.OnnxRuntimeLane(self._shared, self._manifest, "cpu", self._policy),
+        "_new_stream",
+        lambda self: stream.OnnxRuntimeStream(self._shared, self._manifest, "cpu", self._policy),
     )
     with pytest.warns(CudaGraphWarning, match="cannot use the graph capture feature"):
         backend = OnTheCpu(tiny_bundle)

@@ -294,9 +294,9 @@ def test_clones_draw_side_by_side_on_streams_of_their_own(machine, tiny, load):
         segmenter(IMAGES[0], samples=4, steps=2)
     latents = [s.backend.denoise(s.backend.encode(np.ones((1, 1, 8, 8), np.float32)), *_given(s)) for s in segmenters]
     for segmenter, each in zip(segmenters, latents, strict=True):
-        segmenter.backend._lane._prepared(each)._queue_all()
+        segmenter.backend._stream._prepared(each)._queue_all()
     for segmenter in segmenters:
-        segmenter.backend._lane._stream.wait()
+        segmenter.backend._stream._stream.wait()
     for k, segmenter in enumerate(segmenters):
         same(*(s(IMAGES[k], samples=4, steps=3, seed=k) for s in (segmenter, reference)))
     segmenters[0].backend.close()

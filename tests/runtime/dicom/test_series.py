@@ -17,7 +17,7 @@ import pytest
 from medseg_runtime import ImageError, ParameterError, Segmenter
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.readers.dicom.series import read_series
-from medseg_runtime.readers.target import Aim, take_aim
+from medseg_runtime.readers.target import Location, read_target
 from medseg_runtime.testing import toy_segmenter
 
 STEP = 2.5
@@ -98,9 +98,9 @@ def test_how_far_a_point_may_lie_from_a_single_slice(thickness, reach, folder):
     path = folder / "9.dcm"
     alter(path, SliceThickness=thickness)
     near, far = (patient_mm(30, 40, share * reach / STEP) for share in (0.99, 1.01))
-    assert take_aim(path, Aim(center_mm=near)).center == pytest.approx((30, 40), abs=0.01)
+    assert read_target(path, Location(center_mm=near)).center == pytest.approx((30, 40), abs=0.01)
     with pytest.raises(ParameterError, match="from the nearest slice"):
-        take_aim(path, Aim(center_mm=far))
+        read_target(path, Location(center_mm=far))
 
 
 def test_single_frames_of_enhanced_objects_are_slices(sources, tmp_path):

@@ -18,7 +18,7 @@ from medseg_runtime.figures.overlay import (
     key_figures,
 )
 from medseg_runtime.figures.photo import coloured, inferno, photograph
-from medseg_runtime.figures.viewport import View
+from medseg_runtime.figures.viewport import Viewport
 from medseg_runtime.model.preprocess import Box
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 
@@ -41,7 +41,7 @@ def edge_middles(mask):
 def drawn_curves(mask, points=5):
     """(curves, points, 2) the course of the outline, in pixels of the image."""
     height, width = mask.shape
-    outline = outline_on_screen(mask, View(Box(x=0, y=0, width=width, height=height), 1.0))
+    outline = outline_on_screen(mask, Viewport(Box(x=0, y=0, width=width, height=height), 1.0))
     corners = [
         np.array([x, y]) + curves(turn, points) for x, y, turn in zip(outline.x, outline.y, outline.turn, strict=True)
     ]
@@ -71,7 +71,7 @@ def test_an_empty_mask_has_no_outline():
 
 @pytest.mark.parametrize("box", [Box(x=0, y=0, width=12, height=9), Box(x=3, y=2, width=6, height=7)])
 def test_ink_lies_on_the_masks_edges_and_only_there(box):
-    view = View.fitting(box, 200)
+    view = Viewport.fitting(box, 200)
     mask = np.zeros((9, 12), bool)
     mask[3:7, 4:8] = True
     canvas = np.zeros((view.size[1], view.size[0], 3), np.uint8)
@@ -97,7 +97,7 @@ def test_ink_lies_on_the_masks_edges_and_only_there(box):
 def test_reduced_images_are_outlined_too():
     mask = np.zeros((3000, 1000), bool)
     mask[1000:2000, 200:800] = True
-    view = View.fitting(Box(x=0, y=0, width=1000, height=3000), 300)
+    view = Viewport.fitting(Box(x=0, y=0, width=1000, height=3000), 300)
     canvas = np.zeros((300, 100, 3), np.uint8)
     draw_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=1.5)
     y, x = np.nonzero(canvas[..., 0] > 100)
@@ -112,7 +112,7 @@ def test_the_confidence_colours_get_brighter():
 def test_the_confidence_covers_what_any_sample_marks_and_dims_the_rest():
     values = np.zeros((6, 8), np.float32)
     values[1, 2], values[4, 5] = 1e-3, 1
-    view = View.fitting(Box(x=0, y=0, width=8, height=6), 80)
+    view = Viewport.fitting(Box(x=0, y=0, width=8, height=6), 80)
     photo = np.full((60, 80, 3), 100, np.uint8)
     canvas = coloured(photo, values, view)
     shown = canvas[5::10, 5::10].astype(int)  # the middle of each pixel
@@ -125,7 +125,7 @@ def test_the_confidence_covers_what_any_sample_marks_and_dims_the_rest():
 def test_lines_that_cross_are_laid_over_each_other_and_one_line_is_laid_once():
     mask = np.zeros((9, 9), bool)
     mask[3:6, 3:6] = True
-    view = View.fitting(Box(x=0, y=0, width=9, height=9), 90)
+    view = Viewport.fitting(Box(x=0, y=0, width=9, height=9), 90)
     once, twice = np.zeros((2, 90, 90, 3), np.uint8)
     outline = outline_on_screen(mask, view)
     draw_outline(once, outline, (200, 200, 200), width=3, opacity=0.5)
@@ -139,7 +139,7 @@ def test_outlines_drawn_together_are_those_drawn_one_by_one():
     masks = np.zeros((20, 40, 8), bool)  # more than are sought at once
     for k in range(20):
         masks[k, 2 * k : 2 * k + 1, k % 5 : 5 + k % 4] = True
-    view = View.fitting(Box(x=1, y=3, width=6, height=30), 120)  # and some lie outside
+    view = Viewport.fitting(Box(x=1, y=3, width=6, height=30), 120)  # and some lie outside
     shades = np.random.default_rng(0).integers(50, 255, (20, 3)).astype(np.float32)
     apart, together = np.zeros((2, 120, 60 * 20, 3), np.uint8)
     outlines = [outline.moved(60 * k, 0) for k, outline in enumerate(outlines_on_screen(masks, view))]
@@ -157,7 +157,7 @@ def test_outlines_drawn_together_are_those_drawn_one_by_one():
 def test_a_photograph_is_robust_to_outliers_and_to_flat_images():
     pixels = np.tile(np.arange(100, dtype=np.int16), (100, 1)) - 1000
     pixels[0, 0] = 30000
-    view = View.fitting(Box(x=0, y=0, width=100, height=100), 100)
+    view = Viewport.fitting(Box(x=0, y=0, width=100, height=100), 100)
     shown = photograph(pixels, view)
     assert shown[50, 90, 0] > 200
     assert photograph(np.zeros((100, 100), np.float32), view).max() == 0
@@ -193,7 +193,7 @@ def test_an_outline_of_a_much_enlarged_pixel_lies_on_its_curve_and_needs_no_more
     """Each pixel is 170 on the screen wide: all these times all points of the curve would be gigabytes."""
     mask, width = np.pad([[True]], 1), 3.3
     canvas = np.zeros((510, 510, 3), np.uint8)
-    outline = outline_on_screen(mask, View(Box(x=0, y=0, width=3, height=3), 170.0))
+    outline = outline_on_screen(mask, Viewport(Box(x=0, y=0, width=3, height=3), 170.0))
     tracemalloc.start()
     draw_outline(canvas, outline, (255, 255, 255), width=width)
     _, peak = tracemalloc.get_traced_memory()
@@ -260,7 +260,7 @@ def test_drawing_is_deterministic_and_the_notice_is_in_words():
 @pytest.mark.parametrize(("width", "height"), [(16000, 1070), (1070, 16000), (12000, 805)])
 def test_the_frame_of_the_small_map_stays_in_it(width, height):
     """A map of a long picture is a few pixels high, and rounds that down."""
-    view = View.fitting(Box(x=width - 64, y=height - 64, width=64, height=64), 512)
+    view = Viewport.fitting(Box(x=width - 64, y=height - 64, width=64, height=64), 512)
     small = _locator(np.zeros((height, width), np.uint8), view)
     rows, columns = np.nonzero((small == CONSENSUS[0]).all(axis=-1))
     assert 0 < len(rows) <= 4

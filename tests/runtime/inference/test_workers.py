@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError, Outcome, ParameterError
-from medseg_runtime.inference.workers import Turns, in_lanes
+from medseg_runtime.inference.workers import Turns, run_workers
 from medseg_runtime.testing import toy_segmenter
 
 IMAGES = [np.full((70, 80), grey, np.uint8) for grey in range(6)]
 
 
 def run(items, work=lambda item: item, lanes=2, ahead=3):
-    return in_lanes(items, [work] * lanes, ahead=ahead)
+    return run_workers(items, [work] * lanes, ahead=ahead)
 
 
 def threads_of_ours():
@@ -178,14 +178,14 @@ def test_a_stream_leaves_the_segmenter_to_its_caller():
 
 AT_THE_END = """
 import os, time
-from medseg_runtime.inference.workers import in_lanes
+from medseg_runtime.inference.workers import run_workers
 
 def work(number):
     time.sleep(0.3 * number)
     os.write(1, b"%d " % number)
     return number
 
-outcomes = in_lanes([0, 1], [work, work], ahead=2)
+outcomes = run_workers([0, 1], [work, work], ahead=2)
 next(outcomes)
 HOW
 """

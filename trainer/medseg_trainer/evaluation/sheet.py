@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from medseg_runtime.figures.contours import draw_outline, outline_on_screen
 from medseg_runtime.figures.overlay import NOTICE
 from medseg_runtime.figures.photo import coloured, photograph
-from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, View
+from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
 from medseg_runtime.model.preprocess import Box
 from medseg_runtime.result.metrics import ReliabilityBin
 from medseg_runtime.result.segmentation import Segmentation
@@ -77,7 +77,7 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Canvas]]:
     field = result.placement.field.clipped(height, width)
     side = max(min(field.width, field.height), 1)
     x, y = field.centre
-    view = View.fitting(Box.around(x, y, side, side).clipped(height, width), PANEL)
+    view = Viewport.fitting(Box.around(x, y, side, side).clipped(height, width), PANEL)
     photo = photograph(case.image, view)
     several = result.masks.ndim == 4  # the classes of a sample are drawn as one
     masks: Bool = np.asarray(result.masks.any(axis=1) if several else result.masks)

@@ -18,7 +18,7 @@ Buffer = Literal["noise", "final", "spare", "zeros", "fresh", "even", "odd"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wires:
+class StepBuffers:
     """The buffers of one step, by the names that the denoiser has for them."""
 
     latent: Buffer
@@ -27,12 +27,12 @@ class Wires:
     denoised: Buffer
 
 
-def wire(steps: int, extra: Extra) -> tuple[Wires, ...]:
+def step_buffers(steps: int, extra: Extra) -> tuple[StepBuffers, ...]:
     """Return the buffers of S steps."""
     latents: list[Buffer] = ["noise", *("final" if (steps - step) % 2 else "spare" for step in range(steps))]
     estimates: tuple[Buffer, Buffer] = ("even", "odd")
     return tuple(
-        Wires(
+        StepBuffers(
             latent=latents[step],
             extra=_extra(extra, estimates[1 - step % 2], first=step == 0),
             next_latent=latents[step + 1],

@@ -34,7 +34,7 @@ class Latents:
     features: Float32
 
 
-class Lane(Protocol):
+class DeviceStream(Protocol):
     """One thread's way through a device."""
 
     def sample(self, latents: Latents) -> Float32:
@@ -54,10 +54,10 @@ class Lane(Protocol):
         ...
 
 
-class DeferredLoop(Backend):
+class DeviceLoop(Backend):
     """Encode, denoise and decode, given a lane."""
 
-    _lane: Lane
+    _stream: DeviceStream
 
     def encode(self, image: Float32) -> Condition:
         return Condition(image.copy())
@@ -71,10 +71,10 @@ class DeferredLoop(Backend):
         fresh: Callable[[], Float32],
     ) -> Latents | Float32:
         latents = Latents(condition, noise.copy(), table, np.ascontiguousarray(features, np.float32))
-        return self._lane.sample_with_fresh_noise(latents, fresh) if table.extra == "noise" else latents
+        return self._stream.sample_with_fresh_noise(latents, fresh) if table.extra == "noise" else latents
 
     def decode(self, latents: Latents | Float32) -> Float32:
-        return self._lane.sample(latents) if isinstance(latents, Latents) else self._lane.decode(latents)
+        return self._stream.sample(latents) if isinstance(latents, Latents) else self._stream.decode(latents)
 
 
 def refuse_threads(backend: str, threads: int | None) -> None:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from medseg_runtime.backends.base import settled_precision
-from medseg_runtime.backends.host_loop import BoundLoop, check_edges, said
+from medseg_runtime.backends.base import chosen_precision
+from medseg_runtime.backends.host_loop import BoundLoop, check_signature, said
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 from medseg_runtime.files import cache
@@ -50,7 +50,7 @@ class OpenVinoBackend(BoundLoop):
     version: str = ov.__version__.partition("-")[0]
 
     def __init__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> None:
-        self.precision = settled_precision(self.name, precision, self.precisions())
+        self.precision = chosen_precision(self.name, precision, self.precisions())
         self.graphs = bundle.manifest.graphs
         self._models = _Models(bundle, self.precision, threads)
         self._models.compiled("encoder", 1)
@@ -150,7 +150,7 @@ class _Models:
         from medseg_runtime.backends.openvino.graph_rewrites import flatten_planes, write_out_transposes
 
         model = _core().read_model(self._contents[graph])
-        check_edges(graph, self._manifest.graphs[graph], _edges(model.inputs), _edges(model.outputs))
+        check_signature(graph, self._manifest.graphs[graph], _edges(model.inputs), _edges(model.outputs))
         if batch is not None:
             model.reshape({port.any_name: [_side(side, batch) for side in port.partial_shape] for port in model.inputs})
         if self._arithmetic(graph) == "float32":

@@ -27,7 +27,7 @@ from pydicom.pixels.utils import pixel_array
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.model.preprocess import Pixels, as_image
 from medseg_runtime.readers.dicom.guard import DAMAGED, import_highdicom, reading
-from medseg_runtime.readers.patient_plane import Plane
+from medseg_runtime.readers.patient_plane import PatientPlane
 from medseg_runtime.readers.source import DicomOrigin, SourceImage, check_size
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -143,7 +143,7 @@ def frame_header(dataset: pydicom.Dataset, number: int) -> pydicom.Dataset:
     return header
 
 
-def plane_of(dataset: pydicom.Dataset, number: int = 1) -> Plane | None:
+def plane_of(dataset: pydicom.Dataset, number: int = 1) -> PatientPlane | None:
     """Return where a frame lies in the patient; None where the header does not say.
 
     number: of the frame, counted from 1. Of a multi-frame object that is not an enhanced one, such as RT Dose, the position is that of
@@ -156,7 +156,7 @@ def plane_of(dataset: pydicom.Dataset, number: int = 1) -> Plane | None:
         thickness = _numbers(header.get("SliceThickness"))
     except ValueError:  # it is no number, and nothing but the thickness is lost with it
         thickness = []
-    return Plane.parse(
+    return PatientPlane.parse(
         _numbers(header.get("ImagePositionPatient")),
         _numbers(header.get("ImageOrientationPatient")),
         _numbers(header.get("PixelSpacing")),

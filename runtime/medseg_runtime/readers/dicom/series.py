@@ -21,7 +21,7 @@ from medseg_runtime.files.names import shown
 from medseg_runtime.readers.dicom.guard import reading
 from medseg_runtime.readers.dicom.image import check_kind, holds_an_image, plane_of
 from medseg_runtime.readers.image import is_dicom, read_image
-from medseg_runtime.readers.patient_plane import Float64, Plane, Vector
+from medseg_runtime.readers.patient_plane import Float64, PatientPlane, Vector
 from medseg_runtime.readers.source import SourceImage
 
 SAME_MM = 0.01
@@ -34,7 +34,7 @@ class Slice:
     """One file of a series."""
 
     path: Path
-    plane: Plane
+    plane: PatientPlane
     uid: str
     """SOP Instance UID."""
 
@@ -123,7 +123,7 @@ def read_series(folder: Path) -> Series:
     return Series(tuple(slices))
 
 
-def steps_mm(planes: list[Plane]) -> Float64:
+def steps_mm(planes: list[PatientPlane]) -> Float64:
     """Return the vector from one slice to the next, of slices that are evenly spaced.
 
     Raises:
@@ -146,7 +146,7 @@ class _Header:
     uid: str
     grid: tuple[int, int]
     """Rows and columns."""
-    plane: Plane | None
+    plane: PatientPlane | None
 
     def slice(self) -> Slice:
         if self.plane is None:
@@ -192,7 +192,7 @@ def _parsed(path: Path, dataset: pydicom.Dataset) -> _Header:
     )
 
 
-def _differ(one: Plane, other: Plane) -> bool:
+def _differ(one: PatientPlane, other: PatientPlane) -> bool:
     directions = np.subtract([*one.along_row, *one.along_column], [*other.along_row, *other.along_column])
     spacing = np.subtract(one.spacing_mm, other.spacing_mm)
     return bool(np.abs(directions).max() > 1e-3 or np.abs(spacing).max() > SAME_MM)

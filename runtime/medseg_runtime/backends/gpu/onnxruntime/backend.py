@@ -14,9 +14,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, ClassVar
 
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
-from medseg_runtime.backends.gpu.device_loop import DeferredLoop, refuse_threads
-from medseg_runtime.backends.gpu.onnxruntime.stream import OnnxRuntimeLane
-from medseg_runtime.backends.host_loop import check_edges, said
+from medseg_runtime.backends.gpu.device_loop import DeviceLoop, refuse_threads
+from medseg_runtime.backends.gpu.onnxruntime.stream import OnnxRuntimeStream
+from medseg_runtime.backends.host_loop import check_signature, said
 from medseg_runtime.backends.onnxruntime_cpu import edges
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError, ParameterError
@@ -60,7 +60,7 @@ class _Shared:
     """CUDA graphs that were promised so far; ONNX Runtime never gives one back."""
 
 
-class CudaBackend(DeferredLoop):
+class CudaBackend(DeviceLoop):
     """One session per graph, which clones share in turns; each has buffers of its own."""
 
     name = "cuda"
@@ -86,7 +86,7 @@ class CudaBackend(DeferredLoop):
         contents, self.precision = _graphs(bundle, precision)
         self._manifest, self._policy = bundle.manifest, CapturePolicy(cuda_graphs)
         self._shared = _Shared(self._started(contents))
-        self._lane = self._new_lane()
+        self._stream = self._new_stream()
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
@@ -107,16 +107,16 @@ class CudaBackend(DeferredLoop):
             self._policy,
             self._shared,
         )
-        twin._lane = twin._new_lane()
+        twin._stream = twin._new_stream()
         return twin
 
     def close(self) -> None:
         """Drop the sessions, those of clones too."""
         self._shared.sessions.clear()
-        self._lane.close()
+        self._stream.close()
 
-    def _new_lane(self) -> OnnxRuntimeLane:
-        return OnnxRuntimeLane(self._shared, self._manifest, self.place.device, self._policy)
+    def _new_stream(self) -> OnnxRuntimeStream:
+        return OnnxRuntimeStream(self._shared, self._manifest, self.place.device, self._policy)
 
     def _started(self, contents: dict[GraphName, bytes]) -> dict[GraphName, ort.InferenceSession]:
         """Start the sessions with CUDA graphs if they allow that, otherwise without, and then say so."""
@@ -158,7 +158,7 @@ class CudaBackend(DeferredLoop):
                 f"ONNX Runtime {self.version} runs {name}.onnx on {', '.join(found)}, not on {self.place.provider}",
                 f"Its CUDA or cuDNN libraries are missing; the log above names them. {INSTALL}",
             )
-        check_edges(name, self._manifest.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))
+        check_signature(name, self._manifest.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))
 
 
 def _graphs(bundle: Bundle, wanted: Wanted) -> tuple[dict[GraphName, bytes], Precision]:

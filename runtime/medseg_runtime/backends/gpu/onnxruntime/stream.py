@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import numpy as np
 
 from medseg_runtime.backends.base import finite
-from medseg_runtime.backends.gpu.buffers import Buffer, Wires, wire
-from medseg_runtime.backends.gpu.device_loop import Condition, Lane, Latents
+from medseg_runtime.backends.gpu.buffers import Buffer, StepBuffers, step_buffers
+from medseg_runtime.backends.gpu.device_loop import Condition, DeviceStream, Latents
 from medseg_runtime.backends.host_loop import said
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
@@ -67,7 +67,7 @@ class Plan:
     uploaded: tuple[bytes, bytes] | None = None
 
 
-class OnnxRuntimeLane(Lane):
+class OnnxRuntimeStream(DeviceStream):
     """Runs one image after another; the addresses of a plan never change, as captured graphs hold them."""
 
     def __init__(self, shared: Sessions, manifest: Manifest, device: str, policy: CapturePolicy) -> None:
@@ -155,12 +155,12 @@ class OnnxRuntimeLane(Lane):
             logits=logits,
             steps=[
                 self._step(wires, buffers, {"row": row, "time_features": feature})
-                for wires, row, feature in zip(wire(steps, extra), rows, features, strict=True)
+                for wires, row, feature in zip(step_buffers(steps, extra), rows, features, strict=True)
             ],
             decoder=self._bound("decoder", {"latent": buffers["final"]}, {"logits": logits}),
         )
 
-    def _step(self, wires: Wires, buffers: dict[Buffer, ort.OrtValue], given: dict[str, ort.OrtValue]) -> Bound:
+    def _step(self, wires: StepBuffers, buffers: dict[Buffer, ort.OrtValue], given: dict[str, ort.OrtValue]) -> Bound:
         latents = {"latent": buffers[wires.latent], "extra": buffers[wires.extra], "condition": self._condition}
         outputs = {"next_latent": buffers[wires.next_latent], "denoised": buffers[wires.denoised]}
         return self._bound("denoiser", latents | given, outputs)

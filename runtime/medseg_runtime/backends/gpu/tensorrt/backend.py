@@ -14,10 +14,10 @@ from typing import Any
 
 from medseg_runtime.backends.base import Wanted
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
-from medseg_runtime.backends.gpu.device_loop import DeferredLoop, refuse_threads
+from medseg_runtime.backends.gpu.device_loop import DeviceLoop, refuse_threads
 from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
 from medseg_runtime.backends.gpu.tensorrt.engine_files import BUILD_OPTION, Engines, open_engines
-from medseg_runtime.backends.gpu.tensorrt.stream import TensorRtLane
+from medseg_runtime.backends.gpu.tensorrt.stream import TensorRtStream
 from medseg_runtime.errors import BackendError, EngineError, ParameterError
 from medseg_runtime.machine.gpu import first_gpu
 from medseg_runtime.model.bundle import Bundle, Manifest, Precision
@@ -43,10 +43,10 @@ class _Shared:
     engines: LoadedEngines
     manifest: Manifest
     policy: CapturePolicy
-    lanes: weakref.WeakSet[TensorRtLane] = field(default_factory=weakref.WeakSet)
+    lanes: weakref.WeakSet[TensorRtStream] = field(default_factory=weakref.WeakSet)
 
-    def new_lane(self) -> TensorRtLane:
-        lane = TensorRtLane(self.engines, self.manifest, self.policy)
+    def new_stream(self) -> TensorRtStream:
+        lane = TensorRtStream(self.engines, self.manifest, self.policy)
         self.lanes.add(lane)
         return lane
 
@@ -56,7 +56,7 @@ class _Shared:
         self.engines.close()
 
 
-class TensorRtBackend(DeferredLoop):
+class TensorRtBackend(DeviceLoop):
     """The engines of a bundle that fit the library and the GPU of this machine; clones share them, each on a stream of its own."""
 
     name = "tensorrt"
@@ -125,14 +125,14 @@ class TensorRtBackend(DeferredLoop):
     def close(self) -> None:
         """Free this clone's part; from the one that was loaded, the engines and all clones."""
         if self._is_clone:
-            self._lane.close()
+            self._stream.close()
         else:
             self._shared.close()
 
     def _open_lane(self) -> None:
-        self._lane = self._shared.new_lane()
+        self._stream = self._shared.new_stream()
         weakref.finalize(
-            self, self._lane.close
+            self, self._stream.close
         ).atexit = False  # a clone that a thread forgot; at exit the driver frees all
 
 

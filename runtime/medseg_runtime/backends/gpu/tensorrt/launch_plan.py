@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medseg_runtime.backends.gpu.buffers import wire
+from medseg_runtime.backends.gpu.buffers import step_buffers
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
 from medseg_runtime.backends.gpu.cuda import Stream
 from medseg_runtime.backends.gpu.graph_capture import Replay
 from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
-from medseg_runtime.backends.gpu.tensorrt.memory import LaneMemory
+from medseg_runtime.backends.gpu.tensorrt.memory import StreamMemory
 from medseg_runtime.model.sampler import Extra
 from medseg_runtime.model.signatures import GraphName
 
@@ -34,7 +34,7 @@ class LaunchPlan:
     """Launches for one kind of work, their inputs and outputs at fixed addresses."""
 
     def __init__(
-        self, work: Work, engines: LoadedEngines, memory: LaneMemory, stream: Stream, policy: CapturePolicy
+        self, work: Work, engines: LoadedEngines, memory: StreamMemory, stream: Stream, policy: CapturePolicy
     ) -> None:
         """Make the contexts.
 
@@ -43,7 +43,7 @@ class LaunchPlan:
         """
         self.work = work
         self._memory = memory
-        self._wires = wire(work.steps, work.extra)
+        self._wires = step_buffers(work.steps, work.extra)
         profile = engines.record.profile_for(work.samples)
         needed: dict[GraphName, bool] = {"encoder": work.encodes, "denoiser": work.steps > 0, "decoder": True}
         self._contexts = {

@@ -68,7 +68,7 @@ class Sizes:
         return ALIGNMENT + aligned(4 * self.time_features)
 
 
-class LaneMemory:
+class StreamMemory:
     """All of it, for up to N samples at once; addresses never change, as captured graphs hold them."""
 
     def __init__(self, manifest: Manifest, max_samples: int, scratch: int, stream: Stream) -> None:

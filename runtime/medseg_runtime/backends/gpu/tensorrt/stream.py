@@ -11,10 +11,10 @@ import numpy as np
 from medseg_runtime.backends.base import Float32, finite
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
 from medseg_runtime.backends.gpu.cuda import Stream, check_current_device
-from medseg_runtime.backends.gpu.device_loop import Condition, Lane, Latents
+from medseg_runtime.backends.gpu.device_loop import Condition, DeviceStream, Latents
 from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
 from medseg_runtime.backends.gpu.tensorrt.launch_plan import LaunchPlan, Work
-from medseg_runtime.backends.gpu.tensorrt.memory import LaneMemory
+from medseg_runtime.backends.gpu.tensorrt.memory import StreamMemory
 from medseg_runtime.errors import BackendError
 from medseg_runtime.model.bundle import Manifest
 
@@ -22,7 +22,7 @@ KEPT_PLANS = 8
 """Plans, with their contexts and graphs, that a lane keeps; the one that was used longest ago goes first."""
 
 
-class TensorRtLane(Lane):
+class TensorRtStream(DeviceStream):
     """Runs one image after another."""
 
     def __init__(self, engines: LoadedEngines, manifest: Manifest, policy: CapturePolicy) -> None:
@@ -36,9 +36,9 @@ class TensorRtLane(Lane):
         self._plans: OrderedDict[Work, LaunchPlan] = OrderedDict()
         self._encoded: Condition | None = None
         self._stream: Stream | None = Stream()
-        self._memory: LaneMemory | None = None
+        self._memory: StreamMemory | None = None
         try:
-            self._memory = LaneMemory(manifest, engines.record.max_samples, engines.activation_bytes, self._stream)
+            self._memory = StreamMemory(manifest, engines.record.max_samples, engines.activation_bytes, self._stream)
             self._stream.wait()
         except BaseException:
             self.close()
@@ -115,7 +115,7 @@ class TensorRtLane(Lane):
             self._plans.popitem(last=False)[1].close()
         return self._plans[work]
 
-    def _open(self) -> tuple[Stream, LaneMemory]:
+    def _open(self) -> tuple[Stream, StreamMemory]:
         if self._stream is None or self._memory is None:
             raise BackendError("the TensorRT backend is closed", "Load the bundle again.")
         return self._stream, self._memory
