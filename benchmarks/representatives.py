@@ -77,7 +77,8 @@ def of_one_image(masks: npt.NDArray[np.bool_], overlaps: Overlaps) -> dict[str, 
     """Return GED and HM-IoU by way and count, as `ged plain 4`, and what the representatives gain over plain samples."""
     values = {"ged all": overlaps.ged(), "hm_iou all": overlaps.hm_iou()}
     for count in COUNTS:
-        chosen, weights = representatives(masks, count)
+        found = representatives(masks, count)
+        chosen, weights = found.samples, found.shares
         few = overlaps.of_samples(chosen)
         nearest = np.bincount(overlaps.samples[chosen].argmax(axis=0), minlength=len(chosen)) / len(masks)
         ways = {

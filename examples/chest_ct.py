@@ -29,9 +29,8 @@ from medseg_runtime import Box, Segmenter
 from medseg_runtime.figures.contours import draw_outline, outline_on_screen
 from medseg_runtime.figures.overlay import key_figures
 from medseg_runtime.figures.photo import photograph
-from medseg_runtime.figures.viewport import Canvas, Viewport
+from medseg_runtime.figures.viewport import Viewport
 from medseg_runtime.readers.dicom.series import read_series
-from medseg_runtime.writers.folder import write_results
 
 Bool = npt.NDArray[np.bool_]
 
@@ -96,13 +95,7 @@ def main() -> None:
     source = series.read(index)
     result = segmenter(source, samples=arguments.samples, center=box.centre)
 
-    from medseg_runtime.writers.dicom.seg import dicom_objects
-
-    def attach(overlay: Canvas) -> dict[str, bytes]:
-        objects = dicom_objects([source], [result], segmenter, overlay)
-        return {f"dicom/{name}": content for name, content in objects.items()}
-
-    write_results(arguments.out, source, result, segmenter, force=True, attach=attach)
+    result.save(arguments.out, force=True, dicom_seg=True)
     seg = arguments.out / "dicom" / "segmentation.dcm"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

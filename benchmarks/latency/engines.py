@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from medseg_runtime.backends.base import BackendName, PrecisionName
 from medseg_runtime.backends.registry import BACKENDS, installed
 from medseg_runtime.inference.segmenter import Segmenter
 
@@ -13,8 +15,8 @@ from medseg_runtime.inference.segmenter import Segmenter
 class Engine:
     """A backend at one precision."""
 
-    backend: str
-    precision: str
+    backend: BackendName
+    precision: PrecisionName
 
     def __str__(self) -> str:
         return f"{self.backend} {self.precision}"
@@ -31,7 +33,7 @@ REFERENCE = Engine(backend="onnxruntime", precision="float32")
 def engines() -> tuple[Engine, ...]:
     """Return them, the reference first."""
     found = [
-        Engine(backend=name, precision=precision)
+        Engine(backend=cast("BackendName", name), precision=precision)
         for name, known in BACKENDS.items()
         if known.device == "cpu" and (backend := installed(name)) is not None
         for precision in sorted(backend.precisions(), reverse=True)  # float32 before bfloat16

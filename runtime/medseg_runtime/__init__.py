@@ -3,14 +3,21 @@
 Research software, not a medical device.
 
 >>> from medseg_runtime import Segmenter
->>> result = Segmenter.load()("nodule.png", samples=16)        # doctest: +SKIP
->>> result.masks.shape, result.confidence.max()                # doctest: +SKIP
+>>> with Segmenter.load() as segmenter:                          # doctest: +SKIP
+...     result = segmenter("nodule.png", samples=16)
+>>> result.masks.shape, result.confidence.max()                  # doctest: +SKIP
+>>> result.save("results/nodule")                                # doctest: +SKIP
 """
 
 from medseg_runtime._version import __version__
+from medseg_runtime.backends.base import BackendName, PrecisionName
 from medseg_runtime.errors import (
     BackendError,
     BundleError,
+    CheckpointError,
+    DataError,
+    EngineError,
+    ExportError,
     ImageError,
     MedsegError,
     OutputError,
@@ -19,18 +26,36 @@ from medseg_runtime.errors import (
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.inference.workers import Outcome
 from medseg_runtime.model.preprocess import Box
+from medseg_runtime.readers.image import read_image, read_series
+from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.provenance import BackendRecord, Provenance
+from medseg_runtime.result.representatives import Representatives
+from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
 
 __all__ = [
     "BackendError",
+    "BackendName",
+    "BackendRecord",
     "Box",
     "BundleError",
+    "CheckpointError",
+    "DataError",
+    "EngineError",
+    "ExportError",
     "ImageError",
     "MedsegError",
     "Outcome",
     "OutputError",
     "ParameterError",
+    "PrecisionName",
+    "Provenance",
+    "Representatives",
+    "SampleRequest",
     "Segmentation",
     "Segmenter",
+    "SourceImage",
     "__version__",
+    "read_image",
+    "read_series",
 ]

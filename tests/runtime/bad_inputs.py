@@ -20,7 +20,6 @@ from pydicom.data import get_testdata_file
 from medseg_runtime import BackendError, Box, BundleError, ImageError, OutputError, ParameterError
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_segmenter
-from medseg_runtime.writers import folder as result_folder
 
 MARKER = "MARKER^PATIENT"
 H, W = 60, 90
@@ -173,7 +172,7 @@ def other_sides(graph, _):
 def older_result(folder):
     plain = toy_segmenter()
     source = read_image(written(folder, "older.png", encoded(GREY)))
-    result_folder.write_results(folder / "out", source, plain(source.pixels, 2), plain, force=False)
+    plain(source, samples=2).save(folder / "out")
 
 
 def written(folder, name, content):

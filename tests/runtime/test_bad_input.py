@@ -22,7 +22,6 @@ from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.machine import memory
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_segmenter
-from medseg_runtime.writers import folder as result_folder
 from tests.runtime.bad_inputs import (
     BAD,
     DICOM,
@@ -125,7 +124,7 @@ def test_bad_input_in_python(name, tmp_path):
     with pytest.raises(row.error, match=row.says) as caught:  # noqa: PT012 - any of the three may refuse
         model_ = toy_segmenter() if bundle is None else Segmenter.load(bundle, backend=row.backend)
         result = model_(path, **row.keywords)
-        result_folder.write_results(tmp_path / row.out, read_image(path), result, model_, force=False)
+        result.save(tmp_path / row.out)
     assert type(caught.value) is row.error
     assert caught.value.remedy.endswith(".")
     assert "\n" not in caught.value.remedy

@@ -1,4 +1,4 @@
-"""How others call us, for the type checker alone: mypy reads it, nothing runs it."""
+"""Typed use of the public API. Only mypy reads this file; nothing runs it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,17 @@ from typing import assert_type
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime import Segmentation, Segmenter
+from medseg_runtime import (
+    BackendName,
+    Provenance,
+    Representatives,
+    SampleRequest,
+    Segmentation,
+    Segmenter,
+    SourceImage,
+    read_image,
+    read_series,
+)
 from medseg_runtime.inference.workers import Outcome
 from medseg_runtime.model.sampler import SamplerTable
 
@@ -19,8 +29,23 @@ def one_image(pixels: npt.NDArray[np.uint8]) -> None:
     assert_type(result, Segmentation)
     assert_type(result.masks, npt.NDArray[np.bool_])
     assert_type(result.confidence, npt.NDArray[np.float32])
-    assert_type(result.representatives(4), tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]])
-    assert_type(segmenter.check(samples=4, steps=2), SamplerTable)
+    assert_type(result.representatives(4), Representatives)
+    assert_type(result.representatives(4).shares, npt.NDArray[np.float64])
+    assert_type(segmenter.segment(pixels, SampleRequest(samples=4)), Segmentation)
+    assert_type(segmenter.check(SampleRequest(samples=4, steps=2)), SamplerTable)
+    result.save("results/one", force=True, representatives=4)
+
+
+def closed_at_the_end(name: BackendName) -> None:
+    with Segmenter.load(backend=name, cuda_graphs=False) as segmenter:
+        assert_type(segmenter, Segmenter)
+        assert_type(segmenter("image.png").provenance, Provenance)
+
+
+def readers(path: Path) -> None:
+    assert_type(read_image(path), SourceImage)
+    assert_type(read_image(str(path), frame=2), SourceImage)
+    assert_type(read_series(path).locate((1.0, 2.0, 3.0)), tuple[float, float, int])
 
 
 def many_images(segmenter: Segmenter, folder: Path) -> Iterator[Segmentation]:
@@ -33,3 +58,5 @@ def what_is_refused(segmenter: Segmenter) -> None:
     segmenter([1, 2, 3])  # type: ignore[arg-type]
     segmenter("image.png", samples="many")  # type: ignore[arg-type]
     segmenter.stream(["image.png"], shots=3)  # type: ignore[call-arg]
+    Segmenter.load(backend="tensorflow")  # type: ignore[arg-type]
+    SampleRequest(4)  # type: ignore[call-arg]

@@ -7,7 +7,7 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from medseg_runtime.commands.program import run_command
 from medseg_runtime.errors import CheckpointError, OutputError, ParameterError
 
 if TYPE_CHECKING:
+    from medseg_runtime.backends.base import BackendName
     from medseg_runtime.inference.segmenter import Segmenter
     from medseg_trainer.config.run import TrainConfig
     from medseg_trainer.evaluation.evaluate import Evaluation
@@ -164,7 +165,7 @@ def _segmenter(target: Path, backend: str) -> Segmenter:
     from medseg_trainer.training.validation import manifest_of
 
     if (target / MANIFEST_NAME).exists():
-        return Segmenter.load(target, backend=backend)
+        return Segmenter.load(target, backend=cast("BackendName", backend))
     if not (target / CONFIG_NAME).exists():
         raise CheckpointError(
             f"{target.name!r} is neither a run nor a bundle", "Give a folder with config.json or bundle.json."

@@ -13,7 +13,9 @@ from medseg_runtime.model.bundle import Bundle, Precision
 from medseg_runtime.model.sampler import SamplerTable
 
 Float32 = npt.NDArray[np.float32]
-Wanted = Precision | Literal["auto"]
+BackendName = Literal["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+Wanted = PrecisionName
 
 
 class Backend(Protocol):

@@ -33,7 +33,9 @@ BACKENDS: dict[str, Engine] = {
 """By name, the reference first."""
 
 
-def open_backend(name: str, bundle: Bundle, *, precision: str = "auto", threads: int | None = None) -> Backend:
+def open_backend(
+    name: str, bundle: Bundle, *, precision: str = "auto", threads: int | None = None, cuda_graphs: bool = True
+) -> Backend:
     """Start an engine on a bundle.
 
     name: a key of `BACKENDS`, or `auto` for the fastest on this CPU (see `choose`).

@@ -1,4 +1,4 @@
-"""What a person types after an option, as the value that it means."""
+"""Parse the values of command-line options."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from medseg_runtime.errors import ParameterError
 from medseg_runtime.model.preprocess import Box
 
 if TYPE_CHECKING:
-    from medseg_runtime.inference.request import Samples
     from medseg_runtime.readers.target import Location
+    from medseg_runtime.result.request import Samples
 
 
-def samples_of(text: str) -> Samples:
-    """Read --samples: a whole number, or auto.
+def parse_samples(text: str) -> Samples:
+    """Parse --samples: a whole number, or auto.
 
     Raises:
-        ParameterError: it is neither; likewise of those below.
+        ParameterError: the text is neither. The functions below raise it likewise.
     """
     if text == "auto":
         return "auto"
     try:
         return int(text)
     except ValueError as error:
-        raise ParameterError(f"{text!r} is no number of samples", "Give --samples 16, for example, or auto.") from error
+        raise ParameterError(
+            f"{text!r} is not a number of samples", "Give --samples 16, for example, or auto."
+        ) from error
 
 
-def region_of(text: str) -> Box:
-    """Read --roi: X,Y,W,H in pixels."""
+def parse_region(text: str) -> Box:
+    """Parse --roi: X,Y,W,H in pixels."""
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError as error:
@@ -38,8 +40,8 @@ def region_of(text: str) -> Box:
     return Box(x=x, y=y, width=width, height=height)
 
 
-def location_of(center: str | None, center_mm: str | None, frame: int | None, slices: int) -> Location:
-    """Read --center, --center-mm, --frame and --slices."""
+def parse_location(center: str | None, center_mm: str | None, frame: int | None, slices: int) -> Location:
+    """Parse --center, --center-mm, --frame and --slices."""
     from medseg_runtime.readers.target import Location
 
     pixel = None if center is None else _numbers(center, (2, 3), "--center X,Y or X,Y,Z")

@@ -7,22 +7,26 @@ Results go to stdout, everything else to stderr. Exit 1 where an image failed; t
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
 from medseg_runtime._version import __version__
-from medseg_runtime.commands.inputs import Job, plan
-from medseg_runtime.commands.program import complain, leave_after, libraries_muted, run_command
+from medseg_runtime.commands.program import complain, exit_at_once, run_command, silent_libraries
 from medseg_runtime.errors import MedsegError, ParameterError
 
 if TYPE_CHECKING:
+    from medseg_runtime.backends.base import BackendName, PrecisionName
+    from medseg_runtime.commands.audit import Audit
+    from medseg_runtime.commands.inputs import Job
     from medseg_runtime.commands.pipeline import Settings
+    from medseg_runtime.inference.segmenter import Segmenter
+    from medseg_runtime.readers.target import Location
 
 PROGRAM = "medseg-infer"
 
@@ -30,8 +34,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 def program() -> NoReturn:
-    """Be medseg-infer: a process that ends with the command."""
-    leave_after(main)
+    """Entry point; exits the process."""
+    exit_at_once(main)
 
 
 def main() -> NoReturn:
@@ -71,9 +75,12 @@ def infer(
     precision: Annotated[
         str, typer.Option(help="What the networks multiply in: auto, float32 or bfloat16.", metavar="NAME")
     ] = "auto",
+    cuda_graphs: Annotated[
+        bool, typer.Option(" /--no-cuda-graphs", help="On a GPU, launch step by step: slower, to find a fault.")
+    ] = True,
     representatives: Annotated[
         int | None,
-        typer.Option(help="Choose so many samples that stand for all, with their shares, and draw them.", metavar="K"),
+        typer.Option(help="Choose K samples that represent all, with their shares, and show them.", metavar="K"),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Of the probability, between 0 and 1.")] = 0.5,
     roi: Annotated[str | None, typer.Option(help="Where to look, in pixels of the image.", metavar="X,Y,W,H")] = None,
@@ -109,94 +116,132 @@ def infer(
 
     Research software, not a medical device.
     """
-    del version  # its callback has dealt with it
-    from medseg_runtime.backends.auto.select import UNFINISHED
-    from medseg_runtime.backends.registry import BACKENDS
-    from medseg_runtime.commands import arguments, pipeline
+    del version  # its callback has printed it
+    from medseg_runtime.commands import arguments
     from medseg_runtime.commands.audit import Audit
-    from medseg_runtime.files.names import shown
-    from medseg_runtime.files.publish import check_output
-    from medseg_runtime.inference.segmenter import Segmenter
-    from medseg_runtime.machine.threads import threads_for
+    from medseg_runtime.commands.pipeline import Settings
+    from medseg_runtime.result.request import SampleRequest
     from medseg_runtime.result.stopping import MAX_SAMPLES
-    from medseg_runtime.writers.folder import RESULT
 
     try:
-        settings = pipeline.Settings(
-            samples=arguments.samples_of(samples), max_samples=MAX_SAMPLES if max_samples is None else max_samples, steps=steps, sampler=sampler,
-            seed=seed, threshold=threshold, region=None if roi is None else arguments.region_of(roi),
-            location=arguments.location_of(center, center_mm, frame, slices), representatives=representatives,
-            dicom_seg=dicom_seg, nifti=nifti,
-        )  # fmt: skip
-        _check_together(settings, max_samples)
-        log = Audit(audit, dataclasses.asdict(settings))
+        asked: dict[str, Any] = {
+            "samples": arguments.parse_samples(samples),
+            "max_samples": MAX_SAMPLES if max_samples is None else max_samples,
+            "steps": steps,
+            "sampler": sampler,
+            "seed": seed,
+            "threshold": threshold,
+            "region": None if roi is None else arguments.parse_region(roi),
+        }
+        location = arguments.parse_location(center, center_mm, frame, slices)
+        files: dict[str, Any] = {"representatives": representatives, "dicom_seg": dicom_seg, "nifti": nifti}
+        _check_together(asked, files, slices=slices, max_samples=max_samples)
+        region = None if asked["region"] is None else asdict(asked["region"])
+        log = Audit(audit, {**asked, "region": region, "location": asdict(location), **files})
         log.check()
     except MedsegError as error:
         _complain(str(error))
         raise typer.Exit(1) from error
     jobs: list[Job] = []
     try:
-        jobs = plan(images, out, as_series=settings.location.needs_series)
-        for job in jobs:
-            check_output(job.out, RESULT, force=force)
-        on_gpu = backend in BACKENDS and BACKENDS[backend].device == "gpu"
-        threads = None if on_gpu else threads_for(len(jobs))
-        segmenter = Segmenter.load(bundle, backend=backend, precision=precision, threads=threads)
-        log.segmenter = segmenter
-        if segmenter.backend.why == UNFINISHED:
-            typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} draws: {UNFINISHED}", err=True)
-        segmenter.check(**settings.options())
+        jobs = _plan(images, out, location, force=force)
+        segmenter = _load(bundle, backend, precision, cuda_graphs=cuda_graphs, images=len(jobs))
+        log.provenance = segmenter.provenance
+        settings = Settings(request=SampleRequest(**asked), location=location, force=force, **files)
+        segmenter.check(settings.request)
     except MedsegError as error:
-        unread: list[Path | None] = [job.image for job in jobs]
-        for image in unread or [None]:
+        failed_jobs: list[Path | None] = [job.image for job in jobs]
+        for image in failed_jobs or [None]:
             with suppress(MedsegError), log.image(image):
                 raise
         _complain(str(error))
         raise typer.Exit(1) from error
-    failed = 0
-    with libraries_muted(), closing(pipeline.finished(jobs, segmenter, settings, log, force=force)) as outcomes:
-        for job in _with_progress(jobs):
-            name = shown(job.image.name)
-            try:
-                done = next(outcomes).result()
-            except MemoryError:
-                failed += 1
-                _complain(f"{name}: the memory does not suffice. Use fewer --samples, or a crop of the image.")
-            except MedsegError as error:
-                failed += 1
-                _complain(f"{name}: {error}")
-            else:
-                for warning in pipeline.warnings(done):
-                    typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
-                typer.echo(pipeline.line(job, done, as_json=as_json))
-    if failed and len(jobs) > 1:
-        _complain(f"{failed} of {len(jobs)} images failed. The others are finished.")
-    if failed:
+    if _run(jobs, segmenter, settings, log, as_json=as_json):
         raise typer.Exit(1)
 
 
-def _check_together(settings: Settings, max_samples: int | None) -> None:
+def _check_together(
+    asked: Mapping[str, Any], files: Mapping[str, Any], *, slices: int, max_samples: int | None
+) -> None:
     """Refuse options that do not go together.
 
     Raises:
         ParameterError: two of them do not.
     """
-    auto, slices = settings.samples == "auto", settings.location.slices
-    if slices > 1 and not (settings.dicom_seg or settings.nifti):
+    auto, representatives = asked["samples"] == "auto", files["representatives"]
+    if slices > 1 and not (files["dicom_seg"] or files["nifti"]):
         raise ParameterError("PNG files hold one slice", "Add --dicom-seg or --nifti, or leave --slices out.")
     if slices > 1 and auto:
         raise ParameterError(
             "--samples auto may draw another number for each slice, and one file holds them all",
             "Give a number of --samples.",
         )
-    most = settings.max_samples if settings.samples == "auto" else settings.samples
-    if settings.representatives is not None and not 1 <= settings.representatives <= most:
+    most = asked["max_samples"] if auto else asked["samples"]
+    if representatives is not None and not 1 <= representatives <= most:
         raise ParameterError(
-            f"--representatives {settings.representatives} of {most} samples is out of range",
+            f"--representatives {representatives} of {most} samples is out of range",
             f"Use 1 to {most}, or more --samples.",
         )
     if max_samples is not None and not auto:
         raise ParameterError("--max-samples is the limit of --samples auto", "Add that, or leave --max-samples out.")
+
+
+def _plan(images: list[Path], out: Path | None, location: Location, *, force: bool) -> list[Job]:
+    """List the jobs, and check that each result folder may be written."""
+    from medseg_runtime.commands.inputs import plan
+    from medseg_runtime.files.publish import check_output
+    from medseg_runtime.writers.folder import RESULT
+
+    jobs = plan(images, out, as_series=location.needs_series)
+    for job in jobs:
+        check_output(job.out, RESULT, force=force)
+    return jobs
+
+
+def _load(bundle: Path | None, backend: str, precision: str, *, cuda_graphs: bool, images: int) -> Segmenter:
+    """Load the model, with the number of threads that suits this many images."""
+    from medseg_runtime.backends.auto.select import UNFINISHED
+    from medseg_runtime.backends.registry import BACKENDS
+    from medseg_runtime.inference.segmenter import Segmenter
+    from medseg_runtime.machine.threads import threads_for
+
+    on_gpu = backend in BACKENDS and BACKENDS[backend].device == "gpu"
+    segmenter = Segmenter.load(
+        bundle,
+        backend=cast("BackendName", backend),  # other names are refused there
+        precision=cast("PrecisionName", precision),
+        threads=None if on_gpu else threads_for(images),
+        cuda_graphs=cuda_graphs,
+    )
+    if segmenter.backend.why == UNFINISHED:
+        typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {UNFINISHED}", err=True)
+    return segmenter
+
+
+def _run(jobs: list[Job], segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
+    """Segment all images, print a line for each, and return how many failed."""
+    from medseg_runtime.commands.pipeline import line_for, run_jobs, warnings_of
+    from medseg_runtime.files.names import shown
+
+    failed = 0
+    with silent_libraries(), closing(run_jobs(jobs, segmenter, settings, log)) as outcomes:
+        for job in _with_progress(jobs):
+            name = shown(job.image.name)
+            try:
+                done = next(outcomes).result()
+            except MemoryError:
+                failed += 1
+                _complain(f"{name}: there is not enough memory. Use fewer --samples, or a crop of the image.")
+            except MedsegError as error:
+                failed += 1
+                _complain(f"{name}: {error}")
+            else:
+                for warning in warnings_of(done):
+                    typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
+                typer.echo(line_for(job, done, as_json=as_json))
+    if failed and len(jobs) > 1:
+        _complain(f"{failed} of {len(jobs)} images failed. The others are finished.")
+    return failed
 
 
 def _with_progress(jobs: list[Job]) -> Iterator[Job]:

@@ -1,9 +1,9 @@
-"""What the four commands have in common: how they end.
+"""Run a typer app as a program; how all four commands end.
 
-done                                          0
-an error of ours, or a mistyped option        1, one line on stderr that ends with the remedy
-Ctrl-C                                        130, when what is begun is finished; pressed again, at once
-anything else is a defect                     its traceback
+success                                       exit code 0
+an error of ours, or a mistyped option        1, and one line on stderr that ends with the remedy
+Ctrl-C                                        130, after the work in progress is finished; a second Ctrl-C exits at once
+any other exception is a defect               its traceback
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import typer
 from medseg_runtime.errors import MedsegError
 
 CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
-"""The base of all usage errors, in click or in the click that typer brings with it."""
+"""The base of all usage errors, in click or in the copy of click inside typer."""
 
 
 def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
-    """Run a typer app as a program.
+    """Run a typer app and exit the process.
 
-    extras: of our package, which bring what the command imports.
+    extras: of our package, which install what the command imports.
     """
-    _mend_streams()
+    _open_missing_streams()
     try:
         code = app(prog_name=program, standalone_mode=False)
     except MedsegError as error:
@@ -44,8 +44,8 @@ def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it goes nowhere
-        complain(program, "there is no room for what is printed. Make some, or print it elsewhere.")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of the output is dropped
+        complain(program, "stdout is on a full disk. Free some space, or redirect stdout elsewhere.")
         code = 1
     except Exception as error:
         if not isinstance(error, CLICK_EXCEPTION):
@@ -53,12 +53,12 @@ def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
         problem = str(error.format_message()).rstrip(".?")  # type: ignore[attr-defined]  # click's
         complain(program, f"{problem}. Run `{program} --help` to see how it is used.")
         code = 1
-    _leave_if_threads_compute(code or 0)
+    _exit_if_workers_run(code or 0)
     sys.exit(code or 0)
 
 
-def _mend_streams() -> None:
-    """Give a process the streams that it was started without, and let it print any name on a terminal that cannot show it."""
+def _open_missing_streams() -> None:
+    """Open the standard streams that the process was started without. Escape names that the terminal cannot show."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
@@ -67,25 +67,25 @@ def _mend_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def leave_after(main: Callable[[], NoReturn]) -> NoReturn:
-    """Run a program whose files are written when it returns, and end the process at once.
+def exit_at_once(main: Callable[[], NoReturn]) -> NoReturn:
+    """Run a program and exit without Python's clean-up, once its files are written.
 
-    Python and an engine take a tenth of a second to give back what the system takes from a dead process anyway.
+    Python and the backends take 0.1 s to free memory that the system frees anyway.
     """
     try:
         main()
     except SystemExit as end:
-        _leave(int(end.code or 0))
+        _exit(int(end.code or 0))
 
 
-def _leave_if_threads_compute(code: int) -> None:
-    """End the process at once where a second Ctrl-C did not let threads finish: in the midst of C++ they would abort its orderly end."""
+def _exit_if_workers_run(code: int) -> None:
+    """Exit at once if a second Ctrl-C left worker threads in native code: an orderly exit would abort there."""
     if any(thread.name.startswith("medseg-") for thread in threading.enumerate()):
-        _leave(code)
+        _exit(code)
 
 
-def _leave(code: int) -> NoReturn:
-    with suppress(BrokenPipeError):  # nobody reads what is left
+def _exit(code: int) -> NoReturn:
+    with suppress(BrokenPipeError):  # the reader of stdout has gone
         sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -97,15 +97,15 @@ def complain(program: str, message: str) -> None:
 
 
 @contextmanager
-def libraries_muted() -> Iterator[None]:
-    """Let libraries in C, such as libtiff, write their own lines to stderr in vain; for a command, whose process is its own.
+def silent_libraries() -> Iterator[None]:
+    """Discard what C libraries, such as libtiff, print to file descriptor 2. For commands only.
 
     What Python writes to sys.stderr still arrives, from any thread.
     """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     python = sys.stderr
     try:
-        if isinstance(python, io.TextIOWrapper) and python is sys.__stderr__:  # and not something in memory
+        if isinstance(python, io.TextIOWrapper) and python is sys.__stderr__:  # not a replacement in memory
             python.flush()
             sys.stderr = os.fdopen(
                 kept, "w", buffering=1, encoding=python.encoding, errors=python.errors, closefd=False

@@ -17,10 +17,9 @@ from medseg_runtime.figures.photo import coloured, inferno, photograph
 from medseg_runtime.figures.text import FAINT, INK, LARGE, MEDIUM, PAPER, SMALL, blank, write
 from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
 from medseg_runtime.model.preprocess import Box, Pixels
+from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
-
-NOTICE = "Research software, not a medical device"
-"""Stands under every picture and in every result.json."""
+from medseg_runtime.result.summary import NOTICE
 
 PANEL, TILE, LOCATOR = 512, 150, 112
 """Longer side, in screen pixels, of a panel, of one sample and of the small map that shows where the view lies."""
@@ -70,14 +69,13 @@ def draw_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | Non
     return _draw_tiles(pixels, segmentation, {k: f"{k:02d}" for k in shown}, heading)
 
 
-def draw_representatives(
-    pixels: Pixels, segmentation: Segmentation, numbers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
-) -> Canvas:
-    """Draw the samples that stand for all, each with its share.
+def draw_representatives(pixels: Pixels, segmentation: Segmentation, chosen: Representatives) -> Canvas:
+    """Draw the samples that represent all, each with its share.
 
-    pixels: (H, W) or (H, W, 3). numbers, weights: (K,), of `Segmentation.representatives`.
+    pixels: (H, W) or (H, W, 3), the image that was segmented. chosen: of `Segmentation.representatives`.
     """
-    labels = {int(k): f"{k:02d}: {weight:.0%}" for k, weight in zip(numbers[:MAX_TILES], weights, strict=False)}
+    pairs = zip(chosen.samples[:MAX_TILES], chosen.shares, strict=False)
+    labels = {int(k): f"{k:02d}: {share:.0%}" for k, share in pairs}
     return _draw_tiles(
         pixels, segmentation, labels, f"{len(labels)} that stand for {_count(segmentation.samples, 'sample')}"
     )

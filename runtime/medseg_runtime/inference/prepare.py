@@ -1,4 +1,4 @@
-"""An image on its way into the network: read, placed, and brought to the field. It needs no engine, and may run ahead of one."""
+"""Read an image, place the field in it and scale its intensities. This needs no backend and may run ahead of one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime.errors import ParameterError
-from medseg_runtime.inference.request import Request
 from medseg_runtime.machine.memory import check_memory
 from medseg_runtime.model.bundle import Manifest
 from medseg_runtime.model.preprocess import Pixels, Placement, as_image, place, to_network
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.request import SampleRequest
 
 Float32 = npt.NDArray[np.float32]
 Input = Pixels | SourceImage | str | PathLike[str]
-"""What can be segmented: an array, what `medseg_runtime.readers.image` reads from a file, or a file's path."""
+"""What can be segmented: an array, a `SourceImage` from a reader, or a file's path."""
 
-POINT_NEEDED = ("DICOM CT", "DICOM MR")
-"""Kinds of image that are whole cross-sections of a patient, and not pictures of a finding."""
+NEEDS_POINT = ("DICOM CT", "DICOM MR")
+"""Kinds of image that are whole cross-sections of a patient, not pictures of a finding."""
 
 
 @dataclass(slots=True)
@@ -44,47 +44,54 @@ class Clock:
 class Prepared:
     """An image as the network takes it."""
 
+    source: SourceImage
     placement: Placement
     field: Float32
     """(1, channels, height, width) in [0, 1]."""
     clock: Clock
 
 
-def prepare(image: Input, manifest: Manifest, request: Request, *, at_once: int = 1) -> Prepared:
+def prepare(image: Input, manifest: Manifest, request: SampleRequest, *, images_at_once: int = 1) -> Prepared:
     """Bring an image to the network's field.
 
-    at_once: images that are dealt with side by side, and share the memory.
+    images_at_once: images in progress side by side, which share the memory.
 
     Raises:
         ImageError: the image cannot be read, or is not an image.
-        ParameterError: its region or point does not fit it, or its masks do not fit into the memory.
+        ParameterError: its region or center does not fit it, or its masks do not fit into memory.
     """
-    if isinstance(image, (str, PathLike)):
-        from medseg_runtime.readers.image import read_image  # arrays need neither Pillow's readers nor pydicom
-
-        image = read_image(Path(image))
-    source = image if isinstance(image, SourceImage) else None
-    pixels = as_image(image.pixels if isinstance(image, SourceImage) else image)
+    source = _source(image)
+    pixels = as_image(source.pixels)
     height, width = pixels.shape[:2]
     masks = request.limit if request.keep_masks else 0
-    check_memory(masks, height * width * len(manifest.classes), at_once=at_once)
+    check_memory(masks, height * width * len(manifest.classes), at_once=images_at_once)
 
     clock = Clock()
     with clock("preprocess"):
         placement = place(pixels, manifest.input, request.region, request.center)
-        if source is not None and request.region is None and request.center is None:
-            _check_pointed_at(source, manifest)
-        seen = to_network(pixels, manifest.input, placement, source.value_range if source else None)
-    return Prepared(placement, seen, clock)
+        if request.region is None and request.center is None:
+            _check_has_point(source, manifest)
+        seen = to_network(pixels, manifest.input, placement, source.value_range)
+    return Prepared(source, placement, seen, clock)
 
 
-def _check_pointed_at(source: SourceImage, manifest: Manifest) -> None:
-    """Refuse a whole CT or MR slice: its middle is not where a finding is, and empty masks would look like an answer."""
+def _source(image: Input) -> SourceImage:
+    if isinstance(image, SourceImage):
+        return image
+    if isinstance(image, (str, PathLike)):
+        from medseg_runtime.readers.image import read_image  # arrays need neither Pillow's readers nor pydicom
+
+        return read_image(Path(image))
+    return SourceImage.from_array(as_image(image))
+
+
+def _check_has_point(source: SourceImage, manifest: Manifest) -> None:
+    """Refuse a whole CT or MR slice without a point: its center is not where a finding is, and empty masks would look like an answer."""
     rule, (height, width) = manifest.input, source.pixels.shape[:2]
-    if rule.geometry == "native" and source.kind in POINT_NEEDED and max(height, width) > 2 * rule.context:
+    if rule.geometry == "native" and source.kind in NEEDS_POINT and max(height, width) > 2 * rule.context:
         what = " or ".join(manifest.classes)
         raise ParameterError(
-            f"nobody points at anything in this {source.kind} image of {width}x{height} px: the model outlines a {what} "
-            f"that someone points at, in {rule.width}x{rule.height} px around the point, and does not search",
+            f"this model needs a point in this {source.kind} image of {width}x{height} px: it outlines the {what} at the point, "
+            f"within {rule.width}x{rule.height} px, and does not search",
             "Give --center X,Y or --center-mm X,Y,Z; in Python, center=(x, y).",
         )

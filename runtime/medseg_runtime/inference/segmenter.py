@@ -1,51 +1,62 @@
-"""The front door: an image in, N plausible masks and their agreement out.
+"""An image in, N plausible masks and their agreement out.
 
 image => field in [0, 1] => condition -+
-                                       +-> S denoiser calls on a batch of samples => latents => logits => tally => agreement
+                                       +-> S denoiser calls on a batch of samples => latents => logits => counts => agreement
 (seed, k) => noise of sample k --------+
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from os import PathLike, fspath
-from typing import Any, TypeVar, Unpack
+from threading import Lock
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.backends.base import Backend
+from medseg_runtime.backends.base import Backend, BackendName, PrecisionName
 from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import BackendError, ParameterError
+from medseg_runtime.inference.cautions import cautions
 from medseg_runtime.inference.prepare import Clock, Input, Prepared, prepare
-from medseg_runtime.inference.request import Options, Request, Samples, request_of
+from medseg_runtime.inference.request_keywords import request_keywords
 from medseg_runtime.inference.workers import Outcome, run_workers
 from medseg_runtime.machine.threads import calls_at_once
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle, Manifest
 from medseg_runtime.model.noise import SampleNoise
-from medseg_runtime.model.preprocess import Box, Placement, paste
-from medseg_runtime.model.sampler import SamplerTable, time_features
+from medseg_runtime.model.preprocess import paste
+from medseg_runtime.model.sampler import SamplerTable, sampler_table, time_features
 from medseg_runtime.result import uncertainty
 from medseg_runtime.result.accumulator import Accumulator
+from medseg_runtime.result.provenance import BackendRecord, Provenance
+from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
-from medseg_runtime.result.stopping import MAX_SAMPLES, TOLERANCE, stages
+from medseg_runtime.result.stopping import TOLERANCE, stages
 
 Float32 = npt.NDArray[np.float32]
 Image = TypeVar("Image", bound=Input)
 
-LANES = 2
-"""Threads of a stream where one call has all the processors: one reads while the other computes."""
+WORKERS = 2
+"""Threads of a stream where one call has all processors: one reads while the other computes."""
 
 
 class Segmenter:
-    """A bundle on a backend, ready to be called; it holds no state between calls.
+    """A bundle on a backend, ready to be called.
 
-    It serves one thread at a time. Give each further thread a `clone()`, which costs next to nothing and shares the weights.
+    Threads may share a segmenter: it works on one image at a time, and the others wait. To work on several images at once,
+    give each thread a `clone()`, which shares the weights and costs next to nothing, or use `stream`.
 
-    >>> segmenter = Segmenter.load()                                 # doctest: +SKIP
-    >>> segmenter(pixels, samples=16, seed=0).confidence             # doctest: +SKIP
+    A segmenter cannot be pickled or copied, and does not survive `fork`: load the bundle in each process.
+
+    >>> with Segmenter.load() as segmenter:                          # doctest: +SKIP
+    ...     segmenter(pixels, samples=16, seed=0).confidence
     """
+
+    # Who owns which buffer. The backend owns every array that its networks read and write. Only `_sample` calls the backend,
+    # and holds `_lock` from the encoder to the last decoded batch; what leaves it (counts, maps, masks) belongs to the result.
+    # A clone has a backend clone with buffers of its own, and a lock of its own. So no two images ever share a buffer.
 
     def __init__(
         self,
@@ -54,12 +65,12 @@ class Segmenter:
         *,
         max_batch: int = MAX_BATCH,
         bundle_sha256: str = "",
-        lanes: int = LANES,
+        workers: int = WORKERS,
     ) -> None:
-        """Put a manifest and a backend together.
+        """Put a manifest and a backend together; the backend belongs to the segmenter from then on.
 
-        max_batch: samples per network call, 1 to 64; more samples than that go in several calls, with the same masks.
-        lanes: images of a stream that are dealt with at once.
+        max_batch: samples per network call, 1 to 64. More samples go in several calls, with the same masks.
+        workers: images of a stream in progress at once.
 
         Raises:
             ParameterError: max_batch is out of range.
@@ -70,150 +81,184 @@ class Segmenter:
         self.backend = backend
         self.max_batch = max_batch
         self.bundle_sha256 = bundle_sha256
-        self.lanes = lanes
-        self.images_at_once = 1
-        """How many images this one and its clones deal with at the same time, and share the memory for."""
+        self.workers = workers
+        self._lock = Lock()
+        self._closed = False
 
     @classmethod
     def load(
         cls,
         bundle: str | PathLike[str] | None = None,
         *,
-        backend: str = "auto",
-        precision: str = "auto",
+        backend: BackendName = "auto",
+        precision: PrecisionName = "auto",
         threads: int | None = None,
         max_batch: int = MAX_BATCH,
+        cuda_graphs: bool = True,
     ) -> Segmenter:
-        """Load a bundle; without one, the lung-nodule model that ships with the package.
+        """Load a bundle; by default the lung-nodule model that ships with the package.
 
-        backend: `auto`, or a name in `medseg_runtime.backends.BACKENDS`.
-        precision: what the networks multiply in: `auto`, `float32`, `bfloat16` or `float16`.
-        threads: of the CPU, that one call may use; None for as many as the engine thinks right. With fewer than there are, a
-            stream computes several images side by side: more images a second, each a little later.
+        backend: `auto` takes the fastest on this CPU whose masks are those of ONNX Runtime in float32.
+        precision: what the networks multiply in.
+        threads: CPU threads of one call, >= 1; by default as many as the backend chooses. With fewer than there are
+            processors, a stream computes several images side by side: more images a second, each a little later.
+        cuda_graphs: for a GPU backend, launch all steps of an image at once. False helps to find a fault.
 
         Raises:
             BundleError: the bundle is missing, damaged, or of another schema.
-            ParameterError: there is no such backend or precision here, or threads or max_batch are out of range.
-            BackendError: the engine is not installed, or refuses the graphs.
+            ParameterError: there is no such backend or precision here, or a number is out of range.
+            BackendError: the backend is not installed, or refuses the graphs.
         """
         loaded = Bundle.load(None if bundle is None else fspath(bundle))
-        engine = open_backend(backend, loaded, precision=precision, threads=threads)
-        lanes = calls_at_once(threads) + 1  # which reads, draws or writes while the others compute
-        return cls(loaded.manifest, engine, max_batch=max_batch, bundle_sha256=loaded.sha256, lanes=lanes)
+        opened = open_backend(backend, loaded, precision=precision, threads=threads, cuda_graphs=cuda_graphs)
+        workers = calls_at_once(threads) + 1  # one reads, renders or writes while the others compute
+        return cls(loaded.manifest, opened, max_batch=max_batch, bundle_sha256=loaded.sha256, workers=workers)
 
     def clone(self) -> Segmenter:
-        """Return another segmenter on the same weights, for another thread; both give the same masks.
+        """Return another segmenter on the same weights, with buffers of its own, for another thread. Its masks are the same.
 
         Raises:
-            BackendError: the engine has no room for another, as TensorRT may not.
+            BackendError: the segmenter is closed, or the device has no room for another, as a GPU may not.
         """
-        other = copy.copy(self)
-        other.backend = self.backend.clone()
-        return other
+        self._check_open()
+        return Segmenter(
+            self.manifest,
+            self.backend.clone(),
+            max_batch=self.max_batch,
+            bundle_sha256=self.bundle_sha256,
+            workers=self.workers,
+        )
 
-    def __call__(
-        self,
-        image: Input,
-        samples: Samples = 16,
-        steps: int | None = None,
-        seed: int = 0,
-        *,
-        sampler: str | None = None,
-        threshold: float = 0.5,
-        region: Box | None = None,
-        center: tuple[float, float] | None = None,
-        keep_masks: bool = True,
-        max_samples: int = MAX_SAMPLES,
-    ) -> Segmentation:
+    def close(self) -> None:
+        """Free the networks and their buffers; later calls raise. Close the original last: its clones stop working with it."""
+        with self._lock:
+            self._closed = True
+            self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise BackendError(
+            "a segmenter cannot be pickled or copied, because it holds a running backend",
+            "Call clone() for another thread, and Segmenter.load() in another process.",
+        )
+
+    @request_keywords(SampleRequest)
+    def __call__(self, image: Input, request: SampleRequest) -> Segmentation:
         """Draw N plausible masks of one image.
 
-        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats, or the path of a PNG, JPEG, TIFF or DICOM file,
-            or what `medseg_runtime.readers.image` reads from one.
-        samples: N >= 1, or `auto`: draw until the confidence has settled (see `settled`). Sample k is the same for every N.
-        steps: network calls per sample; default from the bundle.
-        seed: >= 0; the same seed gives the same masks.
-        sampler: a name in `medseg_runtime.model.sampler.SAMPLERS`; default from the bundle.
-        threshold: of the decoder's probability, in (0, 1); unused with several classes, where the likeliest wins.
-        region: where to look, in image pixels; see `imaging` for what the bundle's rule makes of it.
-        center: instead of it, for a model that outlines what someone points at: (x, y) in pixels from the image's corner.
-        keep_masks: False: count the masks and forget them, so that a thousand samples take the memory of sixty-four.
-        max_samples: the most that `auto` draws, an even number of 2 or more.
+        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats; or the path of a PNG, JPEG, TIFF or DICOM file; or a
+            `SourceImage` from a reader. The other arguments are those of `SampleRequest`.
 
         Raises:
             ImageError: the image cannot be read, or is not an image.
             ParameterError: an argument is out of range.
-            BackendError: the engine failed, or returned NaN.
+            BackendError: the backend failed or returned NaN, or the segmenter is closed.
         """
-        request = request_of(
-            self.manifest, samples=samples, steps=steps, seed=seed, sampler=sampler, threshold=threshold,
-            region=region, center=center, keep_masks=keep_masks, max_samples=max_samples,
-        )  # fmt: skip
-        return self._draw(prepare(image, self.manifest, request, at_once=self.images_at_once), request)
+        return self.segment(image, request)
 
+    @request_keywords(SampleRequest)
     def stream(
-        self, images: Iterable[Image], **options: Unpack[Options]
+        self, images: Iterable[Image], request: SampleRequest
     ) -> Generator[Outcome[Image, Segmentation], None, None]:
-        """Segment image after image, in order, while the next ones are read and the caller deals with the last.
+        """Segment image after image, in order, while the next ones are read and the caller uses the last.
 
-        images: paths, arrays, or what `medseg_runtime.readers.image` reads; advanced in threads of the stream's own, `2 * lanes` images ahead.
-        options: the other arguments of a call, the same for every image.
+        images: paths, arrays or `SourceImage`s. They are taken in the stream's own threads, `2 * workers` images ahead.
+            The other arguments are those of `SampleRequest`, the same for every image.
 
-        Yields an `Outcome` for each image: `item` is what was given, `result()` returns its segmentation, or raises what was
-        wrong with it; the others go on. Leaving the loop, or closing the generator, ends the threads.
-
-        Raises:
-            ParameterError: an argument is out of range; at once, not with the first image.
-        """
-        request = request_of(self.manifest, **options)
-
-        def lane(segmenter: Segmenter) -> Callable[[Image], Segmentation]:
-            segmenter.images_at_once = self.lanes
-            return lambda image: segmenter._draw(
-                prepare(image, segmenter.manifest, request, at_once=segmenter.images_at_once), request
-            )
-
-        # clones: the caller may go on calling this one
-        return run_workers(images, [lane(self.clone()) for _ in range(self.lanes)], ahead=2 * self.lanes)
-
-    def check(self, **options: Unpack[Options]) -> SamplerTable:
-        """Check a call's arguments without an image, and return the table of the sampler that it would use.
+        Yields an `Outcome` for each image: `item` is the image as given, and `result()` returns its segmentation or raises
+        what was wrong with it. One bad image does not stop the others. Leaving the loop, or closing the generator, ends the
+        threads.
 
         Raises:
-            ParameterError: an argument is out of range.
+            ParameterError: an argument is out of range; raised at once, not with the first image.
         """
-        return request_of(self.manifest, **options).table
+        self.check(request)
 
-    def _draw(self, prepared: Prepared, request: Request) -> Segmentation:
+        def worker(segmenter: Segmenter) -> Callable[[Image], Segmentation]:
+            return lambda image: segmenter.segment(image, request, images_at_once=self.workers)
+
+        # clones: the caller may go on calling this segmenter
+        return run_workers(images, [worker(self.clone()) for _ in range(self.workers)], ahead=2 * self.workers)
+
+    def segment(self, image: Input, request: SampleRequest, *, images_at_once: int = 1) -> Segmentation:
+        """Draw the masks that a ready request asks for; see `__call__`.
+
+        images_at_once: images in progress in this process, which share the memory.
+        """
+        table = self.check(request)
+        return self._sample(prepare(image, self.manifest, request, images_at_once=images_at_once), request, table)
+
+    def check(self, request: SampleRequest) -> SamplerTable:
+        """Check a request against the bundle, without an image. Return the table of the sampler that it would use.
+
+        Raises:
+            ParameterError: there is no such sampler, or steps are out of range.
+        """
+        default = self.manifest.sampling
+        return sampler_table(
+            self.manifest.path,
+            default.sampler if request.sampler is None else request.sampler,
+            default.steps if request.steps is None else request.steps,
+        )
+
+    @property
+    def provenance(self) -> Provenance:
+        """Which model, backend and versions make the results."""
+        manifest, backend = self.manifest, self.backend
+        return Provenance(
+            bundle=manifest.name,
+            bundle_sha256=self.bundle_sha256,
+            task=manifest.task,
+            needs_point=manifest.input.geometry == "native",
+            backend=BackendRecord(
+                name=backend.name, version=backend.version, precision=backend.precision, why=backend.why
+            ),
+        )
+
+    def _sample(self, prepared: Prepared, request: SampleRequest, table: SamplerTable) -> Segmentation:
         """Draw samples until there are enough of them."""
-        with prepared.clock("encode"):
-            condition = self.backend.encode(prepared.field)
         keep = request.limit if request.keep_masks else 0
-        tally = Accumulator(len(self.manifest.classes), prepared.placement, request.threshold, keep=keep)
+        counts = Accumulator(len(self.manifest.classes), prepared.placement, request.threshold, keep=keep)
+        auto = request.samples == "auto"
         settled = None
-        for stage in stages(request.limit) if request.auto else [range(request.limit)]:
-            for start in range(stage.start, stage.stop, self.max_batch):
-                batch = range(start, min(start + self.max_batch, stage.stop))
-                self._count(tally, batch, condition, request, prepared.clock)
-            if request.auto:
-                settled = tally.standard_error() <= TOLERANCE
-            if settled:
-                break
+        with self._lock:
+            self._check_open()
+            with prepared.clock("encode"):
+                condition = self.backend.encode(prepared.field)
+            for stage in stages(request.limit) if auto else [range(request.limit)]:
+                for start in range(stage.start, stage.stop, self.max_batch):
+                    batch = range(start, min(start + self.max_batch, stage.stop))
+                    self._add(counts, batch, condition, request.seed, table, prepared.clock)
+                if auto:
+                    settled = counts.standard_error() <= TOLERANCE
+                if settled:
+                    break
+            provenance = self.provenance
         with prepared.clock("aggregate"):
-            return self._summary(tally, prepared, request, settled)
+            return self._segmentation(counts, prepared, request, table, provenance, settled)
 
-    def _count(self, tally: Accumulator, batch: range, condition: Any, request: Request, clock: Clock) -> None:
-        """Draw the samples of these numbers in one call per step, and count their masks."""
-        noise = [SampleNoise(request.seed, k, self.manifest.sampling.noise) for k in batch]
+    def _add(
+        self, counts: Accumulator, batch: range, condition: Any, seed: int, table: SamplerTable, clock: Clock
+    ) -> None:
+        """Draw the samples of these numbers, one denoiser call per step, and count their masks."""
+        noise = [SampleNoise(seed, k, self.manifest.sampling.noise) for k in batch]
         with clock("denoise"):
-            latents = self._denoise(noise, condition, request.table)
+            latents = self._denoise(noise, condition, table)
         with clock("decode"):
             logits = self.backend.decode(latents)
         self._check_logits(logits, len(batch))
         with clock("aggregate"):
-            tally.add(logits)
+            counts.add(logits)
 
     def _denoise(self, noise: list[SampleNoise], condition: Any, table: SamplerTable) -> Any:
-        """Noise => latents, all samples in one call per step."""
+        """Noise => latents."""
         shape = self.manifest.latent
 
         def fresh() -> Float32:
@@ -223,7 +268,7 @@ class Segmenter:
         return self.backend.denoise(condition, np.stack([n.start(shape) for n in noise]), table, features, fresh)
 
     def _check_logits(self, logits: Float32, batch: int) -> None:
-        """Refuse what would become masks of another shape."""
+        """Refuse logits that would give masks of another shape."""
         (sides,) = self.manifest.graphs["decoder"].outputs.values()
         expected = tuple(batch if side == "N" else side for side in sides)
         if logits.shape != expected:
@@ -232,46 +277,40 @@ class Segmenter:
                 "Try another --backend, and report the bundle.",
             )
 
-    def _summary(self, tally: Accumulator, prepared: Prepared, request: Request, settled: bool | None) -> Segmentation:
-        """Bring what was counted into the image's grid, without the class axis where there is one class."""
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError("the segmenter is closed", "Load the bundle again with Segmenter.load().")
+
+    def _segmentation(
+        self,
+        counts: Accumulator,
+        prepared: Prepared,
+        request: SampleRequest,
+        table: SamplerTable,
+        provenance: Provenance,
+        settled: bool | None,
+    ) -> Segmentation:
+        """Bring the counts into the image's grid, without the class axis where there is one class."""
         only = 0 if len(self.manifest.classes) == 1 else slice(None)
-        masks, confidence, placement = tally.masks(), tally.confidence(), prepared.placement
+        masks, confidence, placement = counts.masks(), counts.confidence(), prepared.placement
         return Segmentation(
-            samples=tally.samples,
+            source=prepared.source,
+            request=request,
+            provenance=provenance,
+            samples=counts.samples,
             settled=settled,
             kept_masks=None if masks is None else masks[:, only],
             confidence=paste(confidence, placement)[only],
             consensus=paste(uncertainty.consensus(confidence), placement)[only],
             entropy=paste(uncertainty.entropy(confidence), placement)[only],
-            mean_probability=paste(tally.mean_probability(), placement)[only],
-            areas=tally.areas()[:, only],
-            standard_error=tally.standard_error(),
-            mean_pairwise_iou=tally.mean_pairwise_iou()[only],
+            mean_probability=paste(counts.mean_probability(), placement)[only],
+            areas=counts.areas()[:, only],
+            standard_error=counts.standard_error(),
+            mean_pairwise_iou=counts.mean_pairwise_iou()[only],
             classes=self.manifest.classes,
             placement=placement,
-            sampler=request.table.sampler,
-            steps=len(request.table),
-            seed=request.seed,
-            threshold=request.threshold,
-            backend=f"{self.backend.name} {self.backend.version}",
-            precision=self.backend.precision,
-            warnings=tuple(self._warnings(tally, placement, request.table)),
+            sampler=table.sampler,
+            steps=len(table),
+            warnings=tuple(cautions(self.manifest, counts, placement, table)),
             timings_ms=prepared.clock.milliseconds,
         )
-
-    def _warnings(self, tally: Accumulator, placement: Placement, table: SamplerTable) -> Iterator[str]:
-        rule, field = self.manifest.input, placement.field
-        whole = max(placement.image_height, placement.image_width)
-        if rule.geometry == "native" and not placement.pointed_at and whole > 2 * rule.context:
-            yield (
-                f"the network saw only {field.width}x{field.height} px of this {placement.image_width}x{placement.image_height} image, "
-                "in its middle: the model outlines what someone points at, so give a region or a point"
-            )
-        default = self.manifest.sampling
-        if default.tuned and (table.sampler, len(table)) != (default.sampler, default.steps):
-            yield (
-                f"the model was tuned to draw in {default.steps} step{'s' * (default.steps > 1)} of {default.sampler}: its figures "
-                f"do not hold for {len(table)} of {table.sampler}, so leave steps and sampler as they are"
-            )
-        if not tally.counts.any():
-            yield f"all {tally.samples} samples are empty: the model sees no {' or '.join(self.manifest.classes)} here"

@@ -1,10 +1,10 @@
-r"""Several images at once: each lane is a thread that takes one item after another from start to end, and results come in order.
+r"""Process several items at once in worker threads, and return the outcomes in order.
 
-    items --> lane 0: read, compute, write --+
-          \-> lane 1: read, compute, write --+--> the caller, in the order of the items
+    items --> worker 0: read, compute, write --+
+          \-> worker 1: read, compute, write --+--> the caller, in the order of the items
 
-While one lane computes another reads or writes, and engines that are given one thread per call compute side by side.
-An item that fails with an error of ours comes out as that error, in its place, and the others go on.
+While one worker computes, another reads or writes. Backends that are given one thread per call compute side by side.
+An item that fails with an error of ours becomes an outcome with that error, in its place; the others go on.
 """
 
 from __future__ import annotations
@@ -24,67 +24,67 @@ from medseg_runtime.errors import MedsegError
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-OF_ONE_ITEM = (MedsegError, MemoryError)
-"""What is wrong with one item and not with the program."""
+ITEM_ERRORS = (MedsegError, MemoryError)
+"""Errors of one item. Any other exception is a defect and stops all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Item, Value]):
-    """What became of one item."""
+    """The result or the error of one item."""
 
     item: Item
-    """As it was given."""
+    """As given."""
     value: Value | None
-    """What was made of it; None where that failed."""
+    """The result, or None if it failed."""
     error: Exception | None = None
     """A MedsegError or a MemoryError, or None."""
 
     def result(self) -> Value:
-        """Return what was made of the item, or raise what went wrong with it."""
+        """Return the value, or raise the error."""
         if self.error is not None:
             raise self.error
         return cast("Value", self.value)
 
 
 def run_workers(
-    items: Iterable[Item], lanes: Sequence[Callable[[Item], Value]], *, ahead: int
+    items: Iterable[Item], workers: Sequence[Callable[[Item], Value]], *, ahead: int
 ) -> Generator[Outcome[Item, Value], None, None]:
-    """Yield what became of each item, in order.
+    """Yield the outcome of each item, in order.
 
-    items: advanced in the lanes' threads, one at a time.
-    lanes: what each thread does with an item; one or more.
-    ahead: >= 1, how many items may be begun that the caller has not taken yet.
+    items: advanced in the worker threads, one at a time.
+    workers: one function for each thread, one or more.
+    ahead: >= 1, the number of items that may be started before the caller takes their outcomes.
 
-    Closing the generator, or dropping it, ends the threads when what they are at is done. An error that is not of one item,
-    or is raised by `items` itself, is raised here after the outcomes before it.
+    Closing or dropping the generator joins the threads after their current items. A defect, or an error that `items` itself
+    raises, is raised here after the outcomes before it.
     """
-    shared: _Shared[Item, Value] = _Shared(items, ahead)
-    _end_with_the_program()
-    _OPEN.add(shared)
-    shared.start(lanes)
+    pool: _Pool[Item, Value] = _Pool(items, ahead)
+    _join_at_exit()
+    _OPEN.add(pool)
+    pool.start(workers)
     try:
-        yield from shared.outcomes()
+        yield from pool.outcomes()
     finally:
-        shared.end()
+        pool.close()
 
 
-_OPEN: WeakSet[_Shared[Any, Any]] = WeakSet()
-"""Lanes that may have to be ended with the program."""
+_OPEN: WeakSet[_Pool[Any, Any]] = WeakSet()
+"""Pools to join at exit."""
 
 
 @cache
-def _end_with_the_program() -> None:
-    """End what a program leaves open before Python ends: it would stop the threads in the midst of C++, and C++ the process."""
-    atexit.register(_end_all)
+def _join_at_exit() -> None:
+    """Join workers at exit: killing native code aborts Python."""
+    atexit.register(_close_all)
 
 
-def _end_all() -> None:
-    for shared in list(_OPEN):
-        shared.end()
+def _close_all() -> None:
+    for pool in list(_OPEN):
+        pool.close()
 
 
 class Turns:
-    """Lets lanes do one thing in the order of their items: `with turns.ended(k), its_end_in_turn(), turns.awaited(k): ...`."""
+    """Let workers do something in the order of their items: `with turns.ended(k), done_in_order(), turns.awaited(k): ...`."""
 
     def __init__(self) -> None:
         self._changed = Condition()
@@ -92,7 +92,7 @@ class Turns:
 
     @contextmanager
     def awaited(self, number: int) -> Iterator[None]:
-        """Wait, at the end of the block and however it ends, until all items before this one have ended."""
+        """At the end of the block, however it ends, wait until all earlier items have ended."""
         try:
             yield
         finally:
@@ -101,7 +101,7 @@ class Turns:
 
     @contextmanager
     def ended(self, number: int) -> Iterator[None]:
-        """Let the next item have its turn when the block ends."""
+        """At the end of the block, give the next item its turn."""
         try:
             yield
         finally:
@@ -110,43 +110,43 @@ class Turns:
                 self._changed.notify_all()
 
 
-class _Shared(Generic[Item, Value]):
-    """What the lanes and the caller share: the items, and the outcomes that wait to be taken."""
+class _Pool(Generic[Item, Value]):
+    """What workers and caller share: the items, and the outcomes not yet taken."""
 
     def __init__(self, items: Iterable[Item], ahead: int) -> None:
         self._items, self._taking = iter(items), Lock()
         self._ahead = ahead
         self._changed = Condition()
         self._waiting: dict[int, Outcome[Item, Value] | BaseException] = {}
-        self._begun = self._yielded = 0
+        self._started = self._yielded = 0
         self._ended = self._closed = False
         self._threads: list[Thread] = []
 
-    def start(self, lanes: Sequence[Callable[[Item], Value]]) -> None:
-        """Let each lane work in a thread."""
-        self._threads = [Thread(target=self.serve, args=(lane,), name="medseg-lane", daemon=True) for lane in lanes]
+    def start(self, workers: Sequence[Callable[[Item], Value]]) -> None:
+        """Start one thread for each worker."""
+        self._threads = [Thread(target=self.serve, args=(each,), name="medseg-worker", daemon=True) for each in workers]
         for thread in self._threads:
             thread.start()
 
-    def serve(self, lane: Callable[[Item], Value]) -> None:
-        """Work on one item after the other, until there is none or nobody wants more."""
+    def serve(self, worker: Callable[[Item], Value]) -> None:
+        """Process items until there are none, or the pool is closed."""
         while (taken := self._take()) is not None:
             number, item = taken
             try:
-                outcome: Outcome[Item, Value] | BaseException = Outcome(item, lane(item))
-            except OF_ONE_ITEM as error:
+                outcome: Outcome[Item, Value] | BaseException = Outcome(item, worker(item))
+            except ITEM_ERRORS as error:
                 outcome = Outcome(item, None, error)
-                _forget_values(error)
-            except BaseException as error:  # noqa: BLE001 - the thread that asked for the work is told
+                _drop_frames(error)
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
                 outcome = error
             self._put(number, outcome)
 
     def outcomes(self) -> Generator[Outcome[Item, Value], None, None]:
-        """Yield the outcomes in order; raise what was no outcome."""
+        """Yield the outcomes in order; raise defects."""
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._yielded in self._waiting or (self._ended and self._yielded == self._begun)
+                    lambda: self._yielded in self._waiting or (self._ended and self._yielded == self._started)
                 )
                 if self._yielded not in self._waiting:
                     return
@@ -157,8 +157,8 @@ class _Shared(Generic[Item, Value]):
                 raise outcome
             yield outcome
 
-    def end(self) -> None:
-        """Let the lanes begin nothing more, and wait until they have ended."""
+    def close(self) -> None:
+        """Start no more items, and join the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -166,41 +166,41 @@ class _Shared(Generic[Item, Value]):
             thread.join()
 
     def _take(self) -> tuple[int, Item] | None:
-        """Return the next item and its number, once it may be begun; None if there is none."""
+        """Return the next item and its number, once it may be started; None if there is none."""
         with self._taking:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._begun - self._yielded < self._ahead)
+                self._changed.wait_for(lambda: self._closed or self._started - self._yielded < self._ahead)
                 if self._closed or self._ended:
                     return None
             try:
                 item = next(self._items)
             except StopIteration:
-                self._end(None)
+                self._finish(None)
                 return None
             except BaseException as error:  # noqa: BLE001 - as above
-                self._end(error)
+                self._finish(error)
                 return None
             with self._changed:
-                self._begun += 1
-                return self._begun - 1, item
+                self._started += 1
+                return self._started - 1, item
 
     def _put(self, number: int, outcome: Outcome[Item, Value] | BaseException) -> None:
         with self._changed:
             self._waiting[number] = outcome
             self._changed.notify_all()
 
-    def _end(self, error: BaseException | None) -> None:
-        """Say that there are no more items, and why."""
+    def _finish(self, error: BaseException | None) -> None:
+        """Record that there are no more items, and the error that `items` raised, if any."""
         with self._changed:
             if error is not None:
-                self._waiting[self._begun] = error
-                self._begun += 1
+                self._waiting[self._started] = error
+                self._started += 1
             self._ended = True
             self._changed.notify_all()
 
 
-def _forget_values(error: BaseException | None) -> None:
-    """Drop the variables of where an error was raised: a caller who keeps it need not keep the file that was read there."""
+def _drop_frames(error: BaseException | None) -> None:
+    """Drop the local variables of an error's traceback, so that keeping the error does not keep the image in memory."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

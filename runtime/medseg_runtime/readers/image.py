@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.files.read import read_bytes
 from medseg_runtime.readers.source import READABLE, SourceImage
+
+if TYPE_CHECKING:
+    from medseg_runtime.readers.dicom.series import Series
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 DICOM_MAGIC_AT = 128
@@ -15,7 +20,7 @@ DIRECTORY = "DICOMDIR"
 """Of a medium, beside its images (PS3.10, section 8.6)."""
 
 
-def read_image(path: Path, frame: int | None = None) -> SourceImage:
+def read_image(path: str | PathLike[str], frame: int | None = None) -> SourceImage:
     """Read a PNG, JPEG, TIFF or DICOM image in its stored pixel grid.
 
     frame: which one of a DICOM object with several, counted from 1.
@@ -24,6 +29,7 @@ def read_image(path: Path, frame: int | None = None) -> SourceImage:
         ImageError: the file is not a readable image; nothing else, whatever the file holds.
         ParameterError: there is no such frame.
     """
+    path = Path(path)
     content = read_bytes(path, ImageError, READABLE)
     sha256 = hashlib.sha256(content).hexdigest()
     if is_dicom(content):
@@ -35,6 +41,13 @@ def read_image(path: Path, frame: int | None = None) -> SourceImage:
     from medseg_runtime.readers.raster import read_raster
 
     return read_raster(content, sha256, looked_for_dicom=path.suffix.lower() == ".dcm")
+
+
+def read_series(folder: str | PathLike[str]) -> Series:
+    """Shim."""
+    from medseg_runtime.readers.dicom.series import read_series as read
+
+    return read(Path(folder))
 
 
 def is_dicom(head: bytes) -> bool:

@@ -37,7 +37,7 @@ class SourceImage:
     pixels: Pixels
     """(H, W) grey or (H, W, 3) RGB, integers or finite floats."""
     sha256: str
-    """Of the file's bytes."""
+    """Of the file's bytes; empty for an array."""
     kind: str
     """For example `PNG` or `DICOM CT`."""
     spacing_mm: tuple[float, float] | None = None
@@ -48,6 +48,11 @@ class SourceImage:
     """Of DICOM sources."""
     warnings: tuple[str, ...] = ()
     """What was done to the pixels, one sentence each; never a value that identifies a patient."""
+
+    @classmethod
+    def from_array(cls, pixels: Pixels) -> SourceImage:
+        """Wrap an array, which has neither file nor spacing."""
+        return cls(pixels=pixels, sha256="", kind="array")
 
 
 def check_size(width: int, height: int) -> None:

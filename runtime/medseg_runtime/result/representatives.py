@@ -1,4 +1,4 @@
-"""A few masks that stand for many: which of M draws to show, and how many draws each of them speaks for.
+"""Choose a few masks that represent many: which of M draws to show, and the share of draws each stands for.
 
 With d = 1 - IoU, the generalised energy distance between two sets is their squared maximum mean discrepancy (MMD) with IoU as
 kernel: E k(S,S') + E k(Y,Y') - 2 E k(S,Y). IoU of sets is positive definite (Gower 1971), so for the K masks T with weights w
@@ -14,6 +14,8 @@ The shares of those chosen are then solved for exactly.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +37,25 @@ MAX_ROUNDS = 20
 """Of swaps; two or three are usual."""
 
 
-def representatives(masks: Bool, count: int) -> tuple[Indices, Float64]:
-    """Choose the masks that stand best for all of them, the one with the largest share first.
+@dataclass(frozen=True, eq=False, slots=True)
+class Representatives:
+    """Samples that represent all draws of an image, the one with the largest share first."""
 
-    masks: (M, ...) bool, M draws of one image. count: K >= 1, the most that are wanted.
-    Returns their numbers (K,) and the shares (K,) of the draws that they stand for, which sum to 1. They are fewer than K where
-    the draws hold fewer different masks, or a mask more would stand for nothing.
+    samples: Indices
+    """(K,) numbers of the samples, from 0."""
+    shares: Float64
+    """(K,) share of all draws that each stands for; they sum to 1."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+def representatives(masks: Bool, count: int) -> Representatives:
+    """Choose the masks that represent all of them best.
+
+    masks: (M, ...) bool, M draws of one image. count: K >= 1, the most to choose.
+
+    Returns fewer than K where the draws hold fewer different masks, or where one more would stand for nothing.
 
     Raises:
         ParameterError: count is not between 1 and M.
@@ -54,7 +69,7 @@ def representatives(masks: Bool, count: int) -> tuple[Indices, Float64]:
     weights = shares(kernel[np.ix_(chosen, chosen)], kernel.mean(axis=1)[chosen])
     order = np.argsort(-weights, kind="stable")
     order = order[weights[order] > 0.0]
-    return chosen[order], weights[order]
+    return Representatives(chosen[order], weights[order])
 
 
 def shares(kernel: Float64, mean: Float64) -> Float64:

@@ -1,15 +1,20 @@
-"""What comes out of a segmenter: N plausible masks of one image, and what they say together."""
+"""What a segmenter returns: N plausible masks of one image, and what they say together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.model.preprocess import Placement
-from medseg_runtime.result.representatives import representatives
+from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.provenance import Provenance
+from medseg_runtime.result.representatives import Representatives, representatives
+from medseg_runtime.result.request import SampleRequest
 
 Bool = npt.NDArray[np.bool_]
 Float32 = npt.NDArray[np.float32]
@@ -19,17 +24,24 @@ Float32 = npt.NDArray[np.float32]
 class Segmentation:
     """N plausible masks of one image, in its own pixel grid (H, W), and what they say together.
 
-    With several classes every map has an axis for them before (H, W), and so have `areas`, (N, classes), and `mean_pairwise_iou`, (classes,).
+    With several classes every map has a class axis before (H, W), and so have `areas`, (N, classes), and
+    `mean_pairwise_iou`, (classes,). A result is data: it can be pickled and saved without the segmenter that made it.
     """
 
+    source: SourceImage = field(repr=False)
+    """The image, as it was given; not a copy."""
+    request: SampleRequest
+    """What was asked for."""
+    provenance: Provenance
+    """Which model, backend and versions answered."""
     samples: int
     """N, how many were drawn."""
     settled: bool | None
-    """With `samples="auto"`: whether drawing stopped because the confidence had settled, and not at the limit; otherwise None."""
+    """With `samples="auto"`: whether drawing stopped because the confidence had settled, not at the limit. Otherwise None."""
     kept_masks: Bool | None = field(repr=False)
-    """(N, H, W), or None where the caller asked for none; `masks` is the same, and never None."""
+    """(N, H, W), or None with `keep_masks=False`. `masks` is the same, and never None."""
     confidence: Float32
-    """(H, W) fraction of samples that contain the pixel, in [0, 1]."""
+    """(H, W) share of samples that contain the pixel, in [0, 1]."""
     consensus: Bool
     """(H, W) where at least half of the samples agree."""
     entropy: Float32
@@ -39,20 +51,16 @@ class Segmentation:
     areas: npt.NDArray[np.int64]
     """(N,) pixels in each mask."""
     standard_error: float
-    """Of the confidence, for N samples: its root mean square over the field; NaN for a single sample. See `settled`."""
+    """Of the confidence with N samples: its root mean square over the field; NaN for a single sample. See `stopping`."""
     mean_pairwise_iou: npt.NDArray[np.float64]
-    """() mean IoU of sample pairs i != j; 1 when all agree, NaN for a single sample. Without kept masks: of the first 64 samples."""
+    """() mean IoU of sample pairs i != j: 1 when all agree, NaN for a single sample. Without kept masks: of the first 64 samples."""
     classes: tuple[str, ...]
     placement: Placement
     """Where in the image the network looked."""
     sampler: str
+    """Used for these samples; the bundle's default where the request names none."""
     steps: int
-    seed: int
-    threshold: float
-    backend: str
-    """Name and version of the engine."""
-    precision: str
-    """What the networks multiplied in: float32, bfloat16 or float16."""
+    """Denoiser calls per sample; likewise."""
     warnings: tuple[str, ...] = ()
     """What a reader of the masks should know, one sentence each."""
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -63,22 +71,45 @@ class Segmentation:
         """(N, H, W) one plausible mask per sample.
 
         Raises:
-            ParameterError: they were not kept.
+            ParameterError: the masks were not kept.
         """
         if self.kept_masks is None:
             raise ParameterError("the masks of this call were not kept", "Call the segmenter with keep_masks=True.")
         return self.kept_masks
 
-    def representatives(self, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Choose the samples that stand best for all of them: a person can look at four masks, not at sixty-four.
+    def representatives(self, count: int) -> Representatives:
+        """Choose at most `count` samples that represent all N best, with the share of samples each stands for.
 
-        Of several classes the masks of a sample are compared as one, by the IoU over all of them.
-
-        Returns the numbers (K,) of at most `count` samples and the shares (K,) of all that they stand for, the largest first.
+        With several classes, samples are compared by the IoU over all classes.
 
         Raises:
-            ParameterError: count is not between 1 and the number of samples, or the masks were not kept.
+            ParameterError: count is not between 1 and N, or the masks were not kept.
         """
-        inside = self.placement.seen
-        rows, columns = slice(inside.y, inside.y + inside.height), slice(inside.x, inside.x + inside.width)
+        seen = self.placement.seen
+        rows, columns = slice(seen.y, seen.y + seen.height), slice(seen.x, seen.x + seen.width)
         return representatives(self.masks[..., rows, columns], count)
+
+    def save(
+        self,
+        folder: str | PathLike[str],
+        *,
+        force: bool = False,
+        representatives: int | None = None,
+        dicom_seg: bool = False,
+        nifti: bool = False,
+    ) -> None:
+        """Write the result folder, whole or not at all; `medseg_runtime.writers.folder` lists its files.
+
+        force: replace an older result. A folder that holds anything else is never touched.
+        representatives: also render this many samples that represent all.
+        dicom_seg, nifti: also write DICOM objects or NIfTI volumes, for a DICOM source; both need the extra `dicom`.
+
+        Raises:
+            OutputError: the folder exists or cannot be written; then nothing has changed on disk.
+            ParameterError: the masks were not kept, or an option does not fit the source.
+        """
+        from medseg_runtime.writers.folder import write_result  # a caller who saves nothing needs no pictures
+
+        write_result(
+            Path(folder), [self], force=force, representatives=representatives, dicom_seg=dicom_seg, nifti=nifti
+        )

@@ -6,39 +6,34 @@
     confidence.png    0 to 255       confidence/<class>.png
     confidence.npy    (H, W)         (classes, H, W) float32 in [0, 1]
     overlay.png, samples.png, result.json
-    representatives.png           where asked for; result.json says which samples, and their shares
-    dicom/*.dcm, nifti/*.nii.gz   where asked for
+    representatives.png           if asked for; result.json says which samples, and their shares
+    dicom/*.dcm, nifti/*.nii.gz   if asked for
 
-Everything is made in memory, written to a hidden folder beside the result, flushed to disk and renamed. No file holds a path,
-or anything of a DICOM header that could identify a patient.
+Everything is made in memory, written to a hidden folder beside the result, flushed to disk and renamed. Apart from `dicom/`, no
+file holds a path or anything of a DICOM header that could identify a patient.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.commands.audit import Run, engine, versions
-from medseg_runtime.figures.overlay import NOTICE, draw_overlay, draw_representatives, draw_samples
+from medseg_runtime.figures.overlay import draw_overlay, draw_representatives, draw_samples
 from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.files.names import folder_names
 from medseg_runtime.files.publish import FolderKind, published
-from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.provenance import Run
 from medseg_runtime.result.segmentation import Segmentation
+from medseg_runtime.result.summary import rounded, summarise
 from medseg_runtime.writers.png import png
 
-RESULT_VERSION = 1
 RECORD = "result.json"
 RESULT = FolderKind("result", RECORD, frozenset({
     "masks", "consensus", "confidence", "consensus.png", "confidence.png", "confidence.npy",
@@ -46,56 +41,66 @@ RESULT = FolderKind("result", RECORD, frozenset({
 }))  # fmt: skip
 
 
-def write_results(
+def write_result(
     out: Path,
-    source: SourceImage,
-    segmentation: Segmentation,
-    segmenter: Segmenter,
+    results: Sequence[Segmentation],
     *,
-    force: bool,
-    slices: Sequence[SourceImage] = (),
+    index: int = 0,
+    force: bool = False,
     representatives: int | None = None,
+    dicom_seg: bool = False,
+    nifti: bool = False,
     run: Run | None = None,
-    attach: Callable[[Canvas], Mapping[str, bytes]] | None = None,
-) -> None:
-    """Write a result folder; its parents are made.
+) -> dict[str, str]:
+    """Write a result folder and return the SHA-256 of each file in it. Missing parent folders are made.
 
-    out: the folder, which must not exist unless it is empty.
-    force: replace an older result there; a folder that holds anything else is never touched.
-    slices: of a series, all that went through the network, the source among them.
-    representatives: choose so many samples that stand for all, and draw them.
-    run: takes the hashes of what was written.
-    attach: makes further files for the folder, name => content, from the finished overlay.
+    out: the folder; it must not exist, unless it is empty.
+    results: one, or those of neighbouring slices of a series in their order. `index`: the one that the PNG files show.
+    force: replace an older result; a folder that holds anything else is never touched.
+    representatives: choose at most this many samples that represent all, and render them.
+    dicom_seg, nifti: also write DICOM objects or NIfTI volumes of all slices.
+    run: identifies the run in result.json; by default a new one.
 
     Raises:
-        OutputError: it exists, or cannot be written; then nothing has changed on the disk.
-        ParameterError: the masks were not kept, or there are fewer than `representatives`.
+        OutputError: it exists, or cannot be written; then nothing has changed on disk.
+        ParameterError: the masks were not kept, or DICOM or NIfTI cannot be written of this source.
     """
     run = Run() if run is None else run
-    record = {"run": {"id": run.id, "time_utc": run.time_utc}} | result_record(source, segmentation, segmenter, slices)
+    result, series = results[index], results if len(results) > 1 else ()
+    record = {"run": {"id": run.id, "time_utc": run.time_utc}} | summarise(result, series)
     start = time.perf_counter()
-    pictures = _pictures(source, segmentation)
+    pictures = {
+        "overlay.png": draw_overlay(result.source.pixels, result),
+        "samples.png": draw_samples(result.source.pixels, result),
+    }
     if representatives is not None:
-        numbers, weights = segmentation.representatives(representatives)
-        pictures["representatives.png"] = draw_representatives(source.pixels, segmentation, numbers, weights)
+        chosen = result.representatives(min(representatives, result.samples))  # `auto` may stop at fewer samples
+        pictures["representatives.png"] = draw_representatives(result.source.pixels, result, chosen)
         record["representatives"] = [
-            {"sample": int(k), "weight": _rounded(float(weight), 6)} for k, weight in zip(numbers, weights, strict=True)
+            {"sample": int(k), "weight": rounded(float(share), 6)}
+            for k, share in zip(chosen.samples, chosen.shares, strict=True)
         ]
-    record["timings_ms"]["draw"] = _rounded(1e3 * (time.perf_counter() - start))
-    files = dict(_maps(segmentation)) | {name: png(picture) for name, picture in pictures.items()}
-    files |= attach(pictures["overlay.png"]) if attach is not None else {}
-    record["outputs"] = _hashes(files)
+    record["timings_ms"]["draw"] = rounded(1e3 * (time.perf_counter() - start))
+    files = dict(_maps(result)) | {name: png(picture) for name, picture in pictures.items()}
+    files |= _dicom_files(results, pictures["overlay.png"], index) if dicom_seg else {}
+    files |= _nifti_files(results) if nifti else {}
+    record["outputs"] = hashes = _hashes(files)
     files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
     with published(out, RESULT, force=force) as folder:
         _write(folder, files)
-    run.outputs = record["outputs"] | _hashes({RECORD: files[RECORD]})
+    return hashes | _hashes({RECORD: files[RECORD]})
 
 
-def _pictures(source: SourceImage, segmentation: Segmentation) -> dict[str, Canvas]:
-    return {
-        "overlay.png": draw_overlay(source.pixels, segmentation),
-        "samples.png": draw_samples(source.pixels, segmentation),
-    }
+def _dicom_files(results: Sequence[Segmentation], overlay: Canvas, index: int) -> dict[str, bytes]:
+    from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
+
+    return {f"dicom/{name}": content for name, content in dicom_objects(results, overlay, index=index).items()}
+
+
+def _nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
+    from medseg_runtime.writers.nifti import nifti_files
+
+    return {f"nifti/{name}": content for name, content in nifti_files(results).items()}
 
 
 def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
@@ -111,65 +116,16 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def result_record(
-    source: SourceImage, segmentation: Segmentation, segmenter: Segmenter, slices: Sequence[SourceImage] = ()
-) -> dict[str, Any]:
-    """Return the content of result.json; a number that is not defined, such as the agreement of one sample, is None."""
-    frame = source.dicom.frame if source.dicom is not None and source.dicom.frames > 1 else None
-    field, count = segmentation.placement.field, segmentation.samples
-    height, width = segmentation.placement.image_height, segmentation.placement.image_width
-    agreement = [_rounded(float(value), 6) for value in np.atleast_1d(segmentation.mean_pairwise_iou)]
-    areas = segmentation.areas.reshape(count, -1).T.tolist()
-    consensus = np.count_nonzero(segmentation.consensus, axis=(-2, -1)).reshape(-1).tolist()
-    return {
-        "result_version": RESULT_VERSION,
-        "notice": f"{NOTICE}.",
-        "bundle": {"name": segmenter.manifest.name, "sha256": segmenter.bundle_sha256},
-        "versions": versions(segmenter),
-        "engine": engine(segmenter),
-        "input": {
-            "kind": source.kind,
-            "sha256": source.sha256,
-            "frame": frame,
-            "slices_sha256": [image.sha256 for image in slices] or None,
-            "height": height,
-            "width": width,
-            "spacing_mm": source.spacing_mm,
-        },
-        "field": dataclasses.asdict(field),
-        "sampling": {
-            "samples": count,
-            "settled": segmentation.settled,
-            "standard_error": _rounded(segmentation.standard_error, 6),
-            "seed": segmentation.seed,
-            "sampler": segmentation.sampler,
-            "steps": segmentation.steps,
-            "threshold": segmentation.threshold,
-        },
-        "classes": [
-            {"name": name, "mean_pairwise_iou": iou, "consensus_area_px": area, "areas_px": each}
-            for name, iou, area, each in zip(segmentation.classes, agreement, consensus, areas, strict=True)
-        ],
-        "timings_ms": {stage: _rounded(value) for stage, value in segmentation.timings_ms.items()},
-        "warnings": [*notes_of(slices or [source]), *segmentation.warnings],
-    }
-
-
-def notes_of(images: Sequence[SourceImage]) -> list[str]:
-    """Return what was done to the pixels of some images, each sentence once."""
-    return list(dict.fromkeys(note for image in images for note in image.warnings))
-
-
-def _maps(segmentation: Segmentation) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of masks, consensus and confidence, name and content."""
-    shades = np.rint(255.0 * segmentation.confidence).astype(np.uint8)
-    digits = max(2, len(str(segmentation.samples - 1)))
-    if segmentation.masks.ndim == 3:
-        layers = [("", segmentation.masks, segmentation.consensus, shades)]
+def _maps(result: Segmentation) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of masks, consensus and confidence: name and content."""
+    shades = np.rint(255.0 * result.confidence).astype(np.uint8)
+    digits = max(2, len(str(result.samples - 1)))
+    if result.masks.ndim == 3:
+        layers = [("", result.masks, result.consensus, shades)]
     else:
         layers = [
-            (f"/{name}", segmentation.masks[:, index], segmentation.consensus[index], shades[index])
-            for index, name in enumerate(folder_names(segmentation.classes))
+            (f"/{name}", result.masks[:, index], result.consensus[index], shades[index])
+            for index, name in enumerate(folder_names(result.classes))
         ]
     for name, masks, consensus, shade in layers:
         for k, mask in enumerate(masks):
@@ -177,13 +133,9 @@ def _maps(segmentation: Segmentation) -> Iterator[tuple[str, bytes]]:
         yield f"consensus{name}.png", _grey(consensus)
         yield f"confidence{name}.png", png(shade)
     content = io.BytesIO()
-    np.save(content, segmentation.confidence, allow_pickle=False)
+    np.save(content, result.confidence, allow_pickle=False)
     yield "confidence.npy", content.getvalue()
 
 
 def _grey(mask: npt.NDArray[np.bool_]) -> bytes:
     return png(np.uint8(255) * mask)
-
-
-def _rounded(value: float, digits: int = 3) -> float | None:
-    return round(value, digits) if math.isfinite(value) else None

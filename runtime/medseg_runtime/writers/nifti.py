@@ -17,6 +17,7 @@ from importlib import import_module
 import numpy as np
 
 from medseg_runtime.errors import ParameterError
+from medseg_runtime.files.names import folder_names
 from medseg_runtime.readers.dicom.guard import EXTRA
 from medseg_runtime.readers.dicom.series import steps_mm
 from medseg_runtime.readers.patient_plane import TILT, Float64, PatientPlane
@@ -28,19 +29,17 @@ UNKNOWN_MM = 1.0
 """What a slice of no stated thickness is taken to have: a volume needs some."""
 
 
-def nifti_files(
-    images: Sequence[SourceImage], results: Sequence[Segmentation], names: Sequence[str]
-) -> dict[str, bytes]:
+def nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
     """Return the content of the NIfTI files, by name.
 
-    images: one image, or neighbouring slices of one series in their order. results: one per image.
-    names: of the classes, fit for a file name.
+    results: of one image, or of neighbouring slices of one series in their order.
 
     Raises:
         ParameterError: a source does not say where it lies in the patient, or nibabel is not installed.
         ImageError: the slices are not evenly spaced.
     """
-    affine = RAS_FROM_LPS @ _affine(images)
+    affine = RAS_FROM_LPS @ _affine([result.source for result in results])
+    names = folder_names(results[0].classes)
     files = {}
     for index, name in enumerate(names):
         suffix = f"-{name}" if len(names) > 1 else ""

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import OutputError, Segmenter
-from medseg_runtime.commands import audit, program
 from medseg_runtime.commands import infer as infer_command
-from medseg_runtime.commands.audit import append_line
+from medseg_runtime.commands import program
 from medseg_runtime.machine.memory import available_bytes
 from medseg_runtime.testing import toy_segmenter
+from medseg_runtime.writers import audit_line
+from medseg_runtime.writers.audit_line import append_line
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_an_interrupt_has_a_line_and_its_own_exit_status(infer, images, monkeypa
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Segmenter, "__call__", interrupted)
+    monkeypatch.setattr(Segmenter, "segment", interrupted)
     code, lines = infer(images[0], "--audit", "audit.jsonl")
     assert code == 130
     assert [line["exit_status"] for line in lines] == [130]
@@ -109,7 +110,7 @@ def test_a_line_that_does_not_fit_is_taken_back(tmp_path, monkeypatch):
     path = tmp_path / "audit.jsonl"
     append_line(path, "first")
     write = os.write
-    monkeypatch.setattr(audit.os, "write", lambda descriptor, content: write(descriptor, content[:3]))
+    monkeypatch.setattr(audit_line.os, "write", lambda descriptor, content: write(descriptor, content[:3]))
     with pytest.raises(OutputError, match="the disk is full"):
         append_line(path, "second")
     monkeypatch.undo()
@@ -146,7 +147,8 @@ def test_a_full_disk_under_stdout_is_one_line():
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
     assert (
-        done.stderr == "medseg-doctor: error: there is no room for what is printed. Make some, or print it elsewhere.\n"
+        done.stderr
+        == "medseg-doctor: error: stdout is on a full disk. Free some space, or redirect stdout elsewhere.\n"
     )
 
 
@@ -168,7 +170,7 @@ run_command(app, "a command", extras="")
 
 
 def test_muted_libraries_are_heard_again_afterwards(capfd):
-    with program.libraries_muted():
+    with program.silent_libraries():
         os.write(2, b"from C")
     os.write(2, b"later")
     assert capfd.readouterr().err == "later"
@@ -176,8 +178,8 @@ def test_muted_libraries_are_heard_again_afterwards(capfd):
 
 def test_what_python_writes_while_libraries_are_muted_arrives(tmp_path):
     code = (
-        "import os, sys\nfrom medseg_runtime.commands.program import libraries_muted\n"
-        "with libraries_muted():\n    os.write(2, b'from C')\n    print('from Python', file=sys.stderr)\n"
+        "import os, sys\nfrom medseg_runtime.commands.program import silent_libraries\n"
+        "with silent_libraries():\n    os.write(2, b'from C')\n    print('from Python', file=sys.stderr)\n"
         "print('later', file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -13,7 +13,7 @@ from PIL import Image
 from medseg_runtime import BundleError, Segmenter, __version__
 from medseg_runtime.backends.auto.select import UNFINISHED
 from medseg_runtime.commands import infer as infer_command
-from medseg_runtime.commands import pipeline
+from medseg_runtime.commands import inputs, pipeline
 from medseg_runtime.testing import toy_segmenter
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (100, 120)).astype(np.uint8)
@@ -172,7 +172,7 @@ def test_an_empty_folder(infer, tmp_path):
 def test_names_that_clash(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = ["x/a.png", "y/a.png", "x/b.png", "x/B.tif", "z/c.png", "p/q/d.png", "r/q/d.png", "x/a.png"]
-    jobs = infer_command.plan([tmp_path / path for path in paths], None)
+    jobs = inputs.plan([tmp_path / path for path in paths], None)
     names = [job.out.name for job in jobs]
     assert names == ["x-a.png", "y-a.png", "b.png", "B.tif", "c", "6-q-d.png", "7-q-d.png"]
     assert {str(job.out.parent) for job in jobs} == {"results"}
@@ -183,7 +183,7 @@ def test_a_series_is_called_what_its_folder_is(tmp_path, monkeypatch):
     series.mkdir()
     monkeypatch.chdir(series)
     for named in (".", "../1.2.840.10008", str(series)):
-        (job,) = infer_command.plan([Path(named)], None, as_series=True)
+        (job,) = inputs.plan([Path(named)], None, as_series=True)
         assert job.out == Path("results/1.2.840.10008")
 
 
@@ -227,7 +227,7 @@ def test_the_next_image_is_segmented_while_one_is_written(infer, tmp_path, monke
     for name in "ab":
         Image.fromarray(PIXELS).save(tmp_path / f"{name}.png")
     second, calls = threading.Event(), []
-    segment, write = Segmenter.__call__, pipeline.write
+    segment, write = Segmenter.segment, pipeline.write_result
 
     def counted(*arguments, **options):
         calls.append(1)
@@ -237,10 +237,10 @@ def test_the_next_image_is_segmented_while_one_is_written(infer, tmp_path, monke
 
     def patient(*arguments, **options):
         assert second.wait(60)
-        write(*arguments, **options)
+        return write(*arguments, **options)
 
-    monkeypatch.setattr(Segmenter, "__call__", counted)
-    monkeypatch.setattr(pipeline, "write", patient)
+    monkeypatch.setattr(Segmenter, "segment", counted)
+    monkeypatch.setattr(pipeline, "write_result", patient)
     assert infer("a.png", "b.png", "--samples", 2)[0] == 0
 
 
@@ -279,7 +279,7 @@ def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path, monkeypa
     code = (
         "import atexit, sys; from medseg_runtime import Segmenter; from medseg_runtime.commands import infer; from medseg_runtime.testing import toy_segmenter; "
         "Segmenter.load = lambda *_, **__: toy_segmenter(); atexit.register(print, 'torn down'); "
-        "print('in a buffer'); infer_command.program()"
+        "print('in a buffer'); infer.program()"
     )
     command = [sys.executable, "-c", code, "missing.png"]
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
@@ -293,7 +293,7 @@ def test_an_engine_that_is_taken_for_want_of_a_comparison_is_named(infer, loads,
     code, _, err = infer(image.name)
     assert code == 0
     assert loads
-    assert err == f"medseg-infer: warning: fake draws: {UNFINISHED}\n"
+    assert err == f"medseg-infer: warning: fake is used: {UNFINISHED}\n"
 
 
 STREAMS = """
@@ -327,10 +327,10 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(image, tmp_path, monkey
 
 def test_a_number_that_makes_another_images_name_is_not_the_last_word(tmp_path):
     names = ["p/d/a.png", "q/d/a.png", "2-d-a.png.png"]
-    jobs = infer_command.plan([tmp_path / name for name in names], None)
+    jobs = inputs.plan([tmp_path / name for name in names], None)
     assert len({job.out for job in jobs}) == 3
 
 
 def test_one_image_by_two_paths_is_done_once(image, tmp_path):
     (tmp_path / "deep").mkdir()
-    assert len(infer_command.plan([image, tmp_path / "deep" / ".." / image.name], None)) == 1
+    assert len(inputs.plan([image, tmp_path / "deep" / ".." / image.name], None)) == 1

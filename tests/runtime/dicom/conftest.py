@@ -74,7 +74,7 @@ def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None):
     height, width = image.pixels.shape[:2]
     # off the middle and over the edge, so that a flip or a shift shows
     result = segmenter(image, samples=samples, seed=seed, center=(0.6 * width, 0.3 * height))
-    objects = dicom_objects([image], [result], segmenter, draw_overlay(image.pixels, result))
+    objects = dicom_objects([result], draw_overlay(image.pixels, result))
     return Written(path, image, result, objects)
 
 

@@ -178,7 +178,7 @@ def test_no_patient_value_in_what_an_image_prints(sources):
 def test_a_whole_slice_is_refused_until_someone_points(name, sources):
     image = read_image(sources(name))
     segmenter = toy_segmenter()
-    with pytest.raises(ParameterError, match=r"that someone points at.*--center X,Y"):
+    with pytest.raises(ParameterError, match=r"needs a point.*--center X,Y"):
         segmenter(image, samples=2)
     assert segmenter.backend.calls == []
     assert segmenter(image, samples=2, center=(200.0, 100.5)).placement.field.centre == (200.0, 100.0)

@@ -146,4 +146,8 @@ print(time.process_time() - before)
 
 def test_a_result_says_what_drew_it():
     result = toy_segmenter()(IMAGE, samples=3)
-    assert (result.samples, result.backend, result.precision) == (3, "fake 0", "float32")
+    assert (result.samples, str(result.provenance.backend), result.provenance.backend.precision) == (
+        3,
+        "fake 0",
+        "float32",
+    )

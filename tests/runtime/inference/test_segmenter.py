@@ -209,7 +209,7 @@ def test_backends_of_the_same_function_agree(objective, sampler):
 def test_the_bundle_says_sampler_and_steps_unless_the_caller_does():
     segmenter = toy()
     default, steps, sampler = segmenter(IMAGE), segmenter(IMAGE, steps=2), segmenter(IMAGE, sampler="dpmpp")
-    assert (len(default.masks), default.sampler, default.steps, default.seed) == (16, "euler", 4, 0)
+    assert (len(default.masks), default.sampler, default.steps, default.request.seed) == (16, "euler", 4, 0)
     assert (steps.sampler, steps.steps) == ("euler", 2)
     assert (sampler.sampler, sampler.steps) == ("dpmpp", 4)
 
@@ -350,7 +350,9 @@ def test_steps_that_a_model_was_not_tuned_for_come_with_a_warning():
     segmenter = Segmenter(tuned, FakeBackend(tuned))
     assert segmenter(IMAGE, samples=2).warnings == ()
     (warning,) = segmenter(IMAGE, samples=2, steps=4).warnings
-    assert warning.startswith("the model was tuned to draw in 1 step of euler: its figures do not hold for 4 of euler")
+    assert warning.startswith(
+        "the model was tuned to draw in 1 step of euler: its published figures do not hold for 4 of euler"
+    )
     assert len(segmenter(IMAGE, samples=2, sampler="dpmpp").warnings) == 1
 
 
@@ -365,7 +367,7 @@ def test_steps_that_a_model_was_not_tuned_for_come_with_a_warning():
 )
 def test_a_much_larger_image_that_nobody_points_into_comes_with_a_warning(side, pointed, warned):
     warnings = toy()(np.zeros((100, side), np.uint8), samples=1, **pointed).warnings
-    assert any("saw only 64x64 px" in warning for warning in warnings) == warned
+    assert any("saw only the 64x64 px" in warning for warning in warnings) == warned
 
 
 def test_a_single_sample_has_no_agreement():

@@ -62,30 +62,32 @@ def test_shares_by_hand():
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_choice_is_close_to_the_best_of_all_choices(seed, count):
     masks = blobs(seed)
-    chosen, weights = representatives(masks, count)
+    found = representatives(masks, count)
     every = [distance(masks, c, best_shares(masks, c)) for c in combinations(range(len(masks)), count)]
-    assert distance(masks, chosen, weights) <= np.quantile(every, 0.05) + 1e-9
+    assert distance(masks, found.samples, found.shares) <= np.quantile(every, 0.05) + 1e-9
 
 
 def test_masks_that_repeat_are_represented_exactly():
     kinds = np.array([[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]], bool)
     drawn = np.array([0, 0, 1, 2, 0, 1, 0, 2, 0, 0])  # six, two and two of ten
-    chosen, weights = representatives(kinds[drawn], 3)
+    found = representatives(kinds[drawn], 3)
+    chosen, weights = found.samples, found.shares
     assert drawn[chosen[0]] == 0
     assert sorted(drawn[chosen]) == [0, 1, 2]
     np.testing.assert_allclose(weights, [0.6, 0.2, 0.2], atol=1e-6)
 
 
 def test_there_are_no_more_than_the_draws_hold():
-    chosen, weights = representatives(np.zeros((8, 5, 5), bool), 4)
-    assert (len(chosen), weights.tolist()) == (1, [1.0])
+    one = representatives(np.zeros((8, 5, 5), bool), 4)
+    assert (len(one), one.shares.tolist()) == (1, [1.0])
     two = np.zeros((8, 5, 5), bool)
     two[3:, 2] = True
-    assert len(representatives(two, 4)[0]) == 2
+    assert len(representatives(two, 4)) == 2
 
 
 def test_weights_fall_and_sum_to_one():
-    chosen, weights = representatives(blobs(1, count=64, kinds=8), 8)
+    found = representatives(blobs(1, count=64, kinds=8), 8)
+    chosen, weights = found.samples, found.shares
     assert len(set(chosen.tolist())) == len(chosen)
     assert (np.diff(weights) <= 0.0).all()
     assert weights.min() > 0.0
@@ -98,7 +100,8 @@ def test_they_stand_for_the_draws_better_than_as_many_draws(count):
     plain = np.mean(
         [distance(masks, range(s, s + count), np.full(count, 1 / count)) for s in range(0, 64 - count, count)]
     )
-    assert distance(masks, *representatives(masks, count)) < 0.5 * plain
+    found = representatives(masks, count)
+    assert distance(masks, found.samples, found.shares) < 0.5 * plain
 
 
 @pytest.mark.parametrize("count", [0, 15])
@@ -117,9 +120,9 @@ def test_those_of_a_segmentation_are_those_of_its_masks(classes):
     result = toy_segmenter(toy_manifest(classes=classes))(
         PIXELS, samples=12, center=(140, 20)
     )  # the field leaves the image
-    (chosen, weights), expected = result.representatives(3), representatives(result.masks, 3)
-    np.testing.assert_array_equal(chosen, expected[0])
-    np.testing.assert_allclose(weights, expected[1])
+    found, expected = result.representatives(3), representatives(result.masks, 3)
+    np.testing.assert_array_equal(found.samples, expected.samples)
+    np.testing.assert_allclose(found.shares, expected.shares)
 
 
 @pytest.fixture
@@ -137,9 +140,9 @@ def test_the_command_writes_them_with_their_shares(image, tmp_path, monkeypatch)
     done = infer(monkeypatch, image, "--samples", 12, "--representatives", 3, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "out" / "result.json").read_text())
-    chosen, weights = toy_segmenter()(PIXELS, samples=12).representatives(3)
-    assert [entry["sample"] for entry in record["representatives"]] == chosen.tolist()
-    assert [entry["weight"] for entry in record["representatives"]] == pytest.approx(weights, abs=1e-6)
+    found = toy_segmenter()(PIXELS, samples=12).representatives(3)
+    assert [entry["sample"] for entry in record["representatives"]] == found.samples.tolist()
+    assert [entry["weight"] for entry in record["representatives"]] == pytest.approx(found.shares, abs=1e-6)
     assert "representatives.png" in record["outputs"]
     with (
         Image.open(tmp_path / "out" / "representatives.png") as few,

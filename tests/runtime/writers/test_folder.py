@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import OutputError
-from medseg_runtime.commands.audit import Run
 from medseg_runtime.files import publish
+from medseg_runtime.files.names import folder_names
 from medseg_runtime.model.preprocess import Box
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.provenance import Run
+from medseg_runtime.result.summary import source_warnings
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 from medseg_runtime.writers import folder as result_folder
 
@@ -24,8 +26,8 @@ SOURCE = SourceImage(pixels=PIXELS, sha256="ab" * 32, kind="PNG", warnings=("a w
 
 def write(out, samples=3, *, force=False, manifest=None, seed=0, run=None):
     segmenter = toy_segmenter(manifest)
-    segmentation = segmenter(PIXELS, samples=samples, seed=seed, region=Box(x=60, y=20, width=40, height=40))
-    result_folder.write_results(out, SOURCE, segmentation, segmenter, force=force, run=run)
+    segmentation = segmenter(SOURCE, samples=samples, seed=seed, region=Box(x=60, y=20, width=40, height=40))
+    result_folder.write_result(out, [segmentation], force=force, run=run)
     return segmentation
 
 
@@ -74,7 +76,7 @@ def test_several_classes_have_a_folder_each(tmp_path):
 
 
 def test_class_names_that_clash_as_files_are_numbered():
-    assert result_folder.folder_names(("a/b", "a b", "?")) == ["0-a-b", "1-a-b", "2"]
+    assert folder_names(("a/b", "a b", "?")) == ["0-a-b", "1-a-b", "2"]
 
 
 def test_result_json(tmp_path):
@@ -103,14 +105,14 @@ def test_result_json(tmp_path):
 
 def test_result_json_says_which_run_it_was_and_what_it_wrote(tmp_path):
     run = Run()
-    write(tmp_path / "out", run=run)
+    hashes = result_folder.write_result(tmp_path / "out", [toy_segmenter()(SOURCE, samples=3)], run=run)
     record = json.loads((tmp_path / "out" / "result.json").read_text())
     assert record["run"] == {"id": run.id, "time_utc": run.time_utc}
     assert datetime.fromisoformat(run.time_utc).utcoffset() == timedelta(0)
     files = {name for name in tree(tmp_path / "out") if (tmp_path / "out" / name).is_file()}
     assert record["outputs"].keys() == files - {"result.json"}
-    assert run.outputs.keys() == files
-    for name, sha256 in run.outputs.items():
+    assert hashes.keys() == files
+    for name, sha256 in hashes.items():
         assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == sha256
         assert record["outputs"].get(name, sha256) == sha256
 
@@ -212,4 +214,4 @@ def test_shown_is_one_printable_line():
 
 def test_notes_of_all_slices_are_told_each_once():
     images = [replace(SOURCE, warnings=notes) for notes in (("padding",), ("padding", "burned in"), ())]
-    assert result_folder.notes_of(images) == ["padding", "burned in"]
+    assert source_warnings(images) == ["padding", "burned in"]

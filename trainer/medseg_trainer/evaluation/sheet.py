@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from medseg_runtime.figures.contours import draw_outline, outline_on_screen
-from medseg_runtime.figures.overlay import NOTICE
 from medseg_runtime.figures.photo import coloured, photograph
 from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
 from medseg_runtime.model.preprocess import Box
 from medseg_runtime.result.metrics import ReliabilityBin
 from medseg_runtime.result.segmentation import Segmentation
+from medseg_runtime.result.summary import NOTICE
 from medseg_trainer.data.case import Labels
 from medseg_trainer.data.layouts import Case
 from medseg_trainer.evaluation.reliability import BACKGROUND, draw_reliability

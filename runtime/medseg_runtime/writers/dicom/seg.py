@@ -25,7 +25,6 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from medseg_runtime._version import __version__
 from medseg_runtime.errors import MedsegError, OutputError, ParameterError
 from medseg_runtime.figures.viewport import Canvas
-from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.readers.dicom.guard import EXTRA, import_highdicom, quiet
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.segmentation import Segmentation
@@ -54,31 +53,24 @@ class Segment:
     values: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
 
 
-def dicom_objects(
-    images: Sequence[SourceImage],
-    results: Sequence[Segmentation],
-    segmenter: Segmenter,
-    overlay: Canvas,
-    *,
-    pointed_at: int = 0,
-) -> dict[str, bytes]:
+def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: int = 0) -> dict[str, bytes]:
     """Return the content of the three DICOM files, by name.
 
-    images: what was segmented: one image, or slices of one series in their order. results: one per image.
-    overlay: (h, w, 3) RGB; pointed_at: the index of the image that it shows.
+    results: of one image, or of slices of one series in their order.
+    overlay: (h, w, 3) RGB; index: of the slice that it shows.
 
     Raises:
         ParameterError: a source is not DICOM, or highdicom is not installed.
-        OutputError: a source's header is not fit to refer to, or an object did not hold what was put in.
+        OutputError: a SEG cannot refer to a source's header, or an object did not read back as it was written.
     """
+    images = [result.source for result in results]
     check_sources(images)
     with _writing():
-        headers = [reference(image) for image in images]
-        writer = _Writer(images, headers, results, segmenter)
+        writer = _Writer(results, [reference(image) for image in images])
         return {
-            "segmentation.dcm": writer.segmentation("BINARY", _mask_segments(results, segmenter)),
-            "confidence.dcm": writer.segmentation("FRACTIONAL", _confidence_segments(results, segmenter)),
-            "overlay.dcm": writer.secondary_capture(headers[pointed_at], overlay),
+            "segmentation.dcm": writer.segmentation("BINARY", _mask_segments(results)),
+            "confidence.dcm": writer.segmentation("FRACTIONAL", _confidence_segments(results)),
+            "overlay.dcm": writer.secondary_capture(index, overlay),
         }
 
 
@@ -120,11 +112,11 @@ def _writing() -> Iterator[None]:
         ) from None
 
 
-def _mask_segments(results: Sequence[Segmentation], segmenter: Segmenter) -> list[Segment]:
-    manifest, segments = segmenter.manifest, []
-    for index, name in enumerate(manifest.classes):
+def _mask_segments(results: Sequence[Segmentation]) -> list[Segment]:
+    segments, task = [], results[0].provenance.task
+    for index, name in enumerate(results[0].classes):
         of_class = [(_layer(r.consensus, index, 2), _layer(r.masks, index, 3)) for r in results]
-        code = finding(name, manifest.task)
+        code = finding(name, task)
         segments.append(
             Segment(label=f"{name} consensus", finding=code, values=np.stack([consensus for consensus, _ in of_class]))
         )
@@ -134,15 +126,14 @@ def _mask_segments(results: Sequence[Segmentation], segmenter: Segmenter) -> lis
     return segments
 
 
-def _confidence_segments(results: Sequence[Segmentation], segmenter: Segmenter) -> list[Segment]:
-    manifest = segmenter.manifest
+def _confidence_segments(results: Sequence[Segmentation]) -> list[Segment]:
     return [
         Segment(
             label=f"{name} confidence",
-            finding=finding(name, manifest.task),
+            finding=finding(name, results[0].provenance.task),
             values=np.stack([_layer(result.confidence, index, 2) for result in results]),
         )
-        for index, name in enumerate(manifest.classes)
+        for index, name in enumerate(results[0].classes)
     ]
 
 
@@ -154,19 +145,14 @@ def _layer(maps: npt.NDArray[Any], index: int, ndim: int) -> npt.NDArray[Any]:
 class _Writer:
     """What the objects of one result have in common."""
 
-    def __init__(
-        self,
-        images: Sequence[SourceImage],
-        headers: Sequence[pydicom.Dataset],
-        results: Sequence[Segmentation],
-        segmenter: Segmenter,
-    ) -> None:
+    def __init__(self, results: Sequence[Segmentation], headers: Sequence[pydicom.Dataset]) -> None:
         self.highdicom = import_highdicom("a DICOM SEG")
         self.headers = list(headers)
+        images = [result.source for result in results]
         self.frames = [image.dicom.frame for image in images if image.dicom is not None]
         self.result = results[0]
+        self.provenance = results[0].provenance
         self.samples = len(self.result.masks)
-        self.segmenter = segmenter
         self.entropy = [
             *(str(header.SOPInstanceUID) for header in headers),
             *(image.sha256 for image in images),
@@ -192,7 +178,7 @@ class _Writer:
             manufacturer=MAKER,
             manufacturer_model_name=MODEL,
             software_versions=__version__,
-            device_serial_number=self.segmenter.bundle_sha256[:16] or "none",
+            device_serial_number=self.provenance.bundle_sha256[:16] or "none",
             fractional_type="PROBABILITY",
             max_fractional_value=highest,
             content_label="MASKS" if kind == "BINARY" else "CONFIDENCE",
@@ -212,8 +198,9 @@ class _Writer:
         self._compare(content, expected)
         return content
 
-    def secondary_capture(self, header: pydicom.Dataset, overlay: Canvas) -> bytes:
-        """Return the overlay as a picture that belongs to the source's study."""
+    def secondary_capture(self, index: int, overlay: Canvas) -> bytes:
+        """Return the overlay of one slice as a picture that belongs to the source's study."""
+        header = self.headers[index]
         capture = self.highdicom.sc.SCImage.from_ref_dataset(
             ref_dataset=header,
             pixel_array=overlay,
@@ -250,10 +237,9 @@ class _Writer:
             segment_label=segment.label[:64],
             segmented_property_category=self._coded(code.category),
             segmented_property_type=self._coded(code.kind),
-            # A native model outlines what someone points at.
-            algorithm_type="SEMIAUTOMATIC" if self.segmenter.manifest.input.geometry == "native" else "AUTOMATIC",
+            algorithm_type="SEMIAUTOMATIC" if self.provenance.needs_point else "AUTOMATIC",
             algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-                name=f"MedSegLatDiff {self.segmenter.manifest.name}"[:64],
+                name=f"MedSegLatDiff {self.provenance.bundle}"[:64],
                 family=self._coded(("123109", "DCM", "Artificial Intelligence")),
                 version=__version__,
                 parameters=self._parameters(),
@@ -267,13 +253,13 @@ class _Writer:
     def _parameters(self) -> dict[str, str]:
         result, field = self.result, self.result.placement.field
         return {
-            "bundle": self.segmenter.manifest.name,
-            "bundle_sha256": self.segmenter.bundle_sha256,
+            "bundle": self.provenance.bundle,
+            "bundle_sha256": self.provenance.bundle_sha256,
             "samples": str(self.samples),
-            "seed": str(result.seed),
+            "seed": str(int(result.request.seed)),
             "sampler": result.sampler,
             "steps": str(result.steps),
-            "threshold": repr(result.threshold),
+            "threshold": repr(float(result.request.threshold)),
             "field": f"{field.x} {field.y} {field.width} {field.height}",
         }
 
