@@ -244,10 +244,10 @@ def test_running_out_of_memory_all_the_same_is_one_line(infer, tmp_path, monkeyp
     def starve(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(Segmenter, "__call__", starve)
+    monkeypatch.setattr(Segmenter, "segment", starve)
     code, out, err = infer(written(tmp_path, "image.png", encoded(GREY)))
     assert (code, out) == (1, "")
-    assert err.startswith("medseg-infer: error: image.png: the memory does not suffice")
+    assert err.startswith("medseg-infer: error: image.png: there is not enough memory")
     assert err.count("\n") == 1
 
 
