@@ -26,7 +26,7 @@ import SimpleITK
 from PIL import Image
 
 from medseg_runtime import Box, Segmenter
-from medseg_runtime.figures.contours import draw_outline, outline_on_screen
+from medseg_runtime.figures.contours import paint_outline, outline_on_screen
 from medseg_runtime.figures.overlay import key_figures
 from medseg_runtime.figures.photo import photograph
 from medseg_runtime.figures.viewport import Viewport
@@ -65,16 +65,16 @@ def as_dcmqi_reads(seg: Path) -> Bool:
 def draw(pixels: npt.NDArray[Any], segments: list[Bool], box: Box) -> Image.Image:
     """Draw one panel per reader: the finding's box in blue, the samples thin in orange, the consensus in white."""
     height, width = pixels.shape
-    view = Viewport.fitting(Box.around(*box.centre, 160, 160).clipped(height, width), 640)
+    view = Viewport.fitting(Box.around(*box.center, 160, 160).clipped(height, width), 640)
     frame = np.zeros((height, width), np.bool_)
     frame[box.y : box.y + box.height, box.x : box.x + box.width] = True
     panels = []
     for consensus, *samples in segments:
         panel = photograph(pixels, view)
-        draw_outline(panel, outline_on_screen(frame, view), (90, 160, 255), width=1.0)
+        paint_outline(panel, outline_on_screen(frame, view), (90, 160, 255), width=1.0)
         for sample in samples:
-            draw_outline(panel, outline_on_screen(sample, view), (255, 150, 0), width=1.0)
-        draw_outline(panel, outline_on_screen(consensus, view), (255, 255, 255), width=2.0)
+            paint_outline(panel, outline_on_screen(sample, view), (255, 150, 0), width=1.0)
+        paint_outline(panel, outline_on_screen(consensus, view), (255, 255, 255), width=2.0)
         panels.append(panel)
     return Image.fromarray(np.concatenate(panels, axis=1))
 
@@ -93,7 +93,7 @@ def main() -> None:
     index = [s.uid for s in series.slices].index(arguments.box.stem)
     segmenter = Segmenter.load(arguments.bundle)
     source = series.read(index)
-    result = segmenter(source, samples=arguments.samples, center=box.centre)
+    result = segmenter(source, samples=arguments.samples, center=box.center)
 
     result.save(arguments.out, force=True, dicom_seg=True)
     seg = arguments.out / "dicom" / "segmentation.dcm"

@@ -242,7 +242,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(monkeypatch):
     with pytest.raises(EngineError, match=r"tensorrt_rtx cannot be imported.*medseglatdiff\[trt-rtx\]"):
         target()
     gpu = Gpu(name="none", compute_capability=86, driver=None, cuda="13.0")
-    monkeypatch.setattr(target_module, "first_gpu", lambda: gpu)
+    monkeypatch.setattr(target_module, "find_gpu", lambda: gpu)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r"tensorrt cannot be imported.*medseglatdiff\[trt\]"):
         targets(trt=True, trt_rtx=False, sm=None, samples=["4"], flags=PLAIN)

@@ -8,7 +8,7 @@ from types import ModuleType
 from medseg_export.engines.to_tensorrt import Target, capability_members
 from medseg_runtime.backends.gpu.tensorrt.engine_files import Flags, Library, Profile
 from medseg_runtime.errors import EngineError, ParameterError
-from medseg_runtime.machine.gpu import first_gpu
+from medseg_runtime.machine.gpu import find_gpu
 from medseg_runtime.model.bundle import MAX_BATCH
 
 EXTRA: dict[Library, str] = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
@@ -42,7 +42,7 @@ def target_here(profiles: tuple[Profile, ...], flags: Flags) -> Target:
         EngineError: there is no GPU, or TensorRT is not installed.
     """
     try:
-        gpu = first_gpu()
+        gpu = find_gpu()
     except EngineError as error:
         raise EngineError(
             f"{error.problem}, and TensorRT tunes an engine on the GPU that will run it",

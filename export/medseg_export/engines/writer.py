@@ -13,7 +13,7 @@ from medseg_export.engines.cache import cached_plan
 from medseg_export.engines.to_tensorrt import Target
 from medseg_runtime.backends.gpu.tensorrt.engine_files import ENGINES, RECORD_NAME, EngineRecord, Plan, target_name
 from medseg_runtime.errors import EngineError, OutputError
-from medseg_runtime.files.names import shown
+from medseg_runtime.files.names import printable
 from medseg_runtime.files.publish import FolderKind, check_output, published
 from medseg_runtime.model.bundle import Bundle, Graph
 from medseg_runtime.model.signatures import GraphName
@@ -56,7 +56,7 @@ def _sources(bundle: Bundle, *, float32: bool) -> tuple[dict[GraphName, Graph], 
         return bundle.manifest.graphs, bundle.graphs
     if not bundle.half:
         raise EngineError(
-            f"the bundle {shown(bundle.folder)} has no float16 graphs",
+            f"the bundle {printable(bundle.folder)} has no float16 graphs",
             "Export it again with `medseg-export --half`, or build engines in float32 with `--trt-float32`.",
         )
     return bundle.manifest.half, bundle.half

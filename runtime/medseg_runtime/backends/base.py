@@ -15,7 +15,6 @@ from medseg_runtime.model.sampler import SamplerTable
 Float32 = npt.NDArray[np.float32]
 BackendName = Literal["auto", "onnxruntime", "openvino", "cuda", "tensorrt"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
-Wanted = PrecisionName
 
 
 class Backend(Protocol):
@@ -72,7 +71,7 @@ class BackendClass(Protocol):
 
     version: str
 
-    def __call__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> Backend:
+    def __call__(self, bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None) -> Backend:
         """Start the engine on a bundle.
 
         precision: `auto` for the first of `precisions`.
@@ -104,7 +103,7 @@ def finite(backend: str, graph: str, values: Float32) -> Float32:
     return values
 
 
-def chosen_precision(name: str, wanted: Wanted, possible: Iterable[Precision]) -> Precision:
+def chosen_precision(name: str, wanted: PrecisionName, possible: Iterable[Precision]) -> Precision:
     """Return the precision to run in: the wanted one, or of `auto` the first possible one.
 
     Raises:

@@ -165,7 +165,7 @@ class _Steps:
         return np.array(self._latents[len(table) % 2])
 
 
-def said(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return what an engine's exception says, as one clause."""
     return " ".join(str(error).split()).rstrip(" .")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg_runtime.backends.base import chosen_precision
-from medseg_runtime.backends.host_loop import BoundLoop, check_signature, said
+from medseg_runtime.backends.host_loop import BoundLoop, check_signature, one_line
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 
@@ -16,7 +16,7 @@ with no_telemetry():
     import onnxruntime as ort
 
 if TYPE_CHECKING:
-    from medseg_runtime.backends.base import Wanted
+    from medseg_runtime.backends.base import PrecisionName
     from medseg_runtime.backends.host_loop import Arrays, BoundCall
     from medseg_runtime.model.bundle import Bundle, Precision
     from medseg_runtime.model.signatures import GraphName
@@ -31,7 +31,7 @@ class OnnxRuntimeBackend(BoundLoop):
     name = "onnxruntime"
     version: str = ort.__version__
 
-    def __init__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None) -> None:
         self.precision = chosen_precision(self.name, precision, self.precisions())
         self.graphs = bundle.manifest.graphs
         self._sessions = {name: self._session(name, content, threads) for name, content in bundle.graphs.items()}
@@ -46,7 +46,7 @@ class OnnxRuntimeBackend(BoundLoop):
             session = ort.InferenceSession(content, _options(threads), providers=[PROVIDER])
         except Exception as error:  # its exceptions share no base class but Exception
             raise BackendError(
-                f"ONNX Runtime {self.version} cannot load {name}.onnx: {said(error)}",
+                f"ONNX Runtime {self.version} cannot load {name}.onnx: {one_line(error)}",
                 "Export the bundle again, or update ONNX Runtime.",
             ) from error
         if session.get_providers() != [PROVIDER]:
@@ -74,7 +74,7 @@ class OnnxRuntimeBackend(BoundLoop):
             return work()
         except Exception as error:
             raise BackendError(
-                f"ONNX Runtime {self.version} failed in {graph}: {said(error)}",
+                f"ONNX Runtime {self.version} failed in {graph}: {one_line(error)}",
                 "Try fewer samples at once, or export the bundle again.",
             ) from error
 

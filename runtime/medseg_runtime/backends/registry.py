@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal, get_args
 
-from medseg_runtime.backends.base import Backend, BackendClass, Wanted
+from medseg_runtime.backends.base import Backend, BackendClass, PrecisionName
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.model.bundle import Bundle, Precision
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class BackendSpec:
     """Where a backend is, and what brings it."""
 
     module: str
@@ -24,11 +24,17 @@ class Engine:
     """`auto` measures the engines of the CPU against each other; one of a GPU runs only where it is asked for by name."""
 
 
-BACKENDS: dict[str, Engine] = {
-    "onnxruntime": Engine("medseg_runtime.backends.onnxruntime_cpu", "OnnxRuntimeBackend", "onnxruntime", "cpu", "cpu"),
-    "openvino": Engine("medseg_runtime.backends.openvino.backend", "OpenVinoBackend", "openvino", "openvino", "cpu"),
-    "cuda": Engine("medseg_runtime.backends.gpu.onnxruntime.backend", "CudaBackend", "onnxruntime", "gpu", "gpu"),
-    "tensorrt": Engine("medseg_runtime.backends.gpu.tensorrt.backend", "TensorRtBackend", "tensorrt", "trt", "gpu"),
+BACKENDS: dict[str, BackendSpec] = {
+    "onnxruntime": BackendSpec(
+        "medseg_runtime.backends.onnxruntime_cpu", "OnnxRuntimeBackend", "onnxruntime", "cpu", "cpu"
+    ),
+    "openvino": BackendSpec(
+        "medseg_runtime.backends.openvino.backend", "OpenVinoBackend", "openvino", "openvino", "cpu"
+    ),
+    "cuda": BackendSpec("medseg_runtime.backends.gpu.onnxruntime.backend", "CudaBackend", "onnxruntime", "gpu", "gpu"),
+    "tensorrt": BackendSpec(
+        "medseg_runtime.backends.gpu.tensorrt.backend", "TensorRtBackend", "tensorrt", "trt", "gpu"
+    ),
 }
 """By name, the reference first."""
 
@@ -61,7 +67,7 @@ def open_backend(
     return found(bundle, precision=wanted, threads=threads)
 
 
-def _wanted(precision: str) -> Wanted:
+def _wanted(precision: str) -> PrecisionName:
     for known in ("auto", *get_args(Precision)):
         if known == precision:
             return known  # type: ignore[no-any-return]  # one of the literals

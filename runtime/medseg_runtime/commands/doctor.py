@@ -12,9 +12,9 @@ from importlib import import_module, metadata
 import typer
 
 from medseg_runtime._version import __version__
-from medseg_runtime.backends.auto.select import UNFINISHED, foreseen
+from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED, known_choice
 from medseg_runtime.backends.base import BackendClass
-from medseg_runtime.backends.registry import BACKENDS, Engine
+from medseg_runtime.backends.registry import BACKENDS, BackendSpec
 from medseg_runtime.commands.program import run_command
 from medseg_runtime.errors import BundleError
 from medseg_runtime.files import cache
@@ -139,12 +139,12 @@ def _engines(diagnosis: Diagnosis) -> list[str]:
     return usable
 
 
-def _is_there(name: str, engine: Engine, onnxruntimes: list[str]) -> bool:
+def _is_there(name: str, engine: BackendSpec, onnxruntimes: list[str]) -> bool:
     """Tell whether an engine of the CPU that cannot be imported was installed; one of a GPU may lack its driver."""
     return engine.device == "cpu" and bool(onnxruntimes if name == "onnxruntime" else _installed(name))
 
 
-def _repair(engine: Engine) -> tuple[str, ...]:
+def _repair(engine: BackendSpec) -> tuple[str, ...]:
     return (
         REPAIR
         if engine.extra in ("cpu", "gpu")
@@ -173,12 +173,12 @@ def _shipped_bundle(diagnosis: Diagnosis) -> Bundle | None:
 
 def _auto(diagnosis: Diagnosis, bundle: Bundle) -> None:
     """Say what `--backend auto` takes for the shipped model, without measuring anything."""
-    choice = foreseen(bundle)
+    choice = known_choice(bundle)
     if choice is None:
         diagnosis.add("auto", "compares the engines when it is first used, in some seconds")
         return
     diagnosis.add("auto", f"{choice.backend} in {choice.precision}: {choice.why}")
-    if choice.why == UNFINISHED:
+    if choice.why == COMPARISON_UNFINISHED:
         folder = shlex.quote(f"{cache.cache_folder()}/choice")
         diagnosis.problems.append(
             ("a comparison of the engines ended its process, or still runs", (f"rm -r {folder}",))

@@ -104,7 +104,7 @@ def _turns(masks: Bool) -> UInt8:
     return turns
 
 
-def draw_outline(
+def paint_outline(
     canvas: Canvas, outline: Outline, colour: Colour | Float32, *, width: float, opacity: float = 1.0
 ) -> None:
     """Draw an outline on the canvas (h, w, 3), in place.

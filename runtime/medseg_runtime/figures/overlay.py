@@ -1,7 +1,7 @@
 """The two pictures of a result that people look at first.
 
-draw_overlay    outlines of all samples and the consensus | the confidence as colour, with its scale
-draw_samples    each sample by itself
+render_overlay    outlines of all samples and the consensus | the confidence as colour, with its scale
+render_samples    each sample by itself
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.figures.contours import draw_outline, joined, outlines_on_screen
+from medseg_runtime.figures.contours import paint_outline, joined, outlines_on_screen
 from medseg_runtime.figures.photo import coloured, inferno, photograph
 from medseg_runtime.figures.text import FAINT, INK, LARGE, MEDIUM, PAPER, SMALL, blank, write
 from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
 from medseg_runtime.model.preprocess import Box, Pixels
-from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
-from medseg_runtime.result.summary import NOTICE
+
+NOTICE = "Research software, not a medical device"
+"""Stands under every picture and in every result.json."""
 
 PANEL, TILE, LOCATOR = 512, 150, 112
 """Longer side, in screen pixels, of a panel, of one sample and of the small map that shows where the view lies."""
@@ -39,7 +40,7 @@ BY_SIZE: tuple[Colour, ...] = ((70, 200, 255), (150, 145, 255), (255, 105, 190))
 """Outlines of the samples, from the smallest to the largest."""
 
 
-def draw_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
+def render_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
     """Draw the outlines over the image, and beside it the confidence.
 
     pixels: (H, W) or (H, W, 3), the image that was segmented.
@@ -50,15 +51,15 @@ def draw_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | Non
     right = coloured(left, confidence.max(axis=0), view)  # of several classes the highest
     samples = outlines_on_screen(masks.reshape(-1, *masks.shape[2:]), view)
     for outline, colour in zip(samples, _colours(masks).reshape(-1, 3), strict=True):
-        draw_outline(left, outline, colour, width=1.4, opacity=0.75)
+        paint_outline(left, outline, colour, width=1.4, opacity=0.75)
     for outline, bold in zip(outlines_on_screen(consensus, view), _consensus_colours(len(consensus)), strict=True):
-        draw_outline(left, outline, PAPER, width=4.6, opacity=0.6)
-        draw_outline(left, outline, bold, width=2.7)
-        draw_outline(right, outline, INK, width=1.4, opacity=0.9)
+        paint_outline(left, outline, PAPER, width=4.6, opacity=0.6)
+        paint_outline(left, outline, bold, width=2.7)
+        paint_outline(right, outline, INK, width=1.4, opacity=0.9)
     return _two_panels(left, right, _locator(pixels, view), segmentation, title)
 
 
-def draw_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
+def render_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
     """Draw the outline of each sample on a picture of its own, the first `MAX_TILES` of them.
 
     pixels: (H, W) or (H, W, 3), the image that was segmented.
@@ -69,13 +70,14 @@ def draw_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | Non
     return _draw_tiles(pixels, segmentation, {k: f"{k:02d}" for k in shown}, heading)
 
 
-def draw_representatives(pixels: Pixels, segmentation: Segmentation, chosen: Representatives) -> Canvas:
-    """Draw the samples that represent all, each with its share.
+def render_representatives(
+    pixels: Pixels, segmentation: Segmentation, numbers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> Canvas:
+    """Draw the samples that stand for all, each with its share.
 
-    pixels: (H, W) or (H, W, 3), the image that was segmented. chosen: of `Segmentation.representatives`.
+    pixels: (H, W) or (H, W, 3). numbers, weights: (K,), of `Segmentation.representatives`.
     """
-    pairs = zip(chosen.samples[:MAX_TILES], chosen.shares, strict=False)
-    labels = {int(k): f"{k:02d}: {share:.0%}" for k, share in pairs}
+    labels = {int(k): f"{k:02d}: {weight:.0%}" for k, weight in zip(numbers[:MAX_TILES], weights, strict=False)}
     return _draw_tiles(
         pixels, segmentation, labels, f"{len(labels)} that stand for {_count(segmentation.samples, 'sample')}"
     )
@@ -101,8 +103,8 @@ def _draw_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, st
         drawn = outlines_on_screen(masks[numbers, index], view)
         outlines = [one.moved(*place) for one, place in zip(drawn, places, strict=True)]
         shades = np.repeat(colours[numbers, index], [len(one.turn) for one in outlines], axis=0)
-        draw_outline(page, joined(outlines), PAPER, width=3.6, opacity=0.5)
-        draw_outline(page, joined(outlines), shades, width=1.8)
+        paint_outline(page, joined(outlines), PAPER, width=3.6, opacity=0.5)
+        paint_outline(page, joined(outlines), shades, width=1.8)
     write(page, PAD, page.shape[0] - PAD - SMALL, NOTICE, colour=FAINT)
     return page
 
@@ -141,7 +143,7 @@ def _zoom(masks: Bool, field: Box, share: float, least: int) -> Box:
         side = max(math.ceil(extent / share), least)
         large = extent >= VISIBLE * max(height, width)
     else:
-        (x, y), side = field.centre, max(field.width, field.height)
+        (x, y), side = field.center, max(field.width, field.height)
         large = False
     if large or side >= max(height, width):
         return Box(x=0, y=0, width=width, height=height)

@@ -66,7 +66,7 @@ def store(name: str, content: bytes) -> bool:
 
 
 @contextmanager
-def alone(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     """Let one process at a time into the block; the others wait. Where no folder can be written nobody waits."""
     folder = cache_folder()
     try:

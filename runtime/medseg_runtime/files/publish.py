@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import Thread
 
 from medseg_runtime.errors import OutputError
-from medseg_runtime.files.names import shown
+from medseg_runtime.files.names import printable
 
 PARTIAL, REPLACED = ".medseg-partial-", ".medseg-replaced-"
 """Prefixes of the hidden folders: of one while it is written, and of an older one while the new one takes its place."""
@@ -51,7 +51,7 @@ def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
     Raises:
         OutputError: something else is there, or an older one and no `force`, or the folder round it is not writable.
     """
-    where = shown(out)
+    where = printable(out)
     try:
         out.lstat()
     except ValueError as error:  # a null character, which pathlib's questions pass over
@@ -69,7 +69,7 @@ def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
         entries = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
         if foreign := entries - kind.content:
             raise OutputError(
-                f"{where} holds other files than a {kind.name}, for example {shown(min(foreign))}",
+                f"{where} holds other files than a {kind.name}, for example {printable(min(foreign))}",
                 "Choose another --out.",
             )
         if entries and kind.mark not in entries:
@@ -82,9 +82,9 @@ def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
     except OSError as error:
         raise OutputError(f"{where} cannot be written: {error.strerror}", "Choose another --out.") from error
     if not parent.is_dir():
-        raise OutputError(f"{where} lies below a file, {shown(parent.name)}", "Choose another --out.")
+        raise OutputError(f"{where} lies below a file, {printable(parent.name)}", "Choose another --out.")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{where} cannot be written: {shown(parent)} is read-only", "Choose another --out.")
+        raise OutputError(f"{where} cannot be written: {printable(parent)} is read-only", "Choose another --out.")
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
                 break
         if isinstance(error, OSError) and not isinstance(error, OutputError):
             raise OutputError(
-                f"{shown(out)} cannot be written: {error.strerror or error}",
+                f"{printable(out)} cannot be written: {error.strerror or error}",
                 "Free some space, or choose another --out.",
             ) from error
         raise
@@ -135,7 +135,7 @@ def _swap(partial: Path, out: Path, *, force: bool) -> None:
     else:
         return
     if not force:
-        raise OutputError(f"{shown(out)} was written by another run meanwhile", "Choose another --out.")
+        raise OutputError(f"{printable(out)} was written by another run meanwhile", "Choose another --out.")
     if not _exchange(partial, out):
         _replace(partial, out)
         return

@@ -32,7 +32,7 @@ class Gpu:
     """Newest CUDA version that the driver runs."""
 
 
-def first_gpu() -> Gpu:
+def find_gpu() -> Gpu:
     """Return the GPU that CUDA calls device 0.
 
     Raises:

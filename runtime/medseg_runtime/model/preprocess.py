@@ -3,7 +3,7 @@
 Two rules, named in bundle.json; the trainer uses these very functions:
 
     resize   the region (default: the whole image) is resampled to the field; masks are resampled back
-    native   pixels are kept: a `context` x `context` window around the region's centre (default: the image's centre) fixes the
+    native   pixels are kept: a `context` x `context` window around the region's center (default: the image's center) fixes the
              intensity scale, and the field in its middle goes through the network; masks are put back where it lay
 
 Intensities become [0, 1]: `minmax` scales by the extremes of what is looked at (the context, or the region), `unit` by a range
@@ -49,7 +49,7 @@ class Box:
         return cls(x=round(x - width / 2), y=round(y - height / 2), width=width, height=height)
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         """The middle, (x, y) in pixels from the image's corner."""
         return self.x + self.width / 2, self.y + self.height / 2
 
@@ -196,7 +196,7 @@ def place(pixels: Pixels, rule: InputRule, region: Box | None, center: tuple[flo
             "Give X,Y,W,H in pixels, with X + W and Y + H at most the image's width and height.",
         )
     seen = region or whole
-    field = Box.around(*seen.centre, rule.width, rule.height) if rule.geometry == "native" else seen
+    field = Box.around(*seen.center, rule.width, rule.height) if rule.geometry == "native" else seen
     return Placement(image_height=height, image_width=width, field=field, pointed_at=region is not None)
 
 
@@ -225,7 +225,7 @@ def to_network(
     values = _with_channels(pixels, rule.channels)
     field = _cut(values, placement.field)
     if rule.geometry == "native":
-        context = Box.around(*placement.field.centre, rule.context, rule.context)
+        context = Box.around(*placement.field.center, rule.context, rule.context)
         inside = context.clipped(placement.image_height, placement.image_width)
         reference = _cut(values, inside)
     else:

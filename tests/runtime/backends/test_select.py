@@ -10,7 +10,7 @@ import pytest
 
 from medseg_runtime import BackendError, ParameterError, Segmenter
 from medseg_runtime.backends.auto import select, trials
-from medseg_runtime.backends.auto.select import decide, foreseen
+from medseg_runtime.backends.auto.select import decide, known_choice
 from medseg_runtime.backends.auto.trials import Trial
 from medseg_runtime.backends.registry import BACKENDS, installed, open_backend
 
@@ -68,13 +68,13 @@ def test_it_says_why():
 
 @needs_openvino
 def test_engines_are_compared_once(cache_home, tiny_bundle, tried):
-    assert foreseen(tiny_bundle) is None
+    assert known_choice(tiny_bundle) is None
     first = open_backend("auto", tiny_bundle)
     assert (first.name, first.precision, first.why) == tuple(kept(cache_home).values())
     second = open_backend("auto", tiny_bundle)
     assert (second.name, second.precision, second.why) == (first.name, first.precision, first.why)
     assert len(tried) == 1
-    assert foreseen(tiny_bundle).why == first.why
+    assert known_choice(tiny_bundle).why == first.why
 
 
 @needs_openvino
@@ -169,7 +169,7 @@ def test_a_run_beside_a_comparison_waits_for_what_it_finds(tiny_bundle, tried, m
     found.append(open_backend("auto", tiny_bundle))
     beside[0].join()
     assert len(tried) == 1
-    assert found[0].why == found[1].why != select.UNFINISHED
+    assert found[0].why == found[1].why != select.COMPARISON_UNFINISHED
 
 
 @pytest.mark.usefixtures("cache_home")
@@ -182,7 +182,7 @@ def test_an_interrupted_comparison_is_repeated(tiny_bundle, monkeypatch):
         patch.setattr(select, "_tried", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_backend("auto", tiny_bundle)
-    assert foreseen(tiny_bundle) is None
+    assert known_choice(tiny_bundle) is None
     assert "did not finish" not in open_backend("auto", tiny_bundle).why
 
 

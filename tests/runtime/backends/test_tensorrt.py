@@ -39,7 +39,7 @@ def machine(tiny, fake_nvidia, monkeypatch):
     machine = fake_nvidia.Nvidia(tiny.Numpy().run)
     fake_nvidia.install(monkeypatch, machine)
     gpu = Gpu(name="numpy", compute_capability=90, driver="1", cuda="13.0")
-    monkeypatch.setattr(tensorrt_backend, "first_gpu", lambda: gpu)
+    monkeypatch.setattr(tensorrt_backend, "find_gpu", lambda: gpu)
     return machine
 
 

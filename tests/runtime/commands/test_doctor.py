@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from medseg_runtime import BundleError
-from medseg_runtime.backends.auto.select import UNFINISHED, Choice
+from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED, Choice
 from medseg_runtime.commands import doctor
 from medseg_runtime.files import cache
 from medseg_runtime.machine.processor import processor
@@ -46,7 +46,7 @@ def engine(monkeypatch, module):
 
 def auto(monkeypatch, why):
     choice = None if why is None else Choice(backend="openvino", precision="bfloat16", why=why)
-    monkeypatch.setattr(doctor, "foreseen", lambda _: choice)
+    monkeypatch.setattr(doctor, "known_choice", lambda _: choice)
 
 
 def run(monkeypatch, capsys):
@@ -133,7 +133,7 @@ def test_what_auto_would_take(monkeypatch, capsys):
 
 @pytest.mark.usefixtures("healthy")
 def test_a_comparison_that_ended_its_process(monkeypatch, capsys, cache_home):
-    auto(monkeypatch, UNFINISHED)
+    auto(monkeypatch, COMPARISON_UNFINISHED)
     code, out = run(monkeypatch, capsys)
     assert code == 1
     assert (

@@ -181,7 +181,7 @@ def test_a_whole_slice_is_refused_until_someone_points(name, sources):
     with pytest.raises(ParameterError, match=r"needs a point.*--center X,Y"):
         segmenter(image, samples=2)
     assert segmenter.backend.calls == []
-    assert segmenter(image, samples=2, center=(200.0, 100.5)).placement.field.centre == (200.0, 100.0)
+    assert segmenter(image, samples=2, center=(200.0, 100.5)).placement.field.center == (200.0, 100.0)
 
 
 def test_a_point_outside_the_image_or_beside_a_region(sources):

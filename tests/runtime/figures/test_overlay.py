@@ -6,15 +6,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from medseg_runtime.figures.contours import curves, draw_outline, joined, outline_on_screen, outlines_on_screen
+from medseg_runtime.figures.contours import curves, paint_outline, joined, outline_on_screen, outlines_on_screen
 from medseg_runtime.figures.overlay import (
     BY_SIZE,
     CONSENSUS,
     NOTICE,
     _locator,
     _zoom,
-    draw_overlay,
-    draw_samples,
+    render_overlay,
+    render_samples,
     key_figures,
 )
 from medseg_runtime.figures.photo import coloured, inferno, photograph
@@ -75,7 +75,7 @@ def test_ink_lies_on_the_masks_edges_and_only_there(box):
     mask = np.zeros((9, 12), bool)
     mask[3:7, 4:8] = True
     canvas = np.zeros((view.size[1], view.size[0], 3), np.uint8)
-    draw_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=2)
+    paint_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=2)
     ink = canvas[..., 0].astype(int)
     on_screen = [((x - box.x) * view.scale, (y - box.y) * view.scale) for x, y in edge_middles(mask)]
     for x, y in on_screen:
@@ -99,7 +99,7 @@ def test_reduced_images_are_outlined_too():
     mask[1000:2000, 200:800] = True
     view = Viewport.fitting(Box(x=0, y=0, width=1000, height=3000), 300)
     canvas = np.zeros((300, 100, 3), np.uint8)
-    draw_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=1.5)
+    paint_outline(canvas, outline_on_screen(mask, view), (255, 255, 255), width=1.5)
     y, x = np.nonzero(canvas[..., 0] > 100)
     assert (abs(np.array([x.min(), x.max(), y.min(), y.max()]) - [20, 79, 100, 199]) <= 1).all()
 
@@ -128,10 +128,10 @@ def test_lines_that_cross_are_laid_over_each_other_and_one_line_is_laid_once():
     view = Viewport.fitting(Box(x=0, y=0, width=9, height=9), 90)
     once, twice = np.zeros((2, 90, 90, 3), np.uint8)
     outline = outline_on_screen(mask, view)
-    draw_outline(once, outline, (200, 200, 200), width=3, opacity=0.5)
+    paint_outline(once, outline, (200, 200, 200), width=3, opacity=0.5)
     assert once.max() == 100  # nowhere twice as much, though the patches of its corners overlap
     for _ in range(2):
-        draw_outline(twice, outline, (200, 200, 200), width=3, opacity=0.5)
+        paint_outline(twice, outline, (200, 200, 200), width=3, opacity=0.5)
     assert twice.max() == 150
 
 
@@ -144,12 +144,12 @@ def test_outlines_drawn_together_are_those_drawn_one_by_one():
     apart, together = np.zeros((2, 120, 60 * 20, 3), np.uint8)
     outlines = [outline.moved(60 * k, 0) for k, outline in enumerate(outlines_on_screen(masks, view))]
     for outline, shade in zip(outlines, shades, strict=True):
-        draw_outline(apart, outline, shade, width=1.5)
+        paint_outline(apart, outline, shade, width=1.5)
     each = np.repeat(shades, [len(outline.turn) for outline in outlines], axis=0)
-    draw_outline(together, joined(outlines), each, width=1.5)
+    paint_outline(together, joined(outlines), each, width=1.5)
     for k, mask in enumerate(masks):
         alone = np.zeros_like(apart)
-        draw_outline(alone, outline_on_screen(mask, view).moved(60 * k, 0), shades[k], width=1.5)
+        paint_outline(alone, outline_on_screen(mask, view).moved(60 * k, 0), shades[k], width=1.5)
         assert alone.any() == (2 <= 2 * k <= 32)  # the lower edge of row 2 is the upper edge of the view
     np.testing.assert_array_equal(apart, together)
 
@@ -182,10 +182,10 @@ def colour_present(picture, colour, tolerance=40):
 def test_any_shape_and_number(shape, samples):
     pixels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
     segmentation = toy_segmenter(toy_manifest(geometry="resize"))(pixels, samples=samples)
-    overlay = draw_overlay(pixels, segmentation, title="a title " * 40)
+    overlay = render_overlay(pixels, segmentation, title="a title " * 40)
     assert max(overlay.shape) < 2000
     assert colour_present(overlay, CONSENSUS[0])  # in the key at least
-    grid = draw_samples(pixels, segmentation)
+    grid = render_samples(pixels, segmentation)
     assert colour_present(grid, BY_SIZE[0]) == segmentation.masks.any()  # none in 2x2 pixels
 
 
@@ -195,7 +195,7 @@ def test_an_outline_of_a_much_enlarged_pixel_lies_on_its_curve_and_needs_no_more
     canvas = np.zeros((510, 510, 3), np.uint8)
     outline = outline_on_screen(mask, Viewport(Box(x=0, y=0, width=3, height=3), 170.0))
     tracemalloc.start()
-    draw_outline(canvas, outline, (255, 255, 255), width=width)
+    paint_outline(canvas, outline, (255, 255, 255), width=width)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 30 * 2**20
@@ -218,7 +218,7 @@ def test_every_sample_is_drawn():
         confidence=masks.mean(axis=0, dtype=np.float32),
         areas=masks.sum(axis=(1, 2)),
     )
-    overlay = draw_overlay(pixels, segmentation)
+    overlay = render_overlay(pixels, segmentation)
     top, left = 52, 24  # of the left panel: heading and margin
     for k in range(9):
         x, y = left + 8 * (20 * (k % 3) + 2), top + 8 * (20 * (k // 3) + 9)  # 8 screen pixels each, at the left edge
@@ -229,7 +229,7 @@ def test_every_sample_is_drawn():
 def test_several_classes_have_a_colour_each():
     pixels = np.full((96, 128, 3), 90, np.uint8)
     segmentation = toy_segmenter(toy_manifest(classes=("disc", "cup"), geometry="resize", channels=3))(pixels, 8)
-    overlay = draw_overlay(pixels, segmentation)
+    overlay = render_overlay(pixels, segmentation)
     assert colour_present(overlay, CONSENSUS[0])
     assert colour_present(overlay, CONSENSUS[1])
 
@@ -237,7 +237,7 @@ def test_several_classes_have_a_colour_each():
 def test_the_grid_stops_at_64():
     pixels = np.zeros((128, 128), np.uint8)
     segmenter = toy_segmenter()
-    assert draw_samples(pixels, segmenter(pixels, 64)).shape == draw_samples(pixels, segmenter(pixels, 70)).shape
+    assert render_samples(pixels, segmenter(pixels, 64)).shape == render_samples(pixels, segmenter(pixels, 70)).shape
 
 
 def test_key_figures_say_what_is_empty_and_skip_what_is_undefined():
@@ -252,7 +252,7 @@ def test_key_figures_say_what_is_empty_and_skip_what_is_undefined():
 
 def test_drawing_is_deterministic_and_the_notice_is_in_words():
     pixels = np.zeros((128, 128), np.uint8)
-    first, second = (draw_overlay(pixels, toy_segmenter()(pixels, 4)).tobytes() for _ in range(2))
+    first, second = (render_overlay(pixels, toy_segmenter()(pixels, 4)).tobytes() for _ in range(2))
     assert first == second
     assert "not a medical device" in NOTICE
 

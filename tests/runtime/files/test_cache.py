@@ -118,11 +118,11 @@ def test_one_at_a_time_is_in_the_block():
     order = []
 
     def come_too():
-        with cache.alone("lock"):
+        with cache.locked("lock"):
             order.append("second")
 
     thread = threading.Thread(target=come_too)
-    with cache.alone("lock"):
+    with cache.locked("lock"):
         thread.start()
         thread.join(0.05)
         order.append("first")
@@ -133,5 +133,5 @@ def test_one_at_a_time_is_in_the_block():
 def test_where_nothing_can_be_written_nobody_waits(monkeypatch, tmp_path):
     (tmp_path / "a file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    with cache.alone("lock"), cache.alone("lock"):
+    with cache.locked("lock"), cache.locked("lock"):
         pass

@@ -235,7 +235,7 @@ def test_masks_are_where_the_region_is(geometry):
     region = Box(x=70, y=8, width=40, height=50)
     result = toy(geometry=geometry)(IMAGE, samples=4, region=region)
     rows, columns = np.nonzero(result.masks.any(axis=0))
-    assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx(region.centre, abs=1.0)  # the toy's discs
+    assert (columns.mean() + 0.5, rows.mean() + 0.5) == pytest.approx(region.center, abs=1.0)  # the toy's discs
     assert result.masks.shape == (4, *IMAGE.shape)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from medseg_runtime import Segmenter
 from medseg_runtime.errors import EngineError
-from medseg_runtime.machine.gpu import first_gpu
+from medseg_runtime.machine.gpu import find_gpu
 from medseg_runtime.model.bundle import Bundle
 
 pytestmark = pytest.mark.gpu
@@ -18,7 +18,7 @@ SAMPLERS = [("flow", "euler"), ("flow", "dpmpp"), ("epsilon", "ddim"), ("epsilon
 @pytest.fixture(scope="module", autouse=True)
 def gpu():
     try:
-        return first_gpu()
+        return find_gpu()
     except EngineError as error:
         pytest.skip(error.problem)
 

@@ -207,9 +207,9 @@ def test_a_result_that_another_run_finished_first_is_not_overwritten(tmp_path, m
     assert tree(tmp_path)[0] == "out"
 
 
-def test_shown_is_one_printable_line():
-    assert publish.shown("a\nb\udcff") == "a\\nb\\udcff"
-    assert publish.shown("Größe ✓.png") == "Größe ✓.png"
+def test_a_printable_name_is_one_line():
+    assert publish.printable("a\nb\udcff") == "a\\nb\\udcff"
+    assert publish.printable("Größe ✓.png") == "Größe ✓.png"
 
 
 def test_notes_of_all_slices_are_told_each_once():

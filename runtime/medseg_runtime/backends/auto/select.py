@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from medseg_runtime.backends.auto.trials import SAMPLES, Trial, run_trials
-from medseg_runtime.backends.base import Backend, Wanted
+from medseg_runtime.backends.base import Backend, PrecisionName
 from medseg_runtime.backends.registry import BACKENDS, installed, open_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.files import cache
@@ -37,7 +37,7 @@ WORTH = 1.1
 """How many times faster than the reference another must be; below that, timings on a busy machine say nothing."""
 ALONE = "nothing else that is installed here could take its place"
 UNKEPT = "there is no cache folder that could keep a comparison of the engines"
-UNFINISHED = "an earlier comparison of the engines did not finish; medseg-doctor says how to repeat it"
+COMPARISON_UNFINISHED = "an earlier comparison of the engines did not finish; medseg-doctor says how to repeat it"
 """Stands in the cache while engines are compared: should one of them end the process, the next run does not try it again."""
 
 Candidate = tuple[str, Precision]
@@ -52,21 +52,21 @@ class Choice:
     why: str
 
 
-def open_fastest(bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> Backend:
+def open_fastest(bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None) -> Backend:
     """Start what is known to be the fastest engine, or find out.
 
     Raises:
         ParameterError: no engine here multiplies in that precision.
         BackendError: no engine is installed, or it refuses the graphs.
     """
-    choice = foreseen(bundle, precision=precision)
-    if choice is None or choice.why == UNFINISHED:
-        with cache.alone(f"{_cache_name(bundle, precision)}.lock"):  # another process may be comparing them
-            choice = foreseen(bundle, precision=precision) or _compared(bundle, precision)
+    choice = known_choice(bundle, precision=precision)
+    if choice is None or choice.why == COMPARISON_UNFINISHED:
+        with cache.locked(f"{_cache_name(bundle, precision)}.lock"):  # another process may be comparing them
+            choice = known_choice(bundle, precision=precision) or _compared(bundle, precision)
     return _start(choice, bundle, threads)
 
 
-def foreseen(bundle: Bundle, *, precision: Wanted = "auto") -> Choice | None:
+def known_choice(bundle: Bundle, *, precision: PrecisionName = "auto") -> Choice | None:
     """Return what `auto` will take, as far as that is known without trying: None until engines were compared.
 
     An engine that is not taken is not imported.
@@ -85,10 +85,10 @@ def foreseen(bundle: Bundle, *, precision: Wanted = "auto") -> Choice | None:
     return _first(candidates, ALONE) if len(candidates) == 1 else None
 
 
-def _compared(bundle: Bundle, precision: Wanted) -> Choice:
+def _compared(bundle: Bundle, precision: PrecisionName) -> Choice:
     """Compare what there is, and keep what was found."""
     candidates, name = _candidates(precision), _cache_name(bundle, precision)
-    if not cache.store(name, _to_json(_first(candidates, UNFINISHED))):
+    if not cache.store(name, _to_json(_first(candidates, COMPARISON_UNFINISHED))):
         return _first(candidates, UNKEPT)
     try:
         choice = decide(_tried(candidates, bundle))
@@ -146,7 +146,7 @@ def _rejected(trial: Trial) -> str:
     return f"other masks (Dice {trial.dice:.4f}, mean probability off by {trial.probability:.2g})"
 
 
-def _candidates(precision: Wanted) -> list[Candidate]:
+def _candidates(precision: PrecisionName) -> list[Candidate]:
     """Engines of the CPU and their precisions, the reference first.
 
     Raises:
@@ -176,7 +176,7 @@ def _start(choice: Choice, bundle: Bundle, threads: int | None) -> Backend:
     return backend
 
 
-def _cache_name(bundle: Bundle, precision: Wanted) -> str:
+def _cache_name(bundle: Bundle, precision: PrecisionName) -> str:
     """Name everything that the choice depends on."""
     engines = {name: _installation(engine.library) for name, engine in BACKENDS.items() if engine.device == "cpu"}
     made_of = [COMPARISON, bundle.sha256, precision, engines, str(processor())]

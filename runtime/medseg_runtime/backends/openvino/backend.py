@@ -19,7 +19,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from medseg_runtime.backends.base import chosen_precision
-from medseg_runtime.backends.host_loop import BoundLoop, check_signature, said
+from medseg_runtime.backends.host_loop import BoundLoop, check_signature, one_line
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 from medseg_runtime.files import cache
@@ -30,7 +30,7 @@ with no_telemetry():
     import openvino as ov
 
 if TYPE_CHECKING:
-    from medseg_runtime.backends.base import Wanted
+    from medseg_runtime.backends.base import PrecisionName
     from medseg_runtime.backends.host_loop import Arrays, BoundCall
     from medseg_runtime.model.bundle import Bundle, Precision
     from medseg_runtime.model.signatures import GraphName
@@ -49,7 +49,7 @@ class OpenVinoBackend(BoundLoop):
     name = "openvino"
     version: str = ov.__version__.partition("-")[0]
 
-    def __init__(self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None) -> None:
         self.precision = chosen_precision(self.name, precision, self.precisions())
         self.graphs = bundle.manifest.graphs
         self._models = _Models(bundle, self.precision, threads)
@@ -215,6 +215,6 @@ def _translated(problem: str, work: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # OpenVINO's are plain RuntimeErrors, and of its bindings TypeErrors and ValueErrors
         raise BackendError(
-            f"OpenVINO {OpenVinoBackend.version} {problem}: {said(error)}",
+            f"OpenVINO {OpenVinoBackend.version} {problem}: {one_line(error)}",
             "Use --backend onnxruntime, or export the bundle again.",
         ) from error

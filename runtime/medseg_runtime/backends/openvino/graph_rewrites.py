@@ -21,8 +21,8 @@ with no_telemetry():
     import openvino as ov
     from openvino import opset13 as ops
 
-CHANNELS = range(16, 64 + 1)
-NUMBERS = 128
+SLOW_CHANNELS = range(16, 64 + 1)
+MIN_CHANNEL_VALUES = 128
 """Of a channel."""
 
 
@@ -65,7 +65,7 @@ def _is_copied_slowly(reshape: ov.Node) -> bool:
     if given.is_dynamic or made.is_dynamic or len(given) != 4 or len(made) != 3:
         return False
     _, channels, height, width = given.to_shape()
-    return channels in CHANNELS and height * width >= NUMBERS
+    return channels in SLOW_CHANNELS and height * width >= MIN_CHANNEL_VALUES
 
 
 def _ends_a_norm(reshape: ov.Node) -> bool:

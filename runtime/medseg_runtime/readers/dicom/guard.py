@@ -28,7 +28,7 @@ class _MuteThisThread(logging.Filter):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep warnings and log lines of pydicom and highdicom in this thread to ourselves."""
     with warnings_muted(), ExitStack() as stack:
         mute = _MuteThisThread()
@@ -45,7 +45,7 @@ def quiet() -> Iterator[None]:
 def reading() -> Iterator[None]:
     """Turn whatever is raised while a file is read into ImageError."""
     try:
-        with quiet():
+        with silenced():
             yield
     except MedsegError:
         raise

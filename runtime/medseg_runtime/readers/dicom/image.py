@@ -242,10 +242,10 @@ def _stored_range(
 
 def _window(header: pydicom.Dataset) -> tuple[float, float] | None:
     """Return the ends of the first linear window (PS3.3, C.11.2.1.2), where there is a valid one."""
-    centre, width = _numbers(header.get("WindowCenter"))[:1], _numbers(header.get("WindowWidth"))[:1]
-    if not (centre and width and math.isfinite(centre[0]) and 1 <= width[0] <= MAX_RESCALE):
+    center, width = _numbers(header.get("WindowCenter"))[:1], _numbers(header.get("WindowWidth"))[:1]
+    if not (center and width and math.isfinite(center[0]) and 1 <= width[0] <= MAX_RESCALE):
         return None
-    return centre[0] - width[0] / 2, centre[0] + width[0] / 2
+    return center[0] - width[0] / 2, center[0] + width[0] / 2
 
 
 def _without_padding(

@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 
 from medseg_runtime.errors import ImageError, ParameterError
-from medseg_runtime.files.names import shown
+from medseg_runtime.files.names import printable
 from medseg_runtime.readers.dicom.guard import reading
 from medseg_runtime.readers.dicom.image import check_kind, holds_an_image, plane_of
 from medseg_runtime.readers.image import is_dicom, read_image
@@ -151,7 +151,8 @@ class _Header:
     def slice(self) -> Slice:
         if self.plane is None:
             raise ImageError(
-                f"{shown(self.path.name)} does not say where it lies in the patient", "Give the image files one by one."
+                f"{printable(self.path.name)} does not say where it lies in the patient",
+                "Give the image files one by one.",
             )
         return Slice(self.path, self.plane, self.uid)
 
@@ -167,14 +168,14 @@ def _header(path: Path) -> _Header | None:
             if not is_dicom(file.read(132)):
                 return None
     except OSError as error:
-        raise ImageError(f"{shown(path.name)} cannot be read: {error.strerror}", SORT_THEM) from error
+        raise ImageError(f"{printable(path.name)} cannot be read: {error.strerror}", SORT_THEM) from error
     try:
         with reading():
             # Past the pixels as well: what follows them tells that the file is whole. They stay on disk.
             dataset = pydicom.dcmread(path, defer_size="64 KB")
             return _parsed(path, dataset) if holds_an_image(dataset) else None
     except ImageError as error:
-        raise ImageError(f"{shown(path.name)}: {error.problem}", error.remedy) from error.__cause__
+        raise ImageError(f"{printable(path.name)}: {error.problem}", error.remedy) from error.__cause__
 
 
 def _parsed(path: Path, dataset: pydicom.Dataset) -> _Header:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
 from medseg_runtime.backends.gpu.device_loop import DeviceLoop, refuse_threads
 from medseg_runtime.backends.gpu.onnxruntime.stream import OnnxRuntimeStream
-from medseg_runtime.backends.host_loop import check_signature, said
+from medseg_runtime.backends.host_loop import check_signature, one_line
 from medseg_runtime.backends.onnxruntime_cpu import edges
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError, ParameterError
@@ -25,7 +25,7 @@ with no_telemetry():
     import onnxruntime as ort
 
 if TYPE_CHECKING:
-    from medseg_runtime.backends.base import Wanted
+    from medseg_runtime.backends.base import PrecisionName
     from medseg_runtime.model.bundle import Bundle, Precision
     from medseg_runtime.model.signatures import GraphName
 
@@ -68,7 +68,7 @@ class CudaBackend(DeviceLoop):
     place: ClassVar[Place] = CUDA
 
     def __init__(
-        self, bundle: Bundle, *, precision: Wanted = "auto", threads: int | None = None, cuda_graphs: bool = True
+        self, bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None, cuda_graphs: bool = True
     ) -> None:
         """Start the sessions.
 
@@ -144,7 +144,7 @@ class CudaBackend(DeviceLoop):
             session = ort.InferenceSession(content, options, providers=[(self.place.provider, provider_options)])
         except Exception as error:  # its exceptions share no base class but Exception
             raise BackendError(
-                f"ONNX Runtime {self.version} cannot run all of {name}.onnx with {self.place.provider}: {said(error)}",
+                f"ONNX Runtime {self.version} cannot run all of {name}.onnx with {self.place.provider}: {one_line(error)}",
                 "Use --backend tensorrt or onnxruntime, and report the bundle.",
             ) from error
         self._check(session, name)
@@ -161,7 +161,7 @@ class CudaBackend(DeviceLoop):
         check_signature(name, self._manifest.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))
 
 
-def _graphs(bundle: Bundle, wanted: Wanted) -> tuple[dict[GraphName, bytes], Precision]:
+def _graphs(bundle: Bundle, wanted: PrecisionName) -> tuple[dict[GraphName, bytes], Precision]:
     half = next((graph.precision for graph in bundle.manifest.half.values()), None)
     if half is not None and wanted in ("auto", half):
         return bundle.half, half

@@ -13,7 +13,7 @@ import numpy as np
 from medseg_runtime.backends.base import finite
 from medseg_runtime.backends.gpu.buffers import Buffer, StepBuffers, step_buffers
 from medseg_runtime.backends.gpu.device_loop import Condition, DeviceStream, Latents
-from medseg_runtime.backends.host_loop import said
+from medseg_runtime.backends.host_loop import one_line
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 
@@ -188,7 +188,7 @@ class OnnxRuntimeStream(DeviceStream):
             session.run_with_iobinding(bound.binding, bound.options)
         except Exception as error:
             raise BackendError(
-                f"ONNX Runtime {ort.__version__} failed in {bound.graph}: {said(error)}",
+                f"ONNX Runtime {ort.__version__} failed in {bound.graph}: {one_line(error)}",
                 "Try fewer samples at once, or another --backend.",
             ) from error
 
@@ -205,6 +205,6 @@ class OnnxRuntimeStream(DeviceStream):
             return ort.OrtValue.ortvalue_from_numpy(np.zeros(sides, np.float32), self._device, 0)
         except Exception as error:
             raise BackendError(
-                f"ONNX Runtime {ort.__version__} cannot allocate {sides} on {self._device}: {said(error)}",
+                f"ONNX Runtime {ort.__version__} cannot allocate {sides} on {self._device}: {one_line(error)}",
                 "Try fewer samples at once, or free memory of the GPU.",
             ) from error

@@ -12,14 +12,14 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from medseg_runtime.backends.base import Wanted
+from medseg_runtime.backends.base import PrecisionName
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
 from medseg_runtime.backends.gpu.device_loop import DeviceLoop, refuse_threads
 from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
 from medseg_runtime.backends.gpu.tensorrt.engine_files import BUILD_OPTION, Engines, open_engines
 from medseg_runtime.backends.gpu.tensorrt.stream import TensorRtStream
 from medseg_runtime.errors import BackendError, EngineError, ParameterError
-from medseg_runtime.machine.gpu import first_gpu
+from medseg_runtime.machine.gpu import find_gpu
 from medseg_runtime.model.bundle import Bundle, Manifest, Precision
 
 
@@ -43,16 +43,16 @@ class _Shared:
     engines: LoadedEngines
     manifest: Manifest
     policy: CapturePolicy
-    lanes: weakref.WeakSet[TensorRtStream] = field(default_factory=weakref.WeakSet)
+    streams: weakref.WeakSet[TensorRtStream] = field(default_factory=weakref.WeakSet)
 
     def new_stream(self) -> TensorRtStream:
-        lane = TensorRtStream(self.engines, self.manifest, self.policy)
-        self.lanes.add(lane)
-        return lane
+        stream = TensorRtStream(self.engines, self.manifest, self.policy)
+        self.streams.add(stream)
+        return stream
 
     def close(self) -> None:
-        for lane in list(self.lanes):
-            lane.close()
+        for stream in list(self.streams):
+            stream.close()
         self.engines.close()
 
 
@@ -66,7 +66,7 @@ class TensorRtBackend(DeviceLoop):
         self,
         bundle: Bundle,
         *,
-        precision: Wanted = "auto",
+        precision: PrecisionName = "auto",
         threads: int | None = None,
         cuda_graphs: bool = True,
     ) -> None:
@@ -94,13 +94,13 @@ class TensorRtBackend(DeviceLoop):
         loaded = LoadedEngines(engines, library, bundle.manifest)
         self._shared = _Shared(loaded, bundle.manifest, CapturePolicy(cuda_graphs))
         self._is_clone = False
-        self._open_lane()
+        self._open_stream()
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
         """Return what engines may have been built in; nothing without a GPU."""
         try:
-            first_gpu()
+            find_gpu()
         except EngineError:
             return ()
         return ("float16", "bfloat16", "float32")
@@ -119,7 +119,7 @@ class TensorRtBackend(DeviceLoop):
         twin = object.__new__(type(self))
         twin.version, twin.precision, twin._shared = self.version, self.precision, self._shared
         twin._is_clone = True
-        twin._open_lane()
+        twin._open_stream()
         return twin
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class TensorRtBackend(DeviceLoop):
         else:
             self._shared.close()
 
-    def _open_lane(self) -> None:
+    def _open_stream(self) -> None:
         self._stream = self._shared.new_stream()
         weakref.finalize(
             self, self._stream.close
@@ -144,7 +144,7 @@ def _find(bundle: Bundle) -> tuple[Any, Engines]:
             "neither tensorrt nor tensorrt_rtx is installed",
             "Run `pip install 'medseglatdiff[trt]'`, or `pip install 'medseglatdiff[trt-rtx]'` for an RTX workstation.",
         )
-    gpu = first_gpu()
+    gpu = find_gpu()
     refusals = []
     for name, library in installed:
         try:

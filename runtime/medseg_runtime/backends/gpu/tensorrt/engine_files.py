@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from medseg_runtime.errors import EngineError
-from medseg_runtime.files.names import shown
+from medseg_runtime.files.names import printable
 from medseg_runtime.files.read import read_bytes
 from medseg_runtime.files.typed_json import typed
 from medseg_runtime.model.bundle import Bundle, Precision
@@ -180,7 +180,7 @@ def open_engines(bundle: Bundle, library: Library, version: str, compute_capabil
         reason = misfit(record, bundle, library, version, compute_capability)
         if reason is None:
             return Engines(record, {name: _read_plan(folder, plan, rebuild) for name, plan in record.plans.items()})
-        misfits.append(f"{shown(folder.name)} {reason}")
+        misfits.append(f"{printable(folder.name)} {reason}")
     if not misfits:
         raise EngineError(f"the bundle has no {library} engines", rebuild)
     raise EngineError(f"no {library} engines of the bundle fit: {'; '.join(misfits)}", rebuild)
@@ -204,7 +204,7 @@ def misfit(record: EngineRecord, bundle: Bundle, library: Library, version: str,
 def rebuild_remedy(bundle: Path, library: Library, compute_capability: int | None) -> str:
     """Return the sentence that ends an error about engines: the command that builds them."""
     ahead = f" --sm {compute_capability}" if library == "tensorrt_rtx" and compute_capability is not None else ""
-    return f"Run `medseg-export build {shown(bundle)} {BUILD_OPTION[library]}{ahead}`."
+    return f"Run `medseg-export build {printable(bundle)} {BUILD_OPTION[library]}{ahead}`."
 
 
 def read_record(folder: Path, remedy: str) -> EngineRecord:
@@ -217,12 +217,12 @@ def read_record(folder: Path, remedy: str) -> EngineRecord:
     try:
         return EngineRecord.from_json(content.decode("utf-8"))
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        name = f"{shown(folder.name)}/{RECORD_NAME}"
+        name = f"{printable(folder.name)}/{RECORD_NAME}"
         raise EngineError(f"{name} cannot be used: {type(error).__name__}: {error}", remedy) from error
 
 
 def _read_plan(folder: Path, plan: Plan, remedy: str) -> bytes:
-    name = f"{shown(folder.name)}/{shown(plan.file)}"
+    name = f"{printable(folder.name)}/{printable(plan.file)}"
     path = folder / plan.file
     if Path(plan.file).name != plan.file or path.is_symlink():
         raise EngineError(f"{name} lies outside the folder of its record", remedy)
@@ -234,7 +234,7 @@ def _read_plan(folder: Path, plan: Plan, remedy: str) -> bytes:
 
 
 def _read(path: Path, remedy: str) -> bytes:
-    return read_bytes(path, EngineError, remedy, name=f"{shown(path.parent.name)}/{shown(path.name)}")
+    return read_bytes(path, EngineError, remedy, name=f"{printable(path.parent.name)}/{printable(path.name)}")
 
 
 def _version_fits(record: EngineRecord, version: str) -> bool:

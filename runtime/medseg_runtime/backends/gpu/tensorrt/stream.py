@@ -19,7 +19,7 @@ from medseg_runtime.errors import BackendError
 from medseg_runtime.model.bundle import Manifest
 
 KEPT_PLANS = 8
-"""Plans, with their contexts and graphs, that a lane keeps; the one that was used longest ago goes first."""
+"""Plans, with their contexts and graphs, that a stream keeps; the one that was used longest ago goes first."""
 
 
 class TensorRtStream(DeviceStream):
