@@ -26,7 +26,7 @@ import SimpleITK
 from PIL import Image
 
 from medseg_runtime import Box, Segmenter
-from medseg_runtime.figures.contours import paint_outline, outline_on_screen
+from medseg_runtime.figures.contours import outline_on_screen, paint_outline
 from medseg_runtime.figures.overlay import key_figures
 from medseg_runtime.figures.photo import photograph
 from medseg_runtime.figures.viewport import Viewport

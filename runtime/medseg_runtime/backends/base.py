@@ -1,4 +1,17 @@
-"""The interface of every backend, and what all of them share."""
+"""The interface of every backend, and what all backends share.
+
+Who owns which buffer, and why clones may run side by side:
+
+    the backend that was loaded     the compiled graphs. Clones only read them; where an inference library cannot run one graph in
+                                    two threads, a lock next to it makes the calls take turns
+    each backend and each clone     the arrays or device memory that its calls read and write, and what is bound to them.
+                                    `clone` makes them anew and never copies them
+    the caller                      every array that is passed in or returned: a backend copies what it keeps, and returns arrays
+                                    that it does not write to again
+
+So two threads on two clones share no buffer that either writes to. Two threads on one backend share its buffers, and would read
+each other's latents: one backend serves one call at a time.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +31,23 @@ PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class Backend(Protocol):
-    """Runs the three networks of one bundle, one call at a time; threads that want to run side by side take a `clone` each.
+    """Run the three graphs of one bundle, one call at a time. Each further thread needs a `clone`.
 
-    A condition or latents may stay where the engine works: hand them back to the backend that made them, and look only at logits.
+    Condition and latents may stay on the device: pass them back to the backend that returned them. Only logits are always arrays.
     """
 
     name: str
     version: str
     precision: Precision
-    """What the networks multiply in."""
+    """Type of the network's arithmetic."""
     why: str
-    """One clause: why this engine in this precision; for whoever asks."""
+    """Why this backend runs in this precision, as one clause."""
 
     def encode(self, image: Float32) -> Any:
         """Image (1, C, H, W) in [0, 1] => the condition of all its samples.
 
         Raises:
-            BackendError: the engine failed, or returned NaN; likewise of the two below.
+            BackendError: the backend failed, returned NaN, or is closed. The same holds for `denoise` and `decode`.
         """
         ...
 
@@ -46,10 +59,10 @@ class Backend(Protocol):
         features: Float32,
         fresh: Callable[[], Float32],
     ) -> Any:
-        """Noise (N, Z, h, w) => N clean latents, by the S rows of a sampler's table.
+        """Noise (N, Z, h, w) => N clean latents, in the S steps of a sampler's table.
 
         features: (S, T) of the network times, from `sampler.time_features`.
-        fresh: returns the next noise (N, Z, h, w) where the table's `extra` is noise; called once per row, in order.
+        fresh: returns the next noise (N, Z, h, w) where the table's `extra` is noise; called once per step, in order.
         """
         ...
 
@@ -58,42 +71,59 @@ class Backend(Protocol):
         ...
 
     def clone(self) -> Backend:
-        """Return another one on the same weights, with buffers of its own, for another thread."""
+        """Return another backend on the same compiled graphs, with its own buffers, for another thread.
+
+        Raises:
+            BackendError: the backend is closed, or the device has too little free memory.
+        """
         ...
 
     def close(self) -> None:
-        """Give back what the engine holds; neither the backend nor its clones can be used afterwards."""
+        """Free this backend's buffers. A backend that was loaded, not cloned, frees the graphs too and so closes its clones.
+
+        Every later call raises BackendError. Closing twice does nothing.
+        """
         ...
 
 
 class BackendClass(Protocol):
-    """What `BACKENDS` names: starts a backend."""
+    """A class of `registry.BACKENDS`: loads a bundle."""
 
     version: str
 
     def __call__(self, bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None) -> Backend:
-        """Start the engine on a bundle.
+        """Load a bundle.
 
-        precision: `auto` for the first of `precisions`.
-        threads: of the CPU, that one call may use; None for as many as the engine thinks right. Calls of clones in several
-            threads run side by side, `calls_at_once` of them.
+        precision: `auto` takes the first of `precisions`.
+        threads: CPU threads of one call; None leaves the number to the inference library. Clones run `calls_at_once(threads)`
+            calls side by side.
 
         Raises:
-            ParameterError: the engine does not multiply in that precision here.
-            BackendError: the engine refuses the graphs, or is not what it should be.
+            ParameterError: this machine does not compute in that precision.
+            BackendError: the inference library refuses the graphs, or is not the one expected.
         """
         ...
 
     def precisions(self) -> tuple[Precision, ...]:
-        """Return what the engine can multiply in on this machine, that of `auto` first."""
+        """Return the precisions that this machine computes in, the default first."""
+        ...
+
+
+class GpuBackendClass(Protocol):
+    """A `BackendClass` of a GPU, whose kernels may be launched as CUDA graphs."""
+
+    def __call__(
+        self, bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None, cuda_graphs: bool = True
+    ) -> Backend:
+        """Load a bundle; see `BackendClass`. cuda_graphs: False launches every kernel by itself."""
         ...
 
 
 def finite(backend: str, graph: str, values: Float32) -> Float32:
-    """Return what a graph gave, if it is numbers; of the denoiser's steps the last one tells, for no step makes NaN a number again.
+    """Return a graph's output, checked. NaN survives every step, so the last step of the denoiser is enough.
 
     Raises:
-        BackendError: some are NaN or infinite.
+        BackendError: some values are NaN or infinite.
     """
     if not np.isfinite(values).all():
         raise BackendError(
@@ -103,11 +133,16 @@ def finite(backend: str, graph: str, values: Float32) -> Float32:
     return values
 
 
+def closed_error(backend: str) -> BackendError:
+    """Return the error of a call to a closed backend."""
+    return BackendError(f"the {backend} backend is closed", "Load the bundle again.")
+
+
 def chosen_precision(name: str, wanted: PrecisionName, possible: Iterable[Precision]) -> Precision:
-    """Return the precision to run in: the wanted one, or of `auto` the first possible one.
+    """Return the precision to run in: the one asked for, or the first possible one for `auto`.
 
     Raises:
-        ParameterError: it is not possible on this machine.
+        ParameterError: this machine does not compute in it.
     """
     first, *others = possible
     for precision in (first, *others):

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the reference engine, float32."""
+"""ONNX Runtime on the CPU in float32: the reference that other backends are compared with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg_runtime.backends.base import chosen_precision
+from medseg_runtime.backends.base import chosen_precision, closed_error
 from medseg_runtime.backends.host_loop import BoundLoop, check_signature, one_line
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
@@ -26,7 +26,7 @@ CPU = 0
 
 
 class OnnxRuntimeBackend(BoundLoop):
-    """One session per graph, which clones share and run in several threads at once; nothing global is set."""
+    """One session per graph. Clones share the sessions, which ONNX Runtime runs in several threads at once."""
 
     name = "onnxruntime"
     version: str = ort.__version__
@@ -38,7 +38,7 @@ class OnnxRuntimeBackend(BoundLoop):
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
-        """Return what its CPU kernels multiply in."""
+        """Return the precisions of its CPU kernels."""
         return ("float32",)
 
     def _session(self, name: GraphName, content: bytes, threads: int | None) -> ort.InferenceSession:
@@ -58,8 +58,12 @@ class OnnxRuntimeBackend(BoundLoop):
         return session
 
     def bind(self, graph: GraphName, inputs: Arrays, outputs: Arrays) -> BoundCall:
+        session = self._sessions.get(graph)
+        if session is None:
+            raise closed_error(self.name)
+
         def bound() -> ort.IOBinding:
-            binding = self._sessions[graph].io_binding()
+            binding = session.io_binding()
             for name, array in inputs.items():
                 binding.bind_input(name, "cpu", CPU, np.float32, array.shape, array.ctypes.data)
             for name, array in outputs.items():
@@ -67,7 +71,12 @@ class OnnxRuntimeBackend(BoundLoop):
             return binding
 
         binding = self._translated(graph, bound)
-        return lambda: self._translated(graph, lambda: self._sessions[graph].run_with_iobinding(binding))
+
+        def call() -> None:
+            self.check_open()
+            self._translated(graph, lambda: session.run_with_iobinding(binding))
+
+        return call
 
     def _translated(self, graph: GraphName, work: Callable[[], Any]) -> Any:
         try:
@@ -78,22 +87,23 @@ class OnnxRuntimeBackend(BoundLoop):
                 "Try fewer samples at once, or export the bundle again.",
             ) from error
 
-    def close(self) -> None:
-        """Drop the sessions, those of clones too."""
+    def drop_graphs(self) -> None:
         self._sessions.clear()
-        self._steps = None
+
+    def graphs_dropped(self) -> bool:
+        return not self._sessions
 
 
 def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors come as exceptions; warnings about folded constants do not help a user
+    options.log_severity_level = 3  # no warnings, which are about folded constants; errors are exceptions
     options.intra_op_num_threads = threads or 0
-    # Threads that spin from one operator to the next are a quarter faster on two cores; spinning on after a call, they would burn a
-    # core each in somebody else's process.
+    # Threads that spin between operators are a quarter faster on two cores. After a call they must not, or each keeps a core of the
+    # host process busy.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
 def edges(values: Sequence[Any]) -> dict[str, tuple[bool, list[Any]]]:
-    """Return what `check_signature` wants to know of a session's inputs or outputs."""
+    """Return a session's inputs or outputs as `check_signature` takes them."""
     return {value.name: (value.type == "tensor(float)", value.shape) for value in values}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.figures.contours import paint_outline, joined, outlines_on_screen
+from medseg_runtime.figures.contours import joined, outlines_on_screen, paint_outline
 from medseg_runtime.figures.photo import coloured, inferno, photograph
 from medseg_runtime.figures.text import FAINT, INK, LARGE, MEDIUM, PAPER, SMALL, blank, write
 from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport

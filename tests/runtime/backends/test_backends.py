@@ -1,18 +1,21 @@
-"""Finding an engine, and the real ones of the CPU on three tiny graphs, from the folder to the masks."""
+"""The table of backends, and the CPU backends on three tiny graphs, from the folder to the masks."""
 
 import dataclasses
 import sys
 import threading
 import weakref
+from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
 
 from medseg_runtime import Segmenter
+from medseg_runtime.backends import registry
+from medseg_runtime.backends.base import BackendName, PrecisionName
 from medseg_runtime.backends.registry import BACKENDS, installed, open_backend
 from medseg_runtime.errors import BackendError, ParameterError
-from medseg_runtime.model.bundle import Bundle
+from medseg_runtime.model.bundle import Bundle, Precision
 from medseg_runtime.model.sampler import sampler_table, time_features
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (11, 9), dtype=np.uint8)
@@ -154,6 +157,26 @@ def test_a_precision_that_nothing_multiplies_in_is_refused(tiny_folder, backend,
         Segmenter.load(tiny_folder, backend=backend, precision=precision)
 
 
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "openvino"])
+def test_a_cpu_backend_has_no_cuda_graphs_to_leave_out(tiny_bundle, backend):
+    problem = rf"the {backend} backend runs on the CPU and has no CUDA graphs\. Leave out cuda_graphs=False \(--no-cuda-graphs\)"
+    with pytest.raises(ParameterError, match=problem):
+        open_backend(backend, tiny_bundle, cuda_graphs=False)
+
+
+@pytest.mark.parametrize("cuda_graphs", [True, False])
+def test_a_gpu_backend_is_told_of_cuda_graphs(tiny_bundle, monkeypatch, cuda_graphs):
+    told = []
+    monkeypatch.setattr(registry, "installed", lambda _: lambda *_, **options: told.append(options))
+    open_backend("cuda", tiny_bundle, cuda_graphs=cuda_graphs)
+    assert told == [{"precision": "auto", "threads": None, "cuda_graphs": cuda_graphs}]
+
+
+def test_the_names_of_backends_and_precisions_are_those_of_the_table():
+    assert get_args(BackendName) == ("auto", *BACKENDS)
+    assert set(get_args(PrecisionName)) == {"auto", *get_args(Precision)}
+
+
 def test_no_threads_are_refused(tiny_folder):
     with pytest.raises(ParameterError, match="0 threads is out of range"):
         Segmenter.load(tiny_folder, threads=0)
@@ -224,14 +247,6 @@ def test_outputs_come_in_the_order_of_the_manifest(tiny, engine, tiny_bundle):
     reversed_outputs = open_backend(engine, other, precision="float32").run("denoiser", feeds)
     np.testing.assert_array_equal(as_written, reversed_outputs[::-1])
     np.testing.assert_allclose(as_written, tiny.Numpy().run("denoiser", feeds), rtol=1e-5)
-
-
-def test_a_closed_backend_does_not_run(backend):
-    clone = backend.clone()
-    backend.close()
-    for closed in (backend, clone):
-        with pytest.raises(BackendError):
-            closed.run("encoder", {"image": np.zeros((1, 1, 8, 8), np.float32)})
 
 
 def test_the_threads_of_onnx_runtime_sleep_between_calls(tiny_bundle):

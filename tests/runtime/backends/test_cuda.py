@@ -14,7 +14,7 @@ from medseg_runtime import Segmenter
 from medseg_runtime.backends.gpu.capture_policy import CudaGraphWarning
 from medseg_runtime.backends.gpu.onnxruntime import backend as cuda_backend
 from medseg_runtime.backends.gpu.onnxruntime import stream
-from medseg_runtime.backends.gpu.onnxruntime.backend import CudaBackend, Place
+from medseg_runtime.backends.gpu.onnxruntime.backend import CudaBackend, Device
 from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.model.bundle import Bundle
@@ -26,9 +26,9 @@ HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
 
 
 class OnTheCpu(CudaBackend):
-    """All but the place is what runs on a GPU."""
+    """All but the device is what runs on a GPU."""
 
-    place = Place(provider="CPUExecutionProvider", device="cpu")
+    device = Device(provider="CPUExecutionProvider", memory="cpu")
 
 
 @pytest.mark.parametrize(("objective", "sampler"), SAMPLERS)
@@ -137,7 +137,7 @@ def test_a_session_that_refuses_cuda_graphs_runs_without_and_says_so(tiny_bundle
 
     monkeypatch.setattr(cuda_backend.ort, "InferenceSession", refuses)
     # the device is CUDA in name only until the sessions are there
-    monkeypatch.setattr(OnTheCpu, "place", replace(OnTheCpu.place, device="cuda"))
+    monkeypatch.setattr(OnTheCpu, "device", replace(OnTheCpu.device, memory="cuda"))
     monkeypatch.setattr(
         OnTheCpu,
         "_new_stream",
@@ -205,12 +205,3 @@ def test_the_low_precision_graphs_are_taken_where_there_are_any(tiny_bundle):
     assert OnTheCpu(with_half, precision="float32").precision == "float32"
     with pytest.raises(ParameterError, match="no bfloat16 graphs"):
         OnTheCpu(with_half, precision="bfloat16")
-
-
-def test_a_closed_backend_does_not_run(tiny_bundle):
-    backend = OnTheCpu(tiny_bundle)
-    clone = backend.clone()
-    backend.close()
-    for closed in (backend, clone):
-        with pytest.raises(BackendError, match=r"closed\. Load the bundle again"):
-            closed.decode(noted(closed, tiny_bundle.manifest, 0.5))

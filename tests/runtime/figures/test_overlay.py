@@ -6,16 +6,16 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from medseg_runtime.figures.contours import curves, paint_outline, joined, outline_on_screen, outlines_on_screen
+from medseg_runtime.figures.contours import curves, joined, outline_on_screen, outlines_on_screen, paint_outline
 from medseg_runtime.figures.overlay import (
     BY_SIZE,
     CONSENSUS,
     NOTICE,
     _locator,
     _zoom,
+    key_figures,
     render_overlay,
     render_samples,
-    key_figures,
 )
 from medseg_runtime.figures.photo import coloured, inferno, photograph
 from medseg_runtime.figures.viewport import Viewport

@@ -1,9 +1,9 @@
-"""Which buffer each step reads and writes, so that S steps follow each other on a device without a copy between them.
+"""Which device buffer each step reads and writes, so that S steps need no copy between them.
 
     step 0    noise  -> spare     step 1    spare  -> final     (S = 2; the last step always writes `final`)
     step 0    noise  -> final     step 1    final  -> spare     step 2    spare  -> final     (S = 3)
 
-The estimates of the clean latent alternate likewise, because DPM-Solver++ reads the one before while it writes the next.
+The estimates of the clean latent alternate too, because DPM-Solver++ reads the previous one while it writes the next.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Buffer = Literal["noise", "final", "spare", "zeros", "fresh", "even", "odd"]
 
 @dataclass(frozen=True, slots=True)
 class StepBuffers:
-    """The buffers of one step, by the names that the denoiser has for them."""
+    """The buffers of one step, by the denoiser's names for them."""
 
     latent: Buffer
     extra: Buffer
@@ -45,4 +45,6 @@ def step_buffers(steps: int, extra: Extra) -> tuple[StepBuffers, ...]:
 def _extra(extra: Extra, previous: Buffer, *, first: bool) -> Buffer:
     if extra == "noise":
         return "fresh"
-    return "zeros" if extra == "none" or first else previous  # at first `previous` holds another image's
+    return (
+        "zeros" if extra == "none" or first else previous
+    )  # before the first step `previous` holds another image's estimate

@@ -1,4 +1,4 @@
-"""Whether launches become CUDA graphs, and what the user hears when they cannot."""
+"""Whether launches are captured as CUDA graphs, and the warning when that fails."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from medseg_runtime.errors import BackendError
 
 
 class CudaGraphWarning(RuntimeWarning):
-    """Launches could not be captured: the masks are the same, each image takes longer."""
+    """Launches could not be captured. The masks are the same; each image takes longer."""
 
 
 @dataclass(slots=True)
 class CapturePolicy:
-    """Whether to capture; one for a backend and its clones."""
+    """Whether to capture. A backend and its clones share one."""
 
     wanted: bool
     failure: str | None = None
-    """What went wrong, once something has; nothing is captured from then on."""
+    """Why the first capture failed; from then on nothing is captured."""
 
     @property
     def active(self) -> bool:
-        """Capture what comes."""
+        """Whether later launches are captured."""
         return self.wanted and self.failure is None
 
     @property
@@ -31,11 +31,11 @@ class CapturePolicy:
         return "in CUDA graphs" if self.active else f"one by one ({self.failure or 'CUDA graphs are off'})"
 
     def give_up(self, error: BackendError) -> None:
-        """Go on without graphs, and say so, once."""
+        """Continue without graphs, and warn once."""
         self.failure = error.problem
         warnings.warn(
             f"CUDA graphs are off, and images take longer: {error.problem}. "
-            "Pass cuda_graphs=False to do without them and without this warning.",
+            "Pass cuda_graphs=False, or --no-cuda-graphs.",
             CudaGraphWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""Memory, streams and graphs of an NVIDIA GPU, over `cuda.bindings`: each call's error code is honoured, each thing freed once.
+"""Memory, streams and graphs of an NVIDIA GPU, by way of `cuda.bindings`: every error code is checked, everything is freed once.
 
 The only module that imports `cuda`. Sizes are in bytes, pointers are integers.
 """
@@ -17,29 +17,29 @@ from cuda.bindings import runtime as cudart
 from medseg_runtime.errors import BackendError
 
 ALIGNMENT = 256
-"""Of addresses that TensorRT takes, and of what cudaMalloc returns."""
+"""Bytes: TensorRT takes only addresses aligned to it, and cudaMalloc returns no others."""
 
 
 def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
-    """Call a function of the CUDA runtime, and return what it returns behind its error code, if anything.
+    """Call a function of the CUDA runtime, and return its value without the error code; None if it has none.
 
     Raises:
-        BackendError: the code is not cudaSuccess.
+        BackendError: the error code is not cudaSuccess.
     """
     error, *values = function(*arguments)
     if error != cudart.cudaError_t.cudaSuccess:
         raise BackendError(
             f"{function.__name__} failed on the GPU: {error.name}",
-            "See with `nvidia-smi` whether its driver answers and its memory is free, and try again.",
+            "Check with `nvidia-smi` that the driver answers and that memory is free, and try again.",
         )
     return values[0] if values else None
 
 
 def check_current_device() -> None:
-    """Refuse to work on another GPU than the one that engines are checked against, CUDA's device 0.
+    """Refuse any GPU but CUDA device 0, which the engines were checked against.
 
     Raises:
-        BackendError: the host process made another device current in this thread.
+        BackendError: another device is current in this thread.
     """
     device = call(cudart.cudaGetDevice)
     if device != 0:
@@ -50,27 +50,27 @@ def check_current_device() -> None:
 
 
 class DeviceMemory:
-    """A piece of the GPU's memory, uninitialised."""
+    """A block of uninitialized GPU memory."""
 
     def __init__(self, size: int) -> None:
         self.pointer: int = call(cudart.cudaMalloc, size)
 
     def close(self) -> None:
-        """Free it, once."""
+        """Free it. Closing twice does nothing."""
         pointer, self.pointer = self.pointer, 0
         if pointer:
             call(cudart.cudaFree, pointer)
 
 
 class PinnedMemory:
-    """A piece of page-locked host memory, which alone the GPU copies from and to without stopping the host."""
+    """A block of page-locked host memory. Copies from and to any other host memory block the host."""
 
     def __init__(self, size: int) -> None:
         self.pointer: int = call(cudart.cudaHostAlloc, size, cudart.cudaHostAllocDefault)
         self._size = size
 
     def floats(self, offset: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Return a float32 array that lies in this memory, `offset` bytes from its start; use it until `close`."""
+        """Return a float32 array in this memory, `offset` bytes from its start. It is invalid after `close`."""
         count = int(np.prod(shape))
         if offset + 4 * count > self._size:
             raise IndexError(f"{shape} at {offset} reaches beyond {self._size} bytes")
@@ -78,14 +78,14 @@ class PinnedMemory:
         return np.ctypeslib.as_array(raw).reshape(shape)
 
     def close(self) -> None:
-        """Free it, once."""
+        """Free it. Closing twice does nothing."""
         pointer, self.pointer = self.pointer, 0
         if pointer:
             call(cudart.cudaFreeHost, pointer)
 
 
 class Graph:
-    """Launches that were captured from a stream, ready to be launched together."""
+    """A CUDA graph: launches captured from a stream, which one call queues."""
 
     def __init__(self, captured: Any) -> None:
         try:
@@ -94,29 +94,29 @@ class Graph:
             call(cudart.cudaGraphDestroy, captured)
 
     def launch(self, stream: Stream) -> None:
-        """Queue all of them."""
+        """Queue all launches."""
         call(cudart.cudaGraphLaunch, self._executable, stream.handle)
 
     def close(self) -> None:
-        """Destroy it, once."""
+        """Destroy it. Closing twice does nothing."""
         executable, self._executable = self._executable, None
         if executable is not None:
             call(cudart.cudaGraphExecDestroy, executable)
 
 
 class Stream:
-    """A queue of work that no other stream waits for, not even the default one."""
+    """A CUDA stream that does not synchronize with the default stream."""
 
     def __init__(self) -> None:
         self.handle: Any = call(cudart.cudaStreamCreateWithFlags, cudart.cudaStreamNonBlocking)
 
     def upload(self, device: int, pinned: int, size: int) -> None:
-        """Queue a copy to the GPU; the source must not change until `wait`."""
+        """Queue a copy to the GPU. The source must not change until `wait`."""
         kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
         call(cudart.cudaMemcpyAsync, device, pinned, size, kind, self.handle)
 
     def download(self, pinned: int, device: int, size: int) -> None:
-        """Queue a copy from the GPU; it has arrived after `wait`."""
+        """Queue a copy from the GPU. It is complete after `wait`."""
         kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
         call(cudart.cudaMemcpyAsync, pinned, device, size, kind, self.handle)
 
@@ -125,7 +125,7 @@ class Stream:
         call(cudart.cudaMemsetAsync, device, 0, size, self.handle)
 
     def wait(self) -> None:
-        """Return when all that was queued is done.
+        """Wait until all queued work is done.
 
         Raises:
             BackendError: some of it failed.
@@ -134,30 +134,30 @@ class Stream:
 
     @contextmanager
     def capture(self) -> Iterator[list[Graph]]:
-        """Record what is queued instead of running it; afterwards the list holds the graph.
+        """Record queued work instead of running it. After the block the list holds the graph.
 
         Raises:
-            BackendError: something was queued that a graph cannot hold.
+            BackendError: a graph cannot hold what was queued.
         """
         graphs: list[Graph] = []
-        # thread-local: what clones do in other threads meanwhile, such as allocating, does not spoil this capture
+        # thread-local: calls of clones in other threads, such as allocations, do not break this capture
         call(cudart.cudaStreamBeginCapture, self.handle, cudart.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         try:
             yield graphs
         except BaseException:
-            self._break_off()
+            self._abort_capture()
             raise
         graphs.append(Graph(call(cudart.cudaStreamEndCapture, self.handle)))
 
-    def _break_off(self) -> None:
-        """Leave a capture that failed; its errors were those of what failed, and are dropped."""
-        _, half = cudart.cudaStreamEndCapture(self.handle)
-        if half is not None and int(half):
-            call(cudart.cudaGraphDestroy, half)
-        cudart.cudaGetLastError()  # CUDA remembers the error, and an engine would take it for its own
+    def _abort_capture(self) -> None:
+        """End a failed capture and drop its errors, which only repeat what failed."""
+        _, partial = cudart.cudaStreamEndCapture(self.handle)
+        if partial is not None and int(partial):
+            call(cudart.cudaGraphDestroy, partial)
+        cudart.cudaGetLastError()  # clears the error, which the next engine call would report as its own
 
     def close(self) -> None:
-        """Destroy it, once."""
+        """Destroy it. Closing twice does nothing."""
         handle, self.handle = self.handle, None
         if handle is not None:
             call(cudart.cudaStreamDestroy, handle)

@@ -1,7 +1,7 @@
-"""The loop of engines on a device: `encode` and `denoise` note what is asked for, `decode` does it all.
+"""The sampling loop of GPU backends: `encode` and `denoise` only record their arguments, and `decode` runs everything.
 
-So image and noise go up together, only logits come down, and nothing waits in between; errors and the time of all three show in
-`decode`. What was noted can be decoded in any order, twice too: nothing of it lies in buffers that a later call would overwrite.
+So image and noise are uploaded together, only logits are downloaded, and the host waits once. Errors and the time of all three
+appear in `decode`. Recorded latents can be decoded in any order and more than once, because they are copies in host memory.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from medseg_runtime.model.sampler import SamplerTable
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Condition:
-    """The condition of an image that `decode` will compute, or find on the device."""
+    """The image whose condition `decode` will compute, or find on the device."""
 
     image: Float32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Latents:
-    """Latents that `decode` will compute, on the way to their masks."""
+    """The arguments of `denoise`, for `decode`."""
 
     condition: Condition
     noise: Float32
@@ -35,31 +35,36 @@ class Latents:
 
 
 class DeviceStream(Protocol):
-    """One thread's way through a device."""
+    """The device buffers of one backend or clone, and the calls that use them."""
 
     def sample(self, latents: Latents) -> Float32:
-        """Image and noise up, everything in between, logits (N, K, H, W) down."""
+        """Upload image and noise, run all graphs, and return the logits (N, K, H, W)."""
         ...
 
     def sample_with_fresh_noise(self, latents: Latents, fresh: Callable[[], Float32]) -> Float32:
-        """Return the latents (N, Z, h, w) of a sampler that wants noise from the host at each step."""
+        """Return the latents (N, Z, h, w) of a sampler that adds noise from the host at each step."""
         ...
 
     def decode(self, latents: Float32) -> Float32:
-        """Latents (N, Z, h, w) up, logits down."""
+        """Upload latents (N, Z, h, w), and return their logits."""
+        ...
+
+    def check_open(self) -> None:
+        """Raise BackendError after `close`."""
         ...
 
     def close(self) -> None:
-        """Free what it holds on the device."""
+        """Free the buffers. Later calls raise BackendError."""
         ...
 
 
 class DeviceLoop(Backend):
-    """Encode, denoise and decode, given a lane."""
+    """Encode, denoise and decode on a device stream."""
 
     _stream: DeviceStream
 
     def encode(self, image: Float32) -> Condition:
+        self._stream.check_open()
         return Condition(image.copy())
 
     def denoise(
@@ -78,10 +83,10 @@ class DeviceLoop(Backend):
 
 
 def refuse_threads(backend: str, threads: int | None) -> None:
-    """Refuse an option that would do nothing.
+    """Refuse an option without effect.
 
     Raises:
-        ParameterError: threads are given.
+        ParameterError: `threads` is not None.
     """
     if threads is not None:
         raise ParameterError(f"the backend {backend} uses no threads of the CPU", "Leave threads out.")

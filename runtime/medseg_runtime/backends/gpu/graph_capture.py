@@ -1,8 +1,8 @@
-"""When to run launches one by one and when as a CUDA graph, apart from what is launched.
+"""When to launch kernels one by one, and when as a CUDA graph.
 
-A graph saves the host a launch per kernel, some microseconds each, which is most of the time of a small network. Capturing costs
-about as much as a run or two, and engines prepare themselves in their first run, which a capture would not survive: so the
-first image runs plainly, the second is captured, and the third and all others of its kind are replayed.
+A graph saves one launch per kernel, some microseconds each, which is most of the time of a small network. Capturing costs about as
+much as one or two runs, and must not include an engine's first run, in which it initializes itself. So the first image of a kind is
+launched plainly, the second is captured, and all later ones are replayed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from medseg_runtime.errors import BackendError
 
 
 class Replay:
-    """Queues the same launches again and again, as a graph from the second time on."""
+    """Queue the same launches each time it is called, as a graph from the second call on."""
 
     def __init__(self, launch: Callable[[], None], stream: Stream, policy: CapturePolicy) -> None:
-        """Take what queues the launches; it must always queue the same, and wait for nothing."""
+        """launch: queues the launches; must queue the same ones each time, and not wait."""
         self._launch = launch
         self._stream = stream
         self._policy = policy
@@ -29,7 +29,7 @@ class Replay:
         """Queue the launches.
 
         Raises:
-            BackendError: one was refused.
+            BackendError: a launch was refused.
         """
         if self._warm and self._graph is None and self._policy.active:
             self._capture()

@@ -1,11 +1,10 @@
-"""OpenVINO on the CPU: float32, and bfloat16 where the processor multiplies in it (AMX, AVX-512 BF16).
+"""OpenVINO on the CPU: float32, and bfloat16 where the processor computes in it (AMX, AVX-512 BF16).
 
-A graph with an open batch serves every number of samples; one compiled for its batch is a tenth faster, for one sample a third. So the
-usual batches are compiled for themselves, when one is first used. Compiled models are kept in the user's cache folder, where the
-next process finds them.
+A graph compiled for a fixed batch is a tenth faster than one with a dynamic batch, and a third faster for one sample. So each usual
+batch is compiled when it is first used, and all others share the dynamic model. Compiled models are kept in the user's cache folder.
 
-The encoder stays in float32 even then: it runs once, and its error is one that all samples share. With it in bfloat16 the mean
-probability of 16 samples moved by up to 0.025 on 100 validation crops of the shipped model, without it by up to 0.006.
+The encoder always computes in float32: it runs once, and all samples share its error. Measured on 100 validation crops of the shipped
+model, the mean probability of 16 samples moved by up to 0.025 with the encoder in bfloat16, and by up to 0.006 without.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from medseg_runtime.backends.base import chosen_precision
+from medseg_runtime.backends.base import chosen_precision, closed_error
 from medseg_runtime.backends.host_loop import BoundLoop, check_signature, one_line
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
@@ -37,14 +36,17 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 ELEMENT_TYPES: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
-COMPILED_AS = 3
-"""To be raised when `_compile` makes another model of the same graph, so that what the cache holds is not taken for it."""
-OWN_BATCHES = frozenset({1, 2, 4, 8, 16, 32, 64})
-"""Batches that are worth compiling for; others, such as the rest of 100 samples, go through the graph with an open batch."""
+CACHE_VERSION = 3
+"""Cache version: raise it when `_compile` makes another model of the same graph."""
+FIXED_BATCHES = frozenset({1, 2, 4, 8, 16, 32, 64})
+"""Batches that are compiled by themselves. Others, such as the rest of 100 samples, run on the model with a dynamic batch."""
 
 
 class OpenVinoBackend(BoundLoop):
-    """Compiled models, which clones share: their calls take turns, each on all threads, or run side by side, each on some."""
+    """Compiled models that clones share, each with its own infer requests.
+
+    Calls of clones take turns on all threads; with `threads` given they run side by side, each on that many.
+    """
 
     name = "openvino"
     version: str = ov.__version__.partition("-")[0]
@@ -57,7 +59,7 @@ class OpenVinoBackend(BoundLoop):
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
-        """Return what OpenVINO multiplies in on this processor."""
+        """Return the precisions that OpenVINO computes in on this processor."""
         capable: list[str] = _core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         return ("bfloat16", "float32") if "BF16" in capable else ("float32",)
 
@@ -73,19 +75,21 @@ class OpenVinoBackend(BoundLoop):
         request = _translated(f"failed in {graph}", bound)
 
         def call() -> None:
+            self.check_open()
             self._models.check_process()
             _translated(f"failed in {graph}", lambda: request.infer(share_outputs=True))
 
         return call
 
-    def close(self) -> None:
-        """Drop the compiled models, those of clones too."""
+    def drop_graphs(self) -> None:
         self._models.close()
-        self._steps = None
+
+    def graphs_dropped(self) -> bool:
+        return self._models.closed
 
 
 class _Models:
-    """The graphs of a bundle, each compiled when it is first needed; safe in several threads."""
+    """The graphs of a bundle, each compiled when it is first used. Safe in several threads."""
 
     def __init__(self, bundle: Bundle, precision: Precision, threads: int | None) -> None:
         self._manifest, self._contents, self._precision = bundle.manifest, bundle.graphs, precision
@@ -93,27 +97,29 @@ class _Models:
         self._process = os.getpid()
         self._compiled: dict[tuple[GraphName, int | None], ov.CompiledModel] = {}
         self._lock = Lock()
-        self._closed = False
+        self.closed = False
 
     def compiled(self, graph: GraphName, batch: int) -> ov.CompiledModel:
-        """Return a graph, compiled for a batch or for any.
+        """Return a graph compiled for this batch, or for any batch.
 
         Raises:
-            BackendError: OpenVINO refuses the graph, or the backend was closed.
+            BackendError: OpenVINO refuses the graph, or the backend is closed.
         """
-        own = batch if graph != "encoder" and batch in OWN_BATCHES else None
+        fixed = batch if graph != "encoder" and batch in FIXED_BATCHES else None
         with self._lock:
-            if self._closed:
-                raise BackendError("the OpenVINO backend is closed", "Load the bundle again.")
-            if (graph, own) not in self._compiled:
-                self._compiled[graph, own] = _translated(f"cannot load {graph}.onnx", lambda: self._load(graph, own))
-            return self._compiled[graph, own]
+            if self.closed:
+                raise closed_error(OpenVinoBackend.name)
+            if (graph, fixed) not in self._compiled:
+                self._compiled[graph, fixed] = _translated(
+                    f"cannot load {graph}.onnx", lambda: self._load(graph, fixed)
+                )
+            return self._compiled[graph, fixed]
 
     def check_process(self) -> None:
-        """Refuse a call that would wait for ever: with streams of its own OpenVINO computes in threads, and no fork has those.
+        """Refuse a call that would never return: with `threads` given OpenVINO computes in threads of its own, and a fork has none.
 
         Raises:
-            BackendError: the process is a fork of the one that loaded the models.
+            BackendError: this process was forked from the one that loaded the models.
         """
         if self._threads is not None and os.getpid() != self._process:
             raise BackendError(
@@ -122,31 +128,31 @@ class _Models:
             )
 
     def close(self) -> None:
-        """Drop them all."""
+        """Drop the compiled models. A call in another thread keeps its own until it returns."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             self._compiled.clear()
 
     def _load(self, graph: GraphName, batch: int | None) -> ov.CompiledModel:
-        """Take a compiled model from the cache, or make it and put it there."""
+        """Import a compiled model from the cache, or compile it and store it there."""
         options = _options(self._arithmetic(graph), self._threads)
         name = self._cache_name(graph, batch, options)
         kept = cache.load(name)
         if kept is not None:
             try:
                 return _core().import_model(kept, DEVICE, options)
-            except Exception:  # noqa: BLE001 - whatever is wrong with what was kept, it can be made again
+            except Exception:  # noqa: BLE001 - it can be compiled again whatever is wrong with it
                 cache.remove(name)
         model = self._compile(graph, batch, options)
         cache.store(name, model.export_model().getvalue())
         return model
 
     def _arithmetic(self, graph: GraphName) -> Precision:
-        """Return what a graph multiplies in."""
+        """Return the precision that a graph computes in."""
         return "float32" if graph == "encoder" else self._precision
 
     def _compile(self, graph: GraphName, batch: int | None, options: dict[str, Any]) -> ov.CompiledModel:
-        # imported here: what the cache holds does not need them
+        # imported here: cached models do not need them
         from medseg_runtime.backends.openvino.graph_rewrites import flatten_planes, write_out_transposes
 
         model = _core().read_model(self._contents[graph])
@@ -166,15 +172,15 @@ class _Models:
         return compiled
 
     def _cache_name(self, graph: GraphName, batch: int | None, options: dict[str, Any]) -> str:
-        """Name everything that the compiled model depends on."""
+        """Return a name made of everything that the compiled model depends on."""
         sha256 = self._manifest.graphs[graph].sha256
-        made_of = [COMPILED_AS, sha256, batch, ov.get_version(), sorted(options.items()), str(processor())]
-        return f"openvino/{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()}.blob"
+        parts = [CACHE_VERSION, sha256, batch, ov.get_version(), sorted(options.items()), str(processor())]
+        return f"openvino/{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.blob"
 
 
 @functools.cache
 def _core() -> ov.Core:
-    """Return OpenVINO's root object, which takes a while to make and is safe in several threads."""
+    """Return OpenVINO's root object. It is slow to make, and safe in several threads."""
     return ov.Core()
 
 
@@ -182,11 +188,11 @@ def _options(precision: Precision, threads: int | None) -> dict[str, Any]:
     options: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": ELEMENT_TYPES[precision],
-        "ENABLE_CPU_PINNING": False,  # the cores of the host process are its own business
+        "ENABLE_CPU_PINNING": False,  # leave thread affinity to the host process
     }
     if precision == "float32":
-        # OpenVINO 2026.4.1 ends the process (SIGSEGV) where it fuses the attention of a float32 graph with a fixed batch on
-        # AVX-512; without this fusion no slower here.
+        # OpenVINO 2026.4.1 crashes (SIGSEGV) on AVX-512 when it fuses the attention of a float32 graph with a fixed batch.
+        # Measured no slower without.
         options["SNIPPETS_MODE"] = "DISABLE"
     if threads is not None:
         options["NUM_STREAMS"] = calls_at_once(threads)
@@ -213,7 +219,7 @@ def _translated(problem: str, work: Callable[[], Any]) -> Any:
         return work()
     except BackendError:
         raise
-    except Exception as error:  # OpenVINO's are plain RuntimeErrors, and of its bindings TypeErrors and ValueErrors
+    except Exception as error:  # RuntimeError from OpenVINO, TypeError and ValueError from its bindings
         raise BackendError(
             f"OpenVINO {OpenVinoBackend.version} {problem}: {one_line(error)}",
             "Use --backend onnxruntime, or export the bundle again.",

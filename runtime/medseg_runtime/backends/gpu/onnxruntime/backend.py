@@ -1,10 +1,10 @@
-"""ONNX Runtime on an NVIDIA GPU: condition, latents, rows and time features stay there, and steps are CUDA graphs.
+"""ONNX Runtime on an NVIDIA GPU: condition, latents, rows and time features stay on the device, and steps are CUDA graphs.
 
-For GPUs without TensorRT engines. Only the CUDA provider is offered: ONNX Runtime's TensorRT provider builds its engines at the first
-image, in silence, needs TensorRT 10 (the published wheels up to 1.31 link `libnvinfer.so.10`), and runs what `trt` runs.
+For GPUs without TensorRT engines. ONNX Runtime's own TensorRT provider is not offered: it builds engines at the first image without a
+word, needs TensorRT 10 (the published wheels up to 1.31 link `libnvinfer.so.10`), and runs what the `tensorrt` backend runs.
 
-ONNX Runtime falls back in three ways, each without an exception; here each is one. A package for the CPU has no CUDA provider; a
-provider whose libraries are missing is left out of the session; nodes that it cannot run go to the CPU.
+ONNX Runtime falls back to the CPU silently in three cases, which are errors here: a package for the CPU has no CUDA provider, a
+provider whose libraries are missing is left out of the session, and nodes that it cannot run go to the CPU.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ INSTALL = "Run `pip uninstall onnxruntime onnxruntime-gpu`, then `pip install 'm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where sessions run, in the words of ONNX Runtime."""
+class Device:
+    """Where sessions run, in ONNX Runtime's terms."""
 
     provider: str
-    device: str
+    memory: str
+    """Device name of an `OrtValue`."""
     provider_options: dict[str, str] = field(default_factory=dict)
     session_options: dict[str, str] = field(default_factory=dict)
 
 
-CUDA = Place(
+CUDA = Device(
     provider="CUDAExecutionProvider",
-    device="cuda",
+    memory="cuda",
     provider_options={"device_id": "0"},
     session_options={"session.disable_cpu_ep_fallback": "1"},
 )
@@ -52,74 +53,74 @@ CUDA = Place(
 
 @dataclass(slots=True)
 class _Shared:
-    """What a backend and its clones have in common; a session with CUDA graphs runs one call at a time."""
+    """What a backend and its clones share. A session with CUDA graphs runs one call at a time, under the lock."""
 
     sessions: dict[GraphName, ort.InferenceSession]
     lock: Lock = field(default_factory=Lock)
     graphs: int = 0
-    """CUDA graphs that were promised so far; ONNX Runtime never gives one back."""
+    """CUDA graph numbers given out so far. ONNX Runtime never frees a graph."""
 
 
 class CudaBackend(DeviceLoop):
-    """One session per graph, which clones share in turns; each has buffers of its own."""
+    """One session per graph. Clones share the sessions and take turns; each has its own device buffers."""
 
     name = "cuda"
     version: str = ort.__version__
-    place: ClassVar[Place] = CUDA
+    device: ClassVar[Device] = CUDA
 
     def __init__(
         self, bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None, cuda_graphs: bool = True
     ) -> None:
-        """Start the sessions.
+        """Create the sessions.
 
-        precision: `auto` for that of the bundle's low-precision graphs, where it has any.
-        threads: of no use here, and refused.
-        cuda_graphs: False launches every kernel one by one.
+        precision: `auto` takes the bundle's low-precision graphs where it has any.
+        threads: refused, because the CPU computes nothing.
+        cuda_graphs: False launches every kernel by itself.
 
         Raises:
-            ParameterError: the bundle has no graphs of that precision, or threads are wanted.
-            BackendError: no CUDA provider, or it does not run everything.
+            ParameterError: the bundle has no graphs of that precision, or threads are given.
+            BackendError: no CUDA provider, or it cannot run all nodes.
         """
         refuse_threads(self.name, threads)
-        if self.place.provider not in ort.get_available_providers():
-            raise BackendError(f"the installed ONNX Runtime {self.version} has no {self.place.provider}", INSTALL)
+        if self.device.provider not in ort.get_available_providers():
+            raise BackendError(f"the installed ONNX Runtime {self.version} has no {self.device.provider}", INSTALL)
         contents, self.precision = _graphs(bundle, precision)
         self._manifest, self._policy = bundle.manifest, CapturePolicy(cuda_graphs)
-        self._shared = _Shared(self._started(contents))
+        self._shared = _Shared(self._create_sessions(contents))
+        self._is_clone = False
         self._stream = self._new_stream()
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
-        """Return what its kernels multiply in, nothing without the provider; a bundle may have graphs of one of them only."""
-        return ("float16", "bfloat16", "float32") if cls.place.provider in ort.get_available_providers() else ()
+        """Return the precisions of its kernels; none without the provider. A bundle may have graphs in only one of them."""
+        return ("float16", "bfloat16", "float32") if cls.device.provider in ort.get_available_providers() else ()
 
     @property
-    def why(self) -> str:  # type: ignore[override]  # a property, as it names what came of the graphs
-        """How it runs."""
+    def why(self) -> str:  # type: ignore[override]  # a property: capturing may fail later
+        """How its kernels are launched."""
         return f"it was asked for; launched {self._policy.launches}"
 
     def clone(self) -> CudaBackend:
-        """Return another one on the same sessions, with buffers of its own."""
-        twin = object.__new__(type(self))
-        twin.precision, twin._manifest, twin._policy, twin._shared = (
-            self.precision,
-            self._manifest,
-            self._policy,
-            self._shared,
-        )
-        twin._stream = twin._new_stream()
-        return twin
+        """Return another backend on the same sessions, with its own device buffers; see `Backend.clone`."""
+        self._stream.check_open()
+        other = object.__new__(type(self))
+        other.precision, other._is_clone = self.precision, True
+        other._manifest, other._policy, other._shared = self._manifest, self._policy, self._shared
+        other._stream = other._new_stream()
+        return other
 
     def close(self) -> None:
-        """Drop the sessions, those of clones too."""
-        self._shared.sessions.clear()
+        """Drop the buffers, and the sessions unless this is a clone; wait for a running call. See `Backend.close`."""
         self._stream.close()
+        if not self._is_clone:
+            with self._shared.lock:
+                self._shared.sessions.clear()
 
     def _new_stream(self) -> OnnxRuntimeStream:
-        return OnnxRuntimeStream(self._shared, self._manifest, self.place.device, self._policy)
+        return OnnxRuntimeStream(self._shared, self._manifest, self.device.memory, self._policy)
 
-    def _started(self, contents: dict[GraphName, bytes]) -> dict[GraphName, ort.InferenceSession]:
-        """Start the sessions with CUDA graphs if they allow that, otherwise without, and then say so."""
+    def _create_sessions(self, contents: dict[GraphName, bytes]) -> dict[GraphName, ort.InferenceSession]:
+        """Create the sessions with CUDA graphs. Where that fails create them without, and warn."""
         if self._policy.active:
             try:
                 return {name: self._session(name, content) for name, content in contents.items()}
@@ -135,27 +136,27 @@ class CudaBackend(DeviceLoop):
     def _session(self, name: GraphName, content: bytes) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = 3  # as on the CPU
-        for key, value in self.place.session_options.items():
+        for key, value in self.device.session_options.items():
             options.add_session_config_entry(key, value)
-        provider_options = dict(self.place.provider_options)
-        if self._policy.active and self.place.device == "cuda":
+        provider_options = dict(self.device.provider_options)
+        if self._policy.active and self.device.memory == "cuda":
             provider_options["enable_cuda_graph"] = "1"
         try:
-            session = ort.InferenceSession(content, options, providers=[(self.place.provider, provider_options)])
+            session = ort.InferenceSession(content, options, providers=[(self.device.provider, provider_options)])
         except Exception as error:  # its exceptions share no base class but Exception
             raise BackendError(
-                f"ONNX Runtime {self.version} cannot run all of {name}.onnx with {self.place.provider}: {one_line(error)}",
+                f"ONNX Runtime {self.version} cannot run all of {name}.onnx with {self.device.provider}: {one_line(error)}",
                 "Use --backend tensorrt or onnxruntime, and report the bundle.",
             ) from error
         self._check(session, name)
         return session
 
     def _check(self, session: ort.InferenceSession, name: GraphName) -> None:
-        """Compare what was asked for with what came: ONNX Runtime appends the CPU, which the option above keeps idle."""
+        """Refuse a session on another provider. ONNX Runtime appends the CPU, which the session option keeps idle."""
         found = session.get_providers()
-        if found[:1] != [self.place.provider]:
+        if found[:1] != [self.device.provider]:
             raise BackendError(
-                f"ONNX Runtime {self.version} runs {name}.onnx on {', '.join(found)}, not on {self.place.provider}",
+                f"ONNX Runtime {self.version} runs {name}.onnx on {', '.join(found)}, not on {self.device.provider}",
                 f"Its CUDA or cuDNN libraries are missing; the log above names them. {INSTALL}",
             )
         check_signature(name, self._manifest.graphs[name], edges(session.get_inputs()), edges(session.get_outputs()))

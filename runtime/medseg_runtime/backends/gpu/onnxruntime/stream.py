@@ -1,4 +1,4 @@
-"""One thread's buffers on the device that ONNX Runtime runs on, and its sessions bound to them."""
+"""The device buffers of one backend or clone, and ONNX Runtime's sessions bound to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
-from medseg_runtime.backends.base import finite
+from medseg_runtime.backends.base import closed_error, finite
 from medseg_runtime.backends.gpu.buffers import Buffer, StepBuffers, step_buffers
 from medseg_runtime.backends.gpu.device_loop import Condition, DeviceStream, Latents
 from medseg_runtime.backends.host_loop import one_line
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 KEPT_PLANS = 8
 MAX_GRAPHS = 256
-"""Captured runs, one per step and buffers, that the sessions keep for good; what comes later is launched kernel by kernel."""
+"""Largest number of captured runs, which the sessions never free. Later runs are launched kernel by kernel."""
 NO_GRAPH = -1
-"""The graph number with which ONNX Runtime neither captures nor replays."""
+"""Tells ONNX Runtime neither to capture nor to replay."""
 
 Work = tuple[int, int, "Extra"]
-"""Samples, steps, and what the sampler adds."""
+"""Samples, steps, and what the sampler adds to each."""
 
 
 class Sessions(Protocol):
-    """What lanes share."""
+    """What the streams of a backend and its clones share."""
 
     sessions: dict[GraphName, ort.InferenceSession]
     lock: Lock
@@ -47,7 +47,7 @@ class Sessions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A session with all its inputs and outputs on the device."""
+    """A graph with all its inputs and outputs bound on the device."""
 
     graph: GraphName
     binding: Any
@@ -56,7 +56,7 @@ class Bound:
 
 @dataclass(slots=True)
 class Plan:
-    """What one number of samples and steps needs on the device."""
+    """Buffers and bindings for one number of samples and steps."""
 
     buffers: dict[Buffer, ort.OrtValue]
     rows: list[ort.OrtValue]
@@ -68,27 +68,29 @@ class Plan:
 
 
 class OnnxRuntimeStream(DeviceStream):
-    """Runs one image after another; the addresses of a plan never change, as captured graphs hold them."""
+    """Run one image after another. The addresses of a plan never change, because captured graphs hold them."""
 
     def __init__(self, shared: Sessions, manifest: Manifest, device: str, policy: CapturePolicy) -> None:
         self._shared, self._manifest, self._device, self._policy = shared, manifest, device, policy
         self._plans: OrderedDict[Work, Plan] = OrderedDict()
+        self._encoded: Condition | None = None
+        self._closed = False
         encoder = manifest.graphs["encoder"]
         self._image = self._allocated(encoder.inputs["image"])
         self._condition = self._allocated(encoder.outputs["condition"])
-        self._encoder = self._bound("encoder", {"image": self._image}, {"condition": self._condition})
-        self._encoded: Condition | None = None
+        with shared.lock:  # a clone may be made while another takes a graph number
+            self._encoder = self._bound("encoder", {"image": self._image}, {"condition": self._condition})
 
     def sample(self, latents: Latents) -> Float32:
         with self._shared.lock:
-            plan = self._begun(latents)
+            plan = self._upload(latents)
             for step in plan.steps:
                 self._run(step)
-            return self._finished(plan)
+            return self._decode(plan)
 
     def sample_with_fresh_noise(self, latents: Latents, fresh: Callable[[], Float32]) -> Float32:
         with self._shared.lock:
-            plan = self._begun(latents)
+            plan = self._upload(latents)
             for step in plan.steps:
                 plan.buffers["fresh"].update_inplace(np.ascontiguousarray(fresh()))
                 self._run(step)
@@ -96,17 +98,29 @@ class OnnxRuntimeStream(DeviceStream):
 
     def decode(self, latents: Float32) -> Float32:
         with self._shared.lock:
+            self.check_open()
             plan = self._plan((len(latents), 0, "none"))
             plan.buffers["final"].update_inplace(np.ascontiguousarray(latents))
-            return self._finished(plan)
+            return self._decode(plan)
 
     def close(self) -> None:
-        """Drop the buffers."""
-        self._plans.clear()
-        self._encoded = None
+        """Drop the buffers. Wait for a running call, here or in a clone."""
+        with self._shared.lock:
+            self._plans.clear()
+            self._encoded, self._closed = None, True
 
-    def _begun(self, latents: Latents) -> Plan:
-        """Bring to the device what is not there yet."""
+    def check_open(self) -> None:
+        """Refuse a call to a closed backend.
+
+        Raises:
+            BackendError: this stream is closed, or the backend that its sessions belong to.
+        """
+        if self._closed or not self._shared.sessions:
+            raise closed_error("cuda")
+
+    def _upload(self, latents: Latents) -> Plan:
+        """Copy to the device what is not there yet."""
+        self.check_open()
         table = latents.table
         plan = self._plan((len(latents.noise), len(table), table.extra))
         if latents.condition is not self._encoded:
@@ -124,22 +138,21 @@ class OnnxRuntimeStream(DeviceStream):
             plan.uploaded = content
         return plan
 
-    def _finished(self, plan: Plan) -> Float32:
+    def _decode(self, plan: Plan) -> Float32:
         self._run(plan.decoder)
-        finite(
-            "cuda", "denoiser", plan.buffers["final"].numpy()
-        )  # a decoder that quantises turns NaN into finite logits
+        # a quantised decoder turns NaN into finite logits
+        finite("cuda", "denoiser", plan.buffers["final"].numpy())
         return finite("cuda", "decoder", plan.logits.numpy())
 
     def _plan(self, work: Work) -> Plan:
         if work not in self._plans:
-            self._plans[work] = self._planned(*work)
+            self._plans[work] = self._new_plan(*work)
         self._plans.move_to_end(work)
         while len(self._plans) > KEPT_PLANS:
             self._plans.popitem(last=False)
         return self._plans[work]
 
-    def _planned(self, samples: int, steps: int, extra: Extra) -> Plan:
+    def _new_plan(self, samples: int, steps: int, extra: Extra) -> Plan:
         graphs = self._manifest.graphs
         inputs = graphs["denoiser"].inputs
         buffers: dict[Buffer, ort.OrtValue] = {
@@ -154,15 +167,15 @@ class OnnxRuntimeStream(DeviceStream):
             features=features,
             logits=logits,
             steps=[
-                self._step(wires, buffers, {"row": row, "time_features": feature})
-                for wires, row, feature in zip(step_buffers(steps, extra), rows, features, strict=True)
+                self._step(names, buffers, {"row": row, "time_features": feature})
+                for names, row, feature in zip(step_buffers(steps, extra), rows, features, strict=True)
             ],
             decoder=self._bound("decoder", {"latent": buffers["final"]}, {"logits": logits}),
         )
 
-    def _step(self, wires: StepBuffers, buffers: dict[Buffer, ort.OrtValue], given: dict[str, ort.OrtValue]) -> Bound:
-        latents = {"latent": buffers[wires.latent], "extra": buffers[wires.extra], "condition": self._condition}
-        outputs = {"next_latent": buffers[wires.next_latent], "denoised": buffers[wires.denoised]}
+    def _step(self, names: StepBuffers, buffers: dict[Buffer, ort.OrtValue], given: dict[str, ort.OrtValue]) -> Bound:
+        latents = {"latent": buffers[names.latent], "extra": buffers[names.extra], "condition": self._condition}
+        outputs = {"next_latent": buffers[names.next_latent], "denoised": buffers[names.denoised]}
         return self._bound("denoiser", latents | given, outputs)
 
     def _bound(self, graph: GraphName, inputs: dict[str, ort.OrtValue], outputs: dict[str, ort.OrtValue]) -> Bound:
@@ -176,7 +189,7 @@ class OnnxRuntimeStream(DeviceStream):
         return Bound(graph, binding, options)
 
     def _graph_number(self) -> int:
-        """Return a number that no other run has: its addresses are in the graph."""
+        """Return a number that no other binding has, because the graph holds the addresses. The caller holds the lock."""
         if not self._policy.active or self._shared.graphs >= MAX_GRAPHS:
             return NO_GRAPH
         self._shared.graphs += 1
@@ -195,7 +208,7 @@ class OnnxRuntimeStream(DeviceStream):
     def _session(self, graph: GraphName) -> ort.InferenceSession:
         session = self._shared.sessions.get(graph)
         if session is None:
-            raise BackendError("the cuda backend is closed", "Load the bundle again.")
+            raise closed_error("cuda")
         return session
 
     def _allocated(self, shape: tuple[Any, ...], samples: int = 1) -> ort.OrtValue:
@@ -206,5 +219,5 @@ class OnnxRuntimeStream(DeviceStream):
         except Exception as error:
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} cannot allocate {sides} on {self._device}: {one_line(error)}",
-                "Try fewer samples at once, or free memory of the GPU.",
+                "Use fewer samples at once, or free GPU memory.",
             ) from error

@@ -1,7 +1,7 @@
-"""TensorRT or TensorRT-RTX on an NVIDIA GPU: engines that `medseg-export build` made, and a sampling loop that stays on the device.
+"""TensorRT or TensorRT-RTX on an NVIDIA GPU: engines from `medseg-export build`, and a sampling loop that stays on the device.
 
-`decode` copies image and noise to the GPU in one piece, queues the encoder, S denoiser steps and the decoder, and copies the logits
-back in one piece: from the second image of a kind on as one CUDA graph. See `deferred` for what that means for errors and timings.
+`decode` uploads image and noise in one copy, queues the encoder, S denoiser steps and the decoder, and downloads the logits in one
+copy; from the second image of a kind on all of this is one CUDA graph. `device_loop` says what that means for errors and timings.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import weakref
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from threading import Lock
 from typing import Any
 
-from medseg_runtime.backends.base import PrecisionName
+from medseg_runtime.backends.base import PrecisionName, closed_error
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
 from medseg_runtime.backends.gpu.device_loop import DeviceLoop, refuse_threads
 from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
@@ -24,7 +25,7 @@ from medseg_runtime.model.bundle import Bundle, Manifest, Precision
 
 
 def _installed() -> list[str]:
-    """Return the libraries that are installed with their versions, without loading them: that takes a second."""
+    """Return the installed libraries with their versions. Do not import them, which takes a second."""
     found = []
     for name in BUILD_OPTION:
         try:
@@ -38,26 +39,34 @@ def _installed() -> list[str]:
 
 @dataclass(slots=True)
 class _Shared:
-    """What a backend and its clones have in common."""
+    """What a backend and its clones share."""
 
     engines: LoadedEngines
     manifest: Manifest
     policy: CapturePolicy
+    closed: bool = False
+    lock: Lock = field(default_factory=Lock)
+    """Guards `closed` and `streams`: a stream is never made on engines that were closed meanwhile."""
     streams: weakref.WeakSet[TensorRtStream] = field(default_factory=weakref.WeakSet)
 
     def new_stream(self) -> TensorRtStream:
-        stream = TensorRtStream(self.engines, self.manifest, self.policy)
-        self.streams.add(stream)
-        return stream
+        with self.lock:
+            if self.closed:
+                raise closed_error("tensorrt")
+            stream = TensorRtStream(self.engines, self.manifest, self.policy)
+            self.streams.add(stream)
+            return stream
 
     def close(self) -> None:
-        for stream in list(self.streams):
-            stream.close()
-        self.engines.close()
+        with self.lock:
+            self.closed = True
+            for stream in list(self.streams):
+                stream.close()
+            self.engines.close()
 
 
 class TensorRtBackend(DeviceLoop):
-    """The engines of a bundle that fit the library and the GPU of this machine; clones share them, each on a stream of its own."""
+    """The engines of a bundle that fit this machine's library and GPU. Clones share them, each with its own CUDA stream and memory."""
 
     name = "tensorrt"
     version: str = ", ".join(_installed())
@@ -72,13 +81,13 @@ class TensorRtBackend(DeviceLoop):
     ) -> None:
         """Load the engines.
 
-        precision: they have the one that they were built in; another is refused.
-        threads: of no use here, and refused.
-        cuda_graphs: False launches every kernel one by one.
+        precision: the one that the engines were built in, or `auto`.
+        threads: refused, because the CPU computes nothing.
+        cuda_graphs: False launches every kernel by itself.
 
         Raises:
-            ParameterError: another precision is wanted, or threads are.
-            EngineError: no GPU, or no engines that fit; says how to build them.
+            ParameterError: another precision, or threads are given.
+            EngineError: no GPU, or no engines that fit. The message names the command that builds them.
             BackendError: no TensorRT, or too little free memory on the GPU.
         """
         refuse_threads(self.name, threads)
@@ -98,7 +107,7 @@ class TensorRtBackend(DeviceLoop):
 
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
-        """Return what engines may have been built in; nothing without a GPU."""
+        """Return the precisions that engines can be built in; none without a GPU."""
         try:
             find_gpu()
         except EngineError:
@@ -107,23 +116,24 @@ class TensorRtBackend(DeviceLoop):
 
     @property
     def why(self) -> str:  # type: ignore[override]  # a property, as graphs may fail later
-        """Which engines run, and how they are launched."""
+        """Which engines run, and how their kernels are launched."""
         return f"engines {self._shared.engines.record.target}, launched {self._shared.policy.launches}"
 
     def clone(self) -> TensorRtBackend:
-        """Return another one on the same engines, with a stream and memory of its own.
+        """Return another backend on the same engines, with its own CUDA stream and memory.
 
         Raises:
-            BackendError: the GPU has too little free memory for it.
+            BackendError: the GPU has too little free memory, or the backend is closed.
         """
-        twin = object.__new__(type(self))
-        twin.version, twin.precision, twin._shared = self.version, self.precision, self._shared
-        twin._is_clone = True
-        twin._open_stream()
-        return twin
+        self._stream.check_open()
+        other = object.__new__(type(self))
+        other.version, other.precision, other._shared = self.version, self.precision, self._shared
+        other._is_clone = True
+        other._open_stream()
+        return other
 
     def close(self) -> None:
-        """Free this clone's part; from the one that was loaded, the engines and all clones."""
+        """Free the stream and memory, and unless this is a clone the engines and all clones; wait for running calls."""
         if self._is_clone:
             self._stream.close()
         else:
@@ -131,13 +141,12 @@ class TensorRtBackend(DeviceLoop):
 
     def _open_stream(self) -> None:
         self._stream = self._shared.new_stream()
-        weakref.finalize(
-            self, self._stream.close
-        ).atexit = False  # a clone that a thread forgot; at exit the driver frees all
+        # frees a clone that was dropped without `close`; at exit the driver frees everything
+        weakref.finalize(self, self._stream.close).atexit = False
 
 
 def _find(bundle: Bundle) -> tuple[Any, Engines]:
-    """Return the library and the engines that fit it and the GPU; of two libraries, the one that has engines."""
+    """Return the library and the engines that fit it and the GPU. Of two libraries take the first that has engines."""
     installed = [(name, library) for name in BUILD_OPTION if (library := _imported(name)) is not None]
     if not installed:
         raise BackendError(
@@ -151,7 +160,7 @@ def _find(bundle: Bundle) -> tuple[Any, Engines]:
             return library, open_engines(bundle, name, library.__version__, gpu.compute_capability)
         except EngineError as error:
             refusals.append(error)
-    raise refusals[0]  # TensorRT's before TensorRT-RTX's
+    raise refusals[0]  # TensorRT's, before that of TensorRT-RTX
 
 
 def _imported(name: str) -> Any | None:

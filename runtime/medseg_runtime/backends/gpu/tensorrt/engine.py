@@ -1,6 +1,6 @@
-"""TensorRT engines in memory, and contexts to run them: each return value is honoured, and what the library logged is in the error.
+"""TensorRT engines in memory, and contexts to run them. Every return value is checked; errors quote the library's log.
 
-TensorRT and TensorRT-RTX have one API here; only members that 10.3 to 11.4 and RTX 1.7 share are used.
+Only the API that TensorRT 10.3 to 11.4 and TensorRT-RTX 1.7 share is used.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from medseg_runtime.model.bundle import Graph, Manifest
 from medseg_runtime.model.signatures import GraphName
 
 REPORT = (
-    "Build the engines again with `medseg-export build`, and report the bundle and these words if that does not help."
+    "Build the engines again with `medseg-export build`; if that does not help, report the bundle and this message."
 )
 
 
 class LoadedEngines:
-    """The three engines of a target, their weights on the GPU; contexts of several threads may share them."""
+    """The three engines of a target, with their weights on the GPU. Contexts of several threads share them."""
 
     def __init__(self, engines: Engines, library: Any, manifest: Manifest) -> None:
-        """Deserialise the plans, which were checked against their hashes, and hold them against bundle.json.
+        """Deserialize the plans, whose hashes were checked, and compare their inputs and outputs with bundle.json.
 
         Raises:
-            EngineError: TensorRT refuses a plan, or it has other inputs and outputs.
+            EngineError: TensorRT refuses a plan, or its inputs and outputs differ.
         """
         self.record = engines.record
         self._library = library
         self._log = error_log(library)
         self._runtime = library.Runtime(self._log)
         if self.record.flags.version_compatible:
-            self._runtime.engine_host_code_allowed = True  # such a plan brings the runtime that it was built with
-        self._engines = {name: self._deserialised(name, plan) for name, plan in engines.plans.items()}
+            self._runtime.engine_host_code_allowed = True  # such a plan contains its own runtime
+        self._engines = {name: self._deserialized(name, plan) for name, plan in engines.plans.items()}
         for name, engine in self._engines.items():
             _check_edges(name, self._edges(engine), manifest.graphs[name])
 
     @property
     def activation_bytes(self) -> int:
-        """Scratch memory that any one of the engines needs while it runs; they take turns in it."""
+        """Scratch memory of the largest engine. The engines run one after another, and share it."""
         return max(int(engine.device_memory_size_v2) for engine in self._engines.values())
 
     def context(self, graph: GraphName, profile: int, stream: Stream) -> Context:
         """Return a new context of an engine, without shapes, addresses or memory.
 
         Raises:
-            EngineError: TensorRT refuses, for want of memory as a rule.
+            EngineError: TensorRT refuses, usually for lack of memory.
         """
         strategy = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
         raw = self._engines[graph].create_execution_context(strategy)
@@ -56,18 +56,18 @@ class LoadedEngines:
         return Context(raw, graph, self._log, profile, stream)
 
     def close(self) -> None:
-        """Drop the engines; contexts must be gone before."""
+        """Drop the engines. Their contexts must be closed before."""
         self._engines.clear()
         self._runtime = None
 
-    def _deserialised(self, graph: GraphName, plan: bytes) -> Any:
+    def _deserialized(self, graph: GraphName, plan: bytes) -> Any:
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._refused(f"load {graph}.plan")
         return engine
 
     def _edges(self, engine: Any) -> dict[str, tuple[bool, bool, tuple[int, ...]]]:
-        """Name -> (is an input, is float32, shape with -1 for N)."""
+        """Return name -> (is an input, is float32, shape with -1 for N)."""
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         return {
             name: (
@@ -83,49 +83,49 @@ class LoadedEngines:
 
 
 class Context:
-    """One engine with shapes, addresses and memory of its own; used by one thread, on one stream."""
+    """One engine with its own shapes, addresses and memory, for one thread and one stream."""
 
     def __init__(self, raw: Any, graph: GraphName, log: Any, profile: int, stream: Stream) -> None:
         self._raw = raw
         self._graph = graph
         self._log = log
         self._stream = stream
-        self._honour(raw.set_optimization_profile_async(profile, int(stream.handle)), f"take profile {profile}")
+        self._check(raw.set_optimization_profile_async(profile, int(stream.handle)), f"take profile {profile}")
 
     def use_memory(self, pointer: int, size: int) -> None:
-        """Say where the scratch memory is."""
+        """Set the address of the scratch memory."""
         self._raw.set_device_memory(pointer, size)
 
     def shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Set the shape of an input."""
-        self._honour(self._raw.set_input_shape(name, shape), f"take {shape} as {name}")
+        self._check(self._raw.set_input_shape(name, shape), f"take {shape} as {name}")
 
     def bind(self, **addresses: int) -> None:
-        """Say where inputs and outputs lie on the GPU."""
+        """Set the addresses of inputs and outputs on the GPU."""
         for name, pointer in addresses.items():
-            self._honour(self._raw.set_tensor_address(name, pointer), f"take the address of {name}")
+            self._check(self._raw.set_tensor_address(name, pointer), f"take the address of {name}")
 
     def launch(self) -> None:
         """Queue a run on the stream."""
-        self._honour(self._raw.execute_async_v3(int(self._stream.handle)), "run")
+        self._check(self._raw.execute_async_v3(int(self._stream.handle)), "run")
 
     def close(self) -> None:
         """Drop the context."""
         self._raw = None
 
-    def _honour(self, accepted: bool, what: str) -> None:  # TensorRT's own way of saying yes or no
+    def _check(self, accepted: bool, what: str) -> None:
         if not accepted:
             raise EngineError(f"the {self._graph} engine does not {what}: {self._log.take()}", REPORT)
 
 
 def _check_edges(name: GraphName, found: dict[str, tuple[bool, bool, tuple[int, ...]]], graph: Graph) -> None:
-    """Refuse an engine whose inputs and outputs are not those of bundle.json; it may fix N."""
+    """Refuse an engine whose inputs and outputs are not those of bundle.json. An engine may fix N."""
     expected = {tensor: (True, shape) for tensor, shape in graph.inputs.items()}
     expected |= {tensor: (False, shape) for tensor, shape in graph.outputs.items()}
     fits = found.keys() == expected.keys() and all(
         (is_input, is_float32) == (expected[tensor][0], True)
         and len(shape) == len(expected[tensor][1])
-        and all(wanted in (side, "N") for side, wanted in zip(shape, expected[tensor][1], strict=True))
+        and all(given in (side, "N") for side, given in zip(shape, expected[tensor][1], strict=True))
         for tensor, (is_input, is_float32, shape) in found.items()
     )
     if not fits:

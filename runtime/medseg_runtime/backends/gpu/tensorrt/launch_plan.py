@@ -1,7 +1,7 @@
-"""All launches of one image for one number of samples and steps, on contexts of their own.
+"""All launches of one image, for one number of samples and steps.
 
-A CUDA graph holds for the context that it was captured from as long as nobody changes that context. So each plan has three
-contexts, without memory of their own, whose shapes are set once.
+A CUDA graph is valid as long as the contexts that it was captured from do not change. So each plan has its own three contexts, whose
+shapes are set once; they share scratch memory.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from medseg_runtime.model.signatures import GraphName
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What makes two images need the same launches."""
+    """Images of the same work need the same launches."""
 
     samples: int
     steps: int
-    """0: the latents are there, decode them."""
+    """0: only decode."""
     extra: Extra
     encodes: bool
-    """False where the condition on the GPU is the image's already."""
+    """False if the image's condition is on the GPU already."""
 
 
 class LaunchPlan:
-    """Launches for one kind of work, their inputs and outputs at fixed addresses."""
+    """The launches of one kind of work, with inputs and outputs at fixed addresses."""
 
     def __init__(
         self, work: Work, engines: LoadedEngines, memory: StreamMemory, stream: Stream, policy: CapturePolicy
     ) -> None:
-        """Make the contexts.
+        """Create the contexts.
 
         Raises:
-            EngineError: no profile of the engines takes so many samples, or TensorRT refuses.
+            EngineError: no profile takes this number of samples, or TensorRT refuses.
         """
         self.work = work
         self._memory = memory
-        self._wires = step_buffers(work.steps, work.extra)
+        self._buffers = step_buffers(work.steps, work.extra)
         profile = engines.record.profile_for(work.samples)
         needed: dict[GraphName, bool] = {"encoder": work.encodes, "denoiser": work.steps > 0, "decoder": True}
         self._contexts = {
@@ -57,7 +57,7 @@ class LaunchPlan:
         self.queue_all = Replay(self._queue_all, stream, policy)
 
     def queue_encoder(self) -> None:
-        """Queue the encoder, if this work has one."""
+        """Queue the encoder, if the work includes it."""
         if self.work.encodes:
             encoder = self._contexts["encoder"]
             encoder.bind(image=self._memory["image"], condition=self._memory["condition"])
@@ -65,15 +65,15 @@ class LaunchPlan:
 
     def queue_step(self, step: int) -> None:
         """Queue one step of the denoiser."""
-        memory, wires, denoiser = self._memory, self._wires[step], self._contexts["denoiser"]
+        memory, names, denoiser = self._memory, self._buffers[step], self._contexts["denoiser"]
         denoiser.bind(
-            latent=memory[wires.latent],
-            extra=memory[wires.extra],
+            latent=memory[names.latent],
+            extra=memory[names.extra],
             condition=memory["condition"],
             time_features=memory.time_features(step),
             row=memory.row(step),
-            next_latent=memory[wires.next_latent],
-            denoised=memory[wires.denoised],
+            next_latent=memory[names.next_latent],
+            denoised=memory[names.denoised],
         )
         denoiser.launch()
 
@@ -84,14 +84,14 @@ class LaunchPlan:
         decoder.launch()
 
     def close(self) -> None:
-        """Destroy the graph, then the contexts that it was captured from; the stream must be idle."""
+        """Destroy the graph, then its contexts. The stream must be idle."""
         self.queue_all.close()
         for context in self._contexts.values():
             context.close()
         self._contexts.clear()
 
     def _queue_all(self) -> None:
-        """Queue everything from the copy up to the copy down."""
+        """Queue everything from the upload to the download."""
         work, memory = self.work, self._memory
         if work.steps:
             memory.upload(work.samples, image=work.encodes)

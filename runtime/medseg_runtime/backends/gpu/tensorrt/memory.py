@@ -1,9 +1,9 @@
-"""What one thread's sampling keeps on the GPU and in page-locked host memory: one allocation each, laid out once.
+"""The memory of one stream: one allocation on the GPU and three of page-locked host memory, laid out once.
 
     GPU   image | noise | final, logits | spare even odd zeros fresh | condition | step table | scratch
-    host  image | noise   (one copy up)   final | logits   (one copy down)   step table
+    host  image | noise   (one upload)   final | logits   (one download)   step table
 
-Every piece starts at a multiple of 256 bytes. `final` and the logits lie close together for each N, and come back in one copy.
+Every piece starts at a multiple of 256 bytes. For each N the logits follow `final` directly, so that one copy downloads both.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from medseg_runtime.backends.base import Float32
 from medseg_runtime.backends.gpu.cuda import ALIGNMENT, DeviceMemory, PinnedMemory, Stream
 from medseg_runtime.model.bundle import Manifest
 from medseg_runtime.model.sampler import NUM_TRAIN_TIMESTEPS
-from medseg_runtime.model.signatures import Shape
+from medseg_runtime.model.signatures import ROW, Shape
 
-ROW = 5
 LATENTS = ("spare", "even", "odd", "zeros", "fresh")
 
 
 def aligned(size: int) -> int:
-    """Return a size in bytes, rounded up to where the next piece may start."""
+    """Round a size in bytes up to the start of the next piece."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Shapes of a bundle's tensors, and what they take as float32."""
+    """Shapes of a bundle's tensors, and their sizes in bytes as float32."""
 
     image: tuple[int, ...]
     condition: tuple[int, ...]
@@ -44,7 +43,7 @@ class Sizes:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Sizes:
-        """Read them from the manifest."""
+        """Return the shapes of a bundle."""
         encoder, decoder = manifest.graphs["encoder"], manifest.graphs["decoder"]
         return cls(
             image=_fixed(encoder.inputs["image"]),
@@ -64,17 +63,17 @@ class Sizes:
 
     @property
     def step(self) -> int:
-        """Bytes from one step's row to the next; its time features stand one alignment behind the row."""
+        """Bytes from one step's row to the next. Its time features start `ALIGNMENT` bytes after the row."""
         return ALIGNMENT + aligned(4 * self.time_features)
 
 
 class StreamMemory:
-    """All of it, for up to N samples at once; addresses never change, as captured graphs hold them."""
+    """The memory for up to N samples at once. Addresses never change, because captured graphs hold them."""
 
     def __init__(self, manifest: Manifest, max_samples: int, scratch: int, stream: Stream) -> None:
         """Allocate, and queue the zeros.
 
-        scratch: bytes that the engines need while they run, in turns.
+        scratch: bytes of scratch memory that the engines share.
 
         Raises:
             BackendError: the GPU has too little free memory.
@@ -116,13 +115,13 @@ class StreamMemory:
         return self.row(step) + ALIGNMENT
 
     def put(self, image: Float32 | None, noise: Float32) -> None:
-        """Write what `upload` copies; the stream must be idle."""
+        """Write the source of `upload`. The stream must be idle."""
         if image is not None:
             self._inbox.floats(0, self.sizes.image)[:] = image
         self._inbox.floats(self._noise_offset, noise.shape)[:] = noise
 
     def upload(self, samples: int, *, image: bool) -> None:
-        """Queue one copy of the noise and, if wanted, of the image before it."""
+        """Queue one copy of the noise, with the image before it if asked for."""
         start, size = self._noise_offset, self.sizes.latents(samples)
         if image:
             self._stream.upload(self["image"], self._inbox.pointer, start + size)
@@ -130,11 +129,11 @@ class StreamMemory:
             self._stream.upload(self["noise"], self._inbox.pointer + start, size)
 
     def upload_latents(self, samples: int, piece: str) -> None:
-        """Queue a copy of what was `put` as noise to another piece."""
+        """Queue a copy to a piece of the latents that were `put` as noise."""
         self._stream.upload(self[piece], self._inbox.pointer + self._noise_offset, self.sizes.latents(samples))
 
     def upload_table(self, rows: Float32, features: Float32) -> None:
-        """Queue a copy of all steps' rows (S, 5) and time features (S, T), unless they are there; the stream must be idle."""
+        """Queue a copy of all rows (S, 5) and time features (S, T), unless they are on the GPU. The stream must be idle."""
         content = rows.tobytes(), features.tobytes()
         if content == self._uploaded:
             return
@@ -146,20 +145,20 @@ class StreamMemory:
         self._uploaded = content
 
     def download(self, samples: int, *, logits: bool) -> None:
-        """Queue one copy of the final latents and, if wanted, of the logits behind them."""
+        """Queue one copy of the final latents, with the logits after them if asked for."""
         size = self.logits(samples) - self["final"] + self.sizes.all_logits(samples)
         self._stream.download(self._outbox.pointer, self["final"], size if logits else self.sizes.latents(samples))
 
     def latents_here(self, samples: int) -> Float32:
-        """Return what came down: latents (N, Z, h, w), valid until the next download."""
+        """Return the downloaded latents (N, Z, h, w), valid until the next download."""
         return self._outbox.floats(0, (samples, *self.sizes.latent))
 
     def logits_here(self, samples: int) -> Float32:
-        """Return what came down: logits (N, K, H, W), valid until the next download."""
+        """Return the downloaded logits (N, K, H, W), valid until the next download."""
         return self._outbox.floats(aligned(self.sizes.latents(samples)), (samples, *self.sizes.logits))
 
     def close(self) -> None:
-        """Free everything; the stream must be idle."""
+        """Free everything. The stream must be idle."""
         with ExitStack() as stack:
             for memory in self._allocated:
                 stack.callback(memory.close)
@@ -171,11 +170,11 @@ class StreamMemory:
 
 
 def _fixed(shape: Shape) -> tuple[int, ...]:
-    """Return the sides of a shape but the batch."""
+    """Return a shape without the batch."""
     return tuple(side for side in shape if side != "N")
 
 
 def _starts(sizes: Mapping[str, int], start: int) -> dict[str, int]:
-    """Return where each piece starts when they follow each other."""
+    """Return the start of each piece, one after another."""
     ends = np.cumsum([start, *sizes.values()])
     return dict(zip(sizes, map(int, ends), strict=False))

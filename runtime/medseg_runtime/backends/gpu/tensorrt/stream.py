@@ -1,38 +1,38 @@
-"""One thread's way through the GPU: a stream, its memory, and the launch plans that were used last."""
+"""The GPU side of one backend or clone: a CUDA stream, its memory, and the launch plans that were used last."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
+from threading import Lock
 
 import numpy as np
 
-from medseg_runtime.backends.base import Float32, finite
+from medseg_runtime.backends.base import Float32, closed_error, finite
 from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
 from medseg_runtime.backends.gpu.cuda import Stream, check_current_device
 from medseg_runtime.backends.gpu.device_loop import Condition, DeviceStream, Latents
 from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
 from medseg_runtime.backends.gpu.tensorrt.launch_plan import LaunchPlan, Work
 from medseg_runtime.backends.gpu.tensorrt.memory import StreamMemory
-from medseg_runtime.errors import BackendError
 from medseg_runtime.model.bundle import Manifest
 
 KEPT_PLANS = 8
-"""Plans, with their contexts and graphs, that a stream keeps; the one that was used longest ago goes first."""
+"""Plans, with their contexts and graphs, that a stream keeps. The least recently used one is closed first."""
 
 
 class TensorRtStream(DeviceStream):
-    """Runs one image after another."""
+    """Run one image after another. `close` waits for a running call, so no memory is freed while it is in use."""
 
     def __init__(self, engines: LoadedEngines, manifest: Manifest, policy: CapturePolicy) -> None:
         """Allocate for as many samples as the engines take at once.
 
         Raises:
-            BackendError: the GPU has too little free memory, or another one is current.
+            BackendError: the GPU has too little free memory, or another GPU is current in this thread.
         """
         check_current_device()
-        self._engines, self._policy = engines, policy
+        self._engines, self._policy, self._lock = engines, policy, Lock()
         self._plans: OrderedDict[Work, LaunchPlan] = OrderedDict()
         self._encoded: Condition | None = None
         self._stream: Stream | None = Stream()
@@ -45,38 +45,39 @@ class TensorRtStream(DeviceStream):
             raise
 
     def sample(self, latents: Latents) -> Float32:
-        """Image and noise up, everything in between, logits (N, K, H, W) down."""
-        plan = self._prepared(latents)
-        return self._run(plan, latents.condition)
+        with self._lock:
+            plan = self._prepared(latents)
+            return self._run(plan, latents.condition)
 
     def decode(self, latents: Float32) -> Float32:
-        """Latents (N, Z, h, w) up, logits down."""
-        _, memory = self._open()
-        plan = self._plan(Work(len(latents), 0, "none", encodes=False))
-        memory.put(None, latents)
-        return self._run(plan, self._encoded)
+        with self._lock:
+            _, memory = self._resources()
+            plan = self._plan(Work(len(latents), 0, "none", encodes=False))
+            memory.put(None, latents)
+            return self._run(plan, self._encoded)
 
     def sample_with_fresh_noise(self, latents: Latents, fresh: Callable[[], Float32]) -> Float32:
-        """Return the latents (N, Z, h, w) of a sampler that wants noise at each step, which no graph can bring."""
-        stream, memory = self._open()
-        plan, samples = self._prepared(latents), len(latents.noise)
-        self._encoded = None
-        memory.upload(samples, image=plan.work.encodes)
-        plan.queue_encoder()
-        for step in range(plan.work.steps):
-            noise = fresh()
-            stream.wait()  # until then the copy before this one reads the same memory
-            memory.put(None, noise)
-            memory.upload_latents(samples, "fresh")
-            plan.queue_step(step)
-        memory.download(samples, logits=False)
-        stream.wait()
-        self._encoded = latents.condition
-        return finite("tensorrt", "denoiser", memory.latents_here(samples)).copy()
+        """Return the latents (N, Z, h, w) of a sampler that adds noise at each step, which a CUDA graph cannot draw."""
+        with self._lock:
+            stream, memory = self._resources()
+            plan, samples = self._prepared(latents), len(latents.noise)
+            self._encoded = None
+            memory.upload(samples, image=plan.work.encodes)
+            plan.queue_encoder()
+            for step in range(plan.work.steps):
+                noise = fresh()
+                stream.wait()  # the copy of the last step reads the same memory
+                memory.put(None, noise)
+                memory.upload_latents(samples, "fresh")
+                plan.queue_step(step)
+            memory.download(samples, logits=False)
+            stream.wait()
+            self._encoded = latents.condition
+            return finite("tensorrt", "denoiser", memory.latents_here(samples)).copy()
 
     def close(self) -> None:
-        """Free the plans, the memory and the stream, once; whichever of them fails, the others are freed."""
-        with ExitStack() as stack:  # in reverse
+        """Free plans, memory and CUDA stream, once. If freeing one fails, the others are freed all the same."""
+        with self._lock, ExitStack() as stack:  # callbacks run in reverse
             for resource in (self._stream, self._memory, *self._plans.values()):
                 if resource is not None:
                     stack.callback(resource.close)
@@ -85,9 +86,12 @@ class TensorRtStream(DeviceStream):
             self._plans.clear()
             self._memory = self._stream = None
 
+    def check_open(self) -> None:
+        self._resources()
+
     def _prepared(self, latents: Latents) -> LaunchPlan:
-        """Choose the plan, and put into page-locked memory what it copies."""
-        _, memory = self._open()
+        """Return the plan, with its inputs written to page-locked memory."""
+        _, memory = self._resources()
         encodes = latents.condition is not self._encoded
         table = latents.table
         plan = self._plan(Work(len(latents.noise), len(table), table.extra, encodes))
@@ -96,18 +100,18 @@ class TensorRtStream(DeviceStream):
         return plan
 
     def _run(self, plan: LaunchPlan, condition: Condition | None) -> Float32:
-        """Queue a plan, wait for it, and return the logits; from then on the condition is on the GPU."""
-        stream, memory = self._open()
+        """Queue a plan, wait for it, and return the logits. Afterwards the condition is on the GPU."""
+        stream, memory = self._resources()
         self._encoded = None
         plan.queue_all()
         stream.wait()
         self._encoded = condition
-        # a decoder may turn NaN into finite logits: one that quantises does
+        # a quantised decoder turns NaN into finite logits
         finite("tensorrt", "denoiser", memory.latents_here(plan.work.samples))
         return finite("tensorrt", "decoder", memory.logits_here(plan.work.samples)).copy()
 
     def _plan(self, work: Work) -> LaunchPlan:
-        stream, memory = self._open()
+        stream, memory = self._resources()
         if work not in self._plans:
             self._plans[work] = LaunchPlan(work, self._engines, memory, stream, self._policy)
         self._plans.move_to_end(work)
@@ -115,7 +119,8 @@ class TensorRtStream(DeviceStream):
             self._plans.popitem(last=False)[1].close()
         return self._plans[work]
 
-    def _open(self) -> tuple[Stream, StreamMemory]:
-        if self._stream is None or self._memory is None:
-            raise BackendError("the TensorRT backend is closed", "Load the bundle again.")
-        return self._stream, self._memory
+    def _resources(self) -> tuple[Stream, StreamMemory]:
+        stream, memory = self._stream, self._memory
+        if stream is None or memory is None:
+            raise closed_error("tensorrt")
+        return stream, memory
