@@ -238,14 +238,14 @@ IMAGES = {
     "above our limit": image(png(9460, 9460), "too large"),
     "20000x20000": image(png(20000, 20000), "too large"),
     "NaN in a tiff": image(encoded(NAN, "TIFF"), "NaN"),
-    "gif": image(encoded(RGB, "GIF", **ANIMATION), "not an image of a kind that we read"),
-    "animated png": image(encoded(RGB, "PNG", **ANIMATION), "several pictures"),
-    "pages": image(encoded(RGB, "TIFF", **ANIMATION), "several pictures"),
+    "gif": image(encoded(RGB, "GIF", **ANIMATION), "not an image in one of the supported formats"),
+    "animated png": image(encoded(RGB, "PNG", **ANIMATION), "several images"),
+    "pages": image(encoded(RGB, "TIFF", **ANIMATION), "several images"),
     "text as png": image(b"hello " * 99, "not an image", name="text.png"),
     "text as dcm": image(b"\x08\x00\x05\x00" + bytes(500), "not DICOM", name="text.dcm"),
 }
 DICOM = {
-    "no preamble": image(lambda: changed()[132:], "not an image of a kind"),
+    "no preamble": image(lambda: changed()[132:], "not an image in one of the supported formats"),
     "truncated DICOM header": image(lambda: changed()[:400], "cut short|no image"),
     "truncated DICOM pixels": image(lambda: changed()[:-5000], "cut short"),
     "truncated compressed pixels": image(lambda: changed("MR_small_RLE.dcm")[:-2000], "cut short|no image"),
@@ -359,7 +359,7 @@ MODELS = {
     "path with ..": Bad(
         BundleError, "outside its folder", bundle=manifest(lambda m: m["graphs"]["encoder"].update(file="../x.onnx"))
     ),
-    "link out of the folder": Bad(BundleError, "link out of the bundle", bundle=model(linked)),
+    "link out of the folder": Bad(BundleError, "link to a file outside the bundle", bundle=model(linked)),
     "weights in another file": Bad(BundleError, "weights in another file", bundle=rewritten("decoder", external)),
     "no ONNX": Bad(
         BackendError, "cannot load", bundle=model(lambda folder, tiny, _: tiny.write_bundle(folder, decoder=b"x"))

@@ -1,11 +1,11 @@
-"""Engines are imported without their telemetry: software that reads images of patients reports to nobody.
+"""Import inference libraries without their telemetry: software that reads patient images must not report anything.
 
-onnxruntime   from 1.29 on its wheels send Microsoft an event per session, model and error, under a device identifier that they
-              keep in the user's cache folder, unless an environment variable is set while it is imported
-openvino      `import openvino` sends Google an event, under an identifier that it keeps in ~/intel, unless its package
-              openvino_telemetry is missing; a stub then takes its place
+onnxruntime   wheels from 1.29 on send Microsoft an event per session, model and error, with a device identifier kept in the
+              user's cache folder, unless an environment variable is set during the import
+openvino      `import openvino` sends Google an event, with an identifier kept in ~/intel, unless its package openvino_telemetry
+              is missing; openvino then uses a stub
 
-Who has imported one of them before us has decided for himself, and nothing is changed.
+If the caller imported one of them first, its setting stays.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ REPORTER = "openvino_telemetry"
 
 @contextmanager
 def no_telemetry() -> Iterator[None]:
-    """Switch both off for an import, and leave the process as it was."""
+    """Switch both off inside the block, and restore the process afterwards."""
     before, hidden = os.environ.get(SWITCH), REPORTER not in sys.modules
     os.environ[SWITCH] = "1"
     if hidden:
-        sys.modules[REPORTER] = None  # type: ignore[assignment]  # Python's way to say that there is no such module
+        sys.modules[REPORTER] = None  # type: ignore[assignment]  # makes the import fail
     try:
         yield
     finally:

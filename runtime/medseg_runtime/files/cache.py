@@ -1,9 +1,9 @@
-"""The user's cache folder: compiled models and measured choices, from one run to the next. Losing any of it costs time and nothing else.
+"""The user's cache folder, for compiled models and measured choices. Losing a file only costs time.
 
-    <the system's cache folder>/medseglatdiff/<name>      the SHA-256 of the content in hexadecimal, a line end, the content
+    <the system's cache folder>/medseglatdiff/<name>      the SHA-256 of the content in hexadecimal, a newline, the content
 
-A file is written beside its place and renamed, so that a process never reads half of what another writes; and one whose hash
-does not fit is as good as none. Where no folder can be written nothing is kept, and nobody is bothered with it.
+Files appear by renaming, so a process never reads half of one. A file whose hash does not match counts as missing. Where the folder
+cannot be written, nothing is stored and no error is raised.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from medseg_runtime.files.lock import lock
 from medseg_runtime.files.replace import replacing
 
 LIMIT_BYTES = 1 << 30
-"""Of the folder; what was not used for longest goes first."""
+"""Largest size of the folder. The least recently used files are removed first."""
 DIGITS = 64
-"""Of a SHA-256 in hexadecimal."""
+"""Length of a SHA-256 in hexadecimal."""
 
 
 def cache_folder() -> Path | None:
-    """Return the folder, which need not exist; None for a user without a home."""
+    """Return the folder, which may not exist; None for a user without a home."""
     from platformdirs import user_cache_path
 
     try:
         folder = user_cache_path("medseglatdiff", appauthor=False)
-    except RuntimeError:  # without a home; older versions of platformdirs leave the ~ in the path
+    except RuntimeError:  # no home; older versions of platformdirs leave ~ in the path
         return None
     return folder if folder.is_absolute() else None
 
 
 def load(name: str) -> bytes | None:
-    """Return what was stored under a name; None where there is nothing, or it is damaged."""
+    """Return the content stored under a name; None if it is missing or damaged."""
     folder = cache_folder()
     if folder is None:
         return None
     try:
         with (folder / name).open("rb") as file:
-            seal, content = file.read(DIGITS + 1), file.read()
+            digest, content = file.read(DIGITS + 1), file.read()
     except OSError:
         return None
     with suppress(OSError):  # the folder may be read-only, as in a container
         os.utime(folder / name)
-    return content if seal == _seal(content) else None
+    return content if digest == _digest(content) else None
 
 
 def store(name: str, content: bytes) -> bool:
-    """Keep something under a name; return whether that worked."""
+    """Store content under a name; return whether that worked."""
     folder = cache_folder()
     if folder is None:
         return False
     try:
         (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with replacing(folder / name, mode=0o600) as beside, beside.open("wb") as file:
-            file.write(_seal(content))
+        with replacing(folder / name, mode=0o600) as temporary, temporary.open("wb") as file:
+            file.write(_digest(content))
             file.write(content)
         _keep_below(LIMIT_BYTES, folder)
     except OSError:
@@ -67,7 +67,7 @@ def store(name: str, content: bytes) -> bool:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Let one process at a time into the block; the others wait. Where no folder can be written nobody waits."""
+    """Run the block in one process at a time; others wait. Without a writable folder there is no lock."""
     folder = cache_folder()
     try:
         if folder is None:
@@ -83,7 +83,7 @@ def locked(name: str) -> Iterator[None]:
 
 
 def remove(name: str) -> None:
-    """Forget what was stored under a name."""
+    """Remove the content stored under a name."""
     folder = cache_folder()
     if folder is not None:
         with suppress(OSError):
@@ -91,24 +91,24 @@ def remove(name: str) -> None:
 
 
 def writable() -> bool:
-    """Tell whether something can be stored."""
+    """Tell whether the cache can be written."""
     worked = store(".probe", b"")
     remove(".probe")
     return worked
 
 
 def stored() -> dict[str, int]:
-    """Return the name and the bytes of every file in the folder, the least recently used first."""
+    """Return name -> size in bytes of every file, the least recently used first."""
     folder = cache_folder()
     return {} if folder is None else {path.relative_to(folder).as_posix(): size for _, size, path in _files(folder)}
 
 
-def _seal(content: bytes) -> bytes:
+def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
 def _files(folder: Path) -> list[tuple[float, int, Path]]:
-    """Time of the last use, bytes and path of each file."""
+    """Return (time of last use, bytes, path) of each file, sorted."""
     found = []
     for path in folder.rglob("*"):
         with suppress(OSError):  # another process may have removed it

@@ -6,7 +6,7 @@ import errno
 import fcntl
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What a file system without locks answers."""
+"""Errors of a file system without locks."""
 
 
 def lock(descriptor: int, *, wait: bool = True) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def printable(path: Path | str) -> str:
-    """Return a path as one line that any terminal can print."""
+    """Return a path with all unprintable characters escaped, as one line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:
-    """Return a safe and distinct file name for each class."""
+    """Return a safe file name for each class, all different."""
     safe = [re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") for name in classes]
     distinct = len({name.lower() for name in safe}) == len(safe) and all(safe)
     return safe if distinct else [f"{index}-{name}".rstrip("-") for index, name in enumerate(safe)]

@@ -1,9 +1,9 @@
-"""A folder that appears whole or not at all: results, and the exporter's bundles.
+"""Write a folder whole or not at all: results, and the exporter's bundles.
 
-    hidden folder beside it => its files are written => all of it flushed to the disk => one rename
+    write to a hidden folder beside it => flush its files to the disk => rename
 
-A kill at any moment leaves what was there before, or the whole new folder, and at worst a hidden one that a later run sweeps.
-Two runs into one folder: the first to finish has it, and the other is told; with `force` the last one has it.
+A process that is killed leaves the old folder or the whole new one, and at worst a hidden folder that a later run removes. If two
+runs write to one folder, the first to finish keeps it and the other raises; with `force` the last one keeps it.
 """
 
 from __future__ import annotations
@@ -25,37 +25,36 @@ from medseg_runtime.errors import OutputError
 from medseg_runtime.files.names import printable
 
 PARTIAL, REPLACED = ".medseg-partial-", ".medseg-replaced-"
-"""Prefixes of the hidden folders: of one while it is written, and of an older one while the new one takes its place."""
+"""Prefixes of hidden folders: of the new one while it is written, and of the old one while it is replaced."""
 FLUSHED_AT_ONCE = 4
-"""Files that wait for the disk together: a journal takes all of them with one write, where one after the other each waits for
-its own."""
+"""Files flushed in parallel: a journaling file system commits them in one write."""
 STALE_SECONDS = 24 * 3600
-"""A partial folder older than this was left by a run that was killed, and is swept by the next one."""
+"""A partial folder older than this was left by a killed run. The next run removes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderKind:
-    """What a folder of this kind may hold; `force` replaces nothing else."""
+    """The content of a kind of folder; `force` replaces only such folders."""
 
     name: str
-    """For messages: `result`, `bundle`."""
+    """In messages: `result` or `bundle`."""
     mark: str
-    """The file that each one has."""
+    """A file that every such folder has."""
     content: frozenset[str]
-    """Names of everything that may lie directly in it."""
+    """All names that may be directly in it."""
 
 
 def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
-    """Find out before anything is computed whether a folder may be written there.
+    """Check that a folder can be written, before anything is computed.
 
     Raises:
-        OutputError: something else is there, or an older one and no `force`, or the folder round it is not writable.
+        OutputError: something else is there, or a folder of this kind without `force`, or the parent is not writable.
     """
     where = printable(out)
     try:
         out.lstat()
-    except ValueError as error:  # a null character, which pathlib's questions pass over
-        raise OutputError(f"{where} is no name for a folder: {error}", "Choose another --out.") from error
+    except ValueError as error:  # a null character, which pathlib's tests ignore
+        raise OutputError(f"{where} is not a valid folder name: {error}", "Choose another --out.") from error
     except OSError:
         pass
     try:
@@ -63,7 +62,7 @@ def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
             raise OutputError(f"{where} exists and is not a folder", "Choose another --out.")
         if out.is_dir() and (out.samefile(Path.cwd()) or out.is_mount() or out.name in ("", "..")):
             raise OutputError(
-                f"{where} is a folder that someone is in, or a mounted one, and cannot be replaced whole",
+                f"{where} is the working folder or a mount point, and cannot be replaced",
                 "Give --out a new folder in it.",
             )
         entries = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
@@ -73,7 +72,9 @@ def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
                 "Choose another --out.",
             )
         if entries and kind.mark not in entries:
-            raise OutputError(f"{where} exists and is no {kind.name}: {kind.mark} is missing", "Choose another --out.")
+            raise OutputError(
+                f"{where} exists and is not a {kind.name}: {kind.mark} is missing", "Choose another --out."
+            )
         if entries and not force:
             raise OutputError(f"{where} exists already", "Choose another --out, or replace it with --force.")
         parent = next(folder for folder in out.absolute().parents if folder.exists())
@@ -82,17 +83,17 @@ def check_output(out: Path, kind: FolderKind, *, force: bool) -> None:
     except OSError as error:
         raise OutputError(f"{where} cannot be written: {error.strerror}", "Choose another --out.") from error
     if not parent.is_dir():
-        raise OutputError(f"{where} lies below a file, {printable(parent.name)}", "Choose another --out.")
+        raise OutputError(f"{where} is below a file, {printable(parent.name)}", "Choose another --out.")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(f"{where} cannot be written: {printable(parent)} is read-only", "Choose another --out.")
 
 
 @contextmanager
 def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
-    """Give a hidden folder to write into, and make it `out` when all went well; otherwise leave no trace.
+    """Give a hidden folder to write to. Rename it to `out` at the end of the block; remove it if the block fails.
 
     Raises:
-        OutputError: see `check_output`; or the disk is full, or another run was faster.
+        OutputError: as `check_output`; or the disk is full, or another run was faster.
     """
     check_output(out, kind, force=force)
     made: list[Path] = []
@@ -101,7 +102,7 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
         for folder in reversed([folder for folder in out.absolute().parents if not folder.exists()]):
             folder.mkdir(exist_ok=True)
             made.append(folder)
-        _sweep(out.parent.absolute())
+        _remove_stale(out.parent.absolute())
         partial.mkdir()
         yield partial
         _sync_tree(partial)
@@ -121,12 +122,12 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
             ) from error
         raise
     for folder in (out, *made):
-        with suppress(OSError):  # it stands, whether its name has reached the disk or not
+        with suppress(OSError):  # the folder is complete, even if its name is not flushed
             _sync(folder.parent)
 
 
 def _swap(partial: Path, out: Path, *, force: bool) -> None:
-    """Rename the finished folder to `out`; an older one makes way in the same moment, where the file system can do that."""
+    """Rename the finished folder to `out`, atomically exchanging it with an old one where the file system can."""
     try:
         partial.rename(out)  # on nothing, or on an empty folder
     except OSError as error:
@@ -139,11 +140,11 @@ def _swap(partial: Path, out: Path, *, force: bool) -> None:
     if not _exchange(partial, out):
         _replace(partial, out)
         return
-    _remove(partial)  # it holds the older one now
+    _remove(partial)  # it is the old folder now
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders' names at once; return whether that worked. Python has no call for it."""
+    """Exchange two folders' names atomically, which Python has no call for; return whether that worked."""
     rename_exchange, here = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
@@ -153,7 +154,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _replace(partial: Path, out: Path) -> None:
-    """Put the older folder aside and rename the new one; the older one comes back if that fails."""
+    """Move the old folder aside and rename the new one; restore the old one if that fails."""
     replaced = out.parent / f"{REPLACED}{secrets.token_hex(8)}"
     out.rename(replaced)
     try:
@@ -161,13 +162,13 @@ def _replace(partial: Path, out: Path) -> None:
     except BaseException:
         replaced.rename(out)
         raise
-    # From here on it is rubbish, and is named so that a later run sweeps what a kill leaves of it.
-    rubbish = replaced.rename(replaced.with_name(f"{PARTIAL}{secrets.token_hex(8)}"))
-    _remove(rubbish)
+    # Give the old folder the prefix of partial ones, so that a later run removes what a killed one leaves of it.
+    obsolete = replaced.rename(replaced.with_name(f"{PARTIAL}{secrets.token_hex(8)}"))
+    _remove(obsolete)
 
 
 def _remove(folder: Path) -> None:
-    """Remove a hidden folder of ours, however its files are protected."""
+    """Remove a hidden folder, read-only sub-folders included."""
     with suppress(OSError):
         folder.chmod(0o700)
     for path, folders, _ in os.walk(folder):
@@ -179,18 +180,18 @@ def _remove(folder: Path) -> None:
 
 
 @lru_cache(64)
-def _sweep(parent: Path) -> None:
-    """Remove what killed runs have left behind; once in a folder, or each of ten thousand results would look through the others."""
+def _remove_stale(parent: Path) -> None:
+    """Remove what killed runs left; once per folder and process, because a listing for each of many results is slow."""
     for folder in parent.glob(f"{PARTIAL}*"):
         try:
             if time.time() - folder.stat().st_mtime > STALE_SECONDS:
                 _remove(folder)
-        except FileNotFoundError:  # another run has just finished, or swept it
+        except FileNotFoundError:  # another run has renamed or removed it
             continue
 
 
 def _sync_tree(top: Path) -> None:
-    """Wait until the disk has every file of a folder, and the folders themselves."""
+    """Flush every file and folder of a tree to the disk."""
     paths = [Path(folder, name) for folder, _, files in os.walk(top, topdown=False) for name in (*files, "")]
     own, *others = [paths[k::FLUSHED_AT_ONCE] for k in range(min(FLUSHED_AT_ONCE, len(paths)))]
     failed: list[BaseException] = []
@@ -208,7 +209,7 @@ def _sync_all(paths: Iterable[Path], failed: list[BaseException]) -> None:
     try:
         for path in paths:
             _sync(path)
-    except BaseException as error:  # noqa: BLE001 - the thread that waits for this one raises it
+    except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
         failed.append(error)
 
 

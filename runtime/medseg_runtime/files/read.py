@@ -20,7 +20,7 @@ def read_bytes(path: Path, error: type[MedsegError], remedy: str, *, name: str =
         error: the file is missing, unreadable, not a regular file, empty, or larger than `MAX_FILE_BYTES`.
     """
     try:
-        # O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever.
+        # O_NONBLOCK: opening a pipe without a writer would wait forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             problem = _problem(os.fstat(descriptor))
@@ -36,7 +36,7 @@ def read_bytes(path: Path, error: type[MedsegError], remedy: str, *, name: str =
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a path is a folder. A name that cannot exist is none: reading it gives the error."""
+    """Tell whether a path is a folder; False for a name that is too long."""
     try:
         return path.is_dir()
     except OSError:  # too long

@@ -1,6 +1,6 @@
-"""JSON back into the frozen dataclasses it was written from, each value held against its annotation.
+"""Read JSON into frozen dataclasses, checking each value against its annotation.
 
-JSON keeps no tuples, and a dataclass accepts anything: without this, `"steps": "4"` fails far from the file that says it.
+JSON has no tuples, and a dataclass does not check types: `"steps": "4"` would fail far from the file.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def typed(kind: Any, value: Any, where: str) -> Any:
-    """Return a JSON value as the type asks: lists become tuples, objects dataclasses; everything else must fit already.
+    """Convert a JSON value to a type: lists become tuples, objects dataclasses. All other values must have the type.
 
     kind: a dataclass, str, int, float, bool, Any, Literal, or a tuple, dict or union of these.
-    where: what the value is called in messages.
+    where: name of the value in messages.
 
     Raises:
-        TypeError: the value, or one inside it, is of another type, missing or unknown.
+        TypeError: the value or a value in it has another type, is missing or unknown.
     """
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any or (origin is Literal and any(value == arg and type(value) is type(arg) for arg in args)):
@@ -41,6 +41,6 @@ def typed(kind: Any, value: Any, where: str) -> Any:
             return tuple(typed(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, value, strict=True)))
     elif kind is float and type(value) is int:
         return float(value)
-    elif type(value) is kind:  # and not isinstance: true is no int
+    elif type(value) is kind:  # not isinstance: true is not an int
         return value
     raise TypeError(f"{where} is {value!r:.60}, not {getattr(kind, '__name__', kind) if origin is None else kind}")

@@ -1,6 +1,6 @@
-"""What GPU there is, asked of NVIDIA's driver: its library comes with the driver and needs no CUDA, no package and no context.
+"""Ask NVIDIA's driver for the GPU, through the library that the driver installs: no CUDA, no package, no context.
 
-Engines are tied to a compute capability: the builder writes down what it built on, the runner compares.
+TensorRT engines are tied to a compute capability. The builder records it, and the runner compares.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MAJOR, MINOR = 75, 76
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """The first GPU that CUDA shows to this process."""
+    """CUDA device 0 of this process."""
 
     name: str
     compute_capability: int
     """86 is 8.6."""
     driver: str | None
-    """Version of the kernel module; None where the system does not say, as on Jetson."""
+    """Version of the kernel module; None where the system does not state it, as on Jetson."""
     cuda: str
     """Newest CUDA version that the driver runs."""
 
@@ -36,27 +36,29 @@ def find_gpu() -> Gpu:
     """Return the GPU that CUDA calls device 0.
 
     Raises:
-        EngineError: no driver, or no GPU that it would show.
+        EngineError: no driver, or no GPU visible to this process.
     """
     try:
         library = ctypes.CDLL(DRIVER)
     except OSError as error:
-        raise _absent(f"NVIDIA's driver ({DRIVER}) is not installed") from error
-    return describe(library)
+        raise _no_gpu(f"NVIDIA's driver ({DRIVER}) is not installed") from error
+    return query_driver(library)
 
 
-def describe(library: Any) -> Gpu:
-    """Ask the driver's library, loaded by ctypes.
+def query_driver(library: Any) -> Gpu:
+    """Ask the driver's library.
+
+    library: `libcuda` as loaded by ctypes.
 
     Raises:
-        EngineError: it reports an error.
+        EngineError: the driver reports an error, or no GPU.
     """
     count, device, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name, capability = ctypes.create_string_buffer(256), (ctypes.c_int(), ctypes.c_int())
     _checked(library, "cuInit", 0)
     _checked(library, "cuDeviceGetCount", ctypes.byref(count))
     if not count.value:
-        raise _absent("the driver shows no GPU to this process")
+        raise _no_gpu("the driver shows no GPU to this process")
     _checked(library, "cuDeviceGet", ctypes.byref(device), 0)
     _checked(library, "cuDeviceGetName", name, len(name), device)
     for number, attribute in zip(capability, (MAJOR, MINOR), strict=True):
@@ -80,10 +82,10 @@ def driver_version(file: Path = DRIVER_FILE) -> str | None:
 def _checked(library: Any, function: str, *arguments: Any) -> None:
     code = getattr(library, function)(*arguments)
     if code:
-        raise _absent(f"NVIDIA's driver reports error {code} in {function}")
+        raise _no_gpu(f"NVIDIA's driver reports error {code} in {function}")
 
 
-def _absent(problem: str) -> EngineError:
+def _no_gpu(problem: str) -> EngineError:
     return EngineError(
         f"no NVIDIA GPU can be used: {problem}",
         "Run it on a machine with a GPU and its driver (`nvidia-smi` must list it).",

@@ -1,4 +1,4 @@
-"""How much memory this process may still take, without which Linux ends it in the middle of an image."""
+"""Refuse work that would exceed free memory: Linux would kill the process in the middle of an image."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from medseg_runtime.errors import ParameterError
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where a container sees its own limit (version 2)."""
+"""Where a container reads its own limits (cgroup version 2)."""
 MAX_MASK_BYTES = 4 << 30
 WORKING_BYTES = 96
-"""Memory per pixel and class besides the masks, at the worst moment, from the image to the drawn overlay."""
+"""Peak memory per pixel and class besides the masks, from the image to the rendered overlay."""
 
 
 def check_memory(masks: int, mask_bytes: int, *, at_once: int = 1) -> None:
-    """Refuse, before anything is computed, masks that do not fit.
+    """Refuse masks that do not fit into memory, before anything is computed.
 
-    masks: how many are kept, 0 where none are. mask_bytes: of one mask, with all its classes. at_once: images that share the memory.
+    masks: number of masks kept, 0 for none. mask_bytes: size of one mask with all its classes. at_once: images that share the memory.
 
     Raises:
-        ParameterError: they are too many, or the image is too large.
+        ParameterError: too many masks, or the image is too large.
     """
     if masks * mask_bytes > MAX_MASK_BYTES:
         raise ParameterError(
@@ -40,9 +40,9 @@ def check_memory(masks: int, mask_bytes: int, *, at_once: int = 1) -> None:
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:
-    """Return what the machine and our container leave us; None where neither says.
+    """Return the free memory of the machine or container, whichever is less; None if neither states it.
 
-    A container's use counts the files that the system keeps in memory, which it gives up when somebody needs the room.
+    A container counts cached files as used. The inactive ones can be reclaimed, and count as free here.
     """
     known = []
     if found := re.search(r"^MemAvailable:\s*(\d+) kB$", _text(meminfo), re.MULTILINE):

@@ -1,4 +1,4 @@
-"""The processor, as far as it decides how fast which engine is."""
+"""CPU model and instruction sets, which decide the fastest backend."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
-"""Instruction sets that matter to the engines, in the words of Linux."""
+"""Instruction sets that the backends use, by the names of Linux."""
 
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """What Linux says of it."""
+    """The CPU, as Linux describes it."""
 
     name: str
     cores: int
-    """That this process may use."""
+    """Cores that this process may use."""
     features: tuple[str, ...]
-    """Of `FEATURES`, those that it has."""
+    """Those of `FEATURES` that it has."""
 
     def __str__(self) -> str:
         features = self.features or ("none of " + ", ".join(FEATURES),)
@@ -28,7 +28,7 @@ class Processor:
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
-    """Read the processor's name and features."""
+    """Read the CPU's name and features."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:

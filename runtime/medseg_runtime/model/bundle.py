@@ -1,7 +1,7 @@
-"""The bundle: a folder with three ONNX graphs and `bundle.json`, which says everything needed to run them.
+"""The bundle: a folder with three ONNX graphs and `bundle.json`, which holds everything needed to run them.
 
-Written by medseg-export, read here; `ARCHITECTURE.md` shows where it stands between the two. Every file is checked against its
-SHA-256 when it is read, because an engine loads a graph with a flipped bit without a word.
+medseg-export writes it. Every file is checked against its SHA-256 when it is read, because inference libraries load a graph with a
+flipped bit without an error.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "bundle.json"
 SHIPPED = Path(__file__).parents[1] / "bundles" / "lidc-nodule"
 MAX_BATCH = 64
-"""Largest batch that the denoiser and decoder graphs are exported for; more samples go in several calls."""
+"""Largest batch of the denoiser and decoder graphs; more samples take several calls."""
 EXTERNAL_DATA = b"\x0a\x08location"
-"""How ONNX names the file of a tensor that is kept elsewhere: the key of a StringStringEntryProto."""
+"""The key of an ONNX StringStringEntryProto that names another file with a tensor's data."""
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -40,9 +40,9 @@ class Graph:
     sha256: str
     opset: int
     precision: Precision
-    """Type of the arithmetic: of convolutions and products. Inputs and outputs are float32 in any case."""
+    """Type of the arithmetic of convolutions and products. Inputs and outputs are always float32."""
     weights: Precision
-    """Type in which weights are stored; one that is not the type of the arithmetic is cast to it at load."""
+    """Type of the stored weights, which are cast to the type of the arithmetic at load."""
     inputs: dict[str, Shape]
     """Name -> shape; `N` is the batch, 1 to 64."""
     outputs: dict[str, Shape]
@@ -50,14 +50,14 @@ class Graph:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """What is used where a caller asks for nothing else."""
+    """The default sampling settings of a bundle."""
 
     sampler: str
     steps: int
     noise: NoiseLaw
-    """How the samples of one image share theirs."""
+    """Joint distribution of the noise of one image's samples."""
     tuned: bool = False
-    """The denoiser was tuned for just these steps and this noise; with others it draws what nobody has measured."""
+    """The denoiser was tuned for exactly these steps and this noise; other settings were not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,18 +76,18 @@ class Manifest:
     path: ProbabilityPath
     sampling: Sampling
     graphs: dict[GraphName, Graph]
-    """In float32: what the CPU engines run, and what everything else is measured against."""
+    """The float32 graphs, which CPU backends run and all others are compared with."""
     half: dict[GraphName, Graph] = field(default_factory=dict)
-    """The same three in float16, or all in bfloat16, for engines of GPUs; empty unless exported with `--half`."""
+    """The same three graphs in float16 or bfloat16, for GPU backends; empty unless exported with `--half`."""
     intended_use: str
     training: dict[str, Any] = field(default_factory=dict)
-    """Data, split, licence, command, steps, seed."""
+    """Data, split, license, command, steps, seed."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Figures with the split, date and command they come from."""
+    """Measured results, with the split, date and command they come from."""
     parity: dict[str, Any] = field(default_factory=dict)
     """Largest differences between the trained network and the exported graphs."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of the packages that made the bundle."""
+    """Versions of the packages that made the bundle."""
 
     @property
     def num_logits(self) -> int:
@@ -128,7 +128,7 @@ class Manifest:
         return manifest
 
     def _check(self) -> None:
-        """Hold the parts of the manifest against each other."""
+        """Check that the parts of the manifest agree."""
         if not len(self.classes) == len(set(self.classes)) > 0:
             raise ValueError(f"classes {self.classes} are not distinct names")
         sampler_table(self.path, self.sampling.sampler, self.sampling.steps)
@@ -145,19 +145,19 @@ class Manifest:
             raise ValueError(f"graphs are {', '.join(self.graphs)}, expected {', '.join(expected)}")
         for name, signature in expected.items():
             graph = self.graphs[name]
-            # an engine returns its outputs in the order of this dict
+            # a backend returns its outputs in the order of this dict
             if graph.inputs != signature.inputs or list(graph.outputs.items()) != list(signature.outputs.items()):
                 found = f"{graph.inputs} => {graph.outputs}"
                 raise ValueError(f"{name} has {found}, expected {signature.inputs} => {signature.outputs}")
             shapes = (*signature.inputs.values(), *signature.outputs.values())
             if any(side != "N" and side < 1 for shape in shapes for side in shape):
-                raise ValueError(f"{name} has a side of no length: {graph.inputs} => {graph.outputs}")
+                raise ValueError(f"{name} has a side of length 0: {graph.inputs} => {graph.outputs}")
             if graph.precision != "float32":
                 raise ValueError(f"{name} computes in {graph.precision}, expected float32")
         self._check_half()
 
     def _check_half(self) -> None:
-        """Hold the low-precision graphs against the float32 ones: all three or none, one precision, the same edges."""
+        """Check the low-precision graphs: all three or none, one precision, inputs and outputs as in float32."""
         if not self.half:
             return
         precisions = {graph.precision for graph in self.half.values()}
@@ -172,19 +172,19 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle on disk, its manifest read and its graphs in memory, checked."""
+    """A checked bundle: its manifest, and its graphs in memory."""
 
     folder: Path
     manifest: Manifest
     sha256: str
-    """Of bundle.json, and so of everything: it holds the hash of each graph."""
+    """Of bundle.json, which holds the hash of each graph."""
     graphs: dict[GraphName, bytes]
     half: dict[GraphName, bytes] = field(default_factory=dict)
-    """The graphs of `manifest.half`; empty where there are none."""
+    """The graphs of `manifest.half`; empty if there are none."""
 
     @classmethod
     def load(cls, folder: Path | str | None = None) -> Bundle:
-        """Read and check a bundle; without a folder, the lung-nodule model that ships with the package.
+        """Read and check a bundle; by default the lung-nodule model of this package.
 
         Raises:
             BundleError: a file is missing, is not what bundle.json says, or lies outside the folder.
@@ -214,10 +214,12 @@ def _read_graph(folder: Path, graph: Graph) -> bytes:
         raise BundleError(f"bundle.json names a graph outside its folder: {graph.file!r}", remedy)
     path = folder / graph.file
     if path.is_symlink() and path.resolve().parent != folder.resolve():
-        raise BundleError(f"{graph.file} is a link out of the bundle", "Copy the bundle with its files: `cp -rL`.")
+        raise BundleError(
+            f"{graph.file} is a link to a file outside the bundle", "Copy the bundle with its files: `cp -rL`."
+        )
     content = _read(path, remedy)
     if hashlib.sha256(content).hexdigest() != graph.sha256:
         raise BundleError(f"{graph.file} is not the file that bundle.json describes (SHA-256 differs)", remedy)
     if EXTERNAL_DATA in content:
-        raise BundleError(f"{graph.file} keeps its weights in another file, which nothing vouches for", remedy)
+        raise BundleError(f"{graph.file} keeps its weights in another file, which has no checksum", remedy)
     return content

@@ -1,9 +1,9 @@
-"""Where samples start: noise that belongs to a sample's number, whatever the batch, the backend or its neighbours.
+"""The noise that samples start from. It depends on the seed and the sample's number, not on batch, backend or other samples.
 
-independent   every number for itself
+independent   every sample by itself
 antithetic    sample 2j + 1 has the negated noise of sample 2j
-stratified    a part of the variance is one number per channel and sample, and those numbers are points of a Sobol sequence: sixteen
-              samples then spread over what decides the outline most evenly, as sixteen independent ones do not
+stratified    a part of the variance is one number per channel and sample, taken from a Sobol sequence: sixteen samples cover this
+              part, which decides the outline most, more evenly than sixteen independent ones
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ MAX_STRATIFIED = 1 + len(SOBOL)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseLaw:
-    """How the starting noise of the samples of one image hangs together; each sample by itself is standard normal."""
+    """The joint distribution of the starting noise of one image's samples. Each sample by itself is standard normal."""
 
     antithetic: bool = False
     """Sample 2j + 1 starts from the negated noise of sample 2j."""
     stratified: float = 0.0
-    """Share of the variance that is one number per channel and sample, in [0, 1); see `sobol_normal`."""
+    """Share of the variance, in [0, 1), that is one number per channel and sample; see `sobol_normal`."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.stratified < 1.0 or (self.antithetic and self.stratified):
             raise ParameterError(
-                f"stratified {self.stratified} beside antithetic {self.antithetic} is no law of noise",
-                "Use a share in [0, 1), and only one of both.",
+                f"stratified {self.stratified} with antithetic {self.antithetic} is not a valid noise law",
+                "Use a share in [0, 1), and only one of the two.",
             )
 
 
 class SampleNoise:
     """The random numbers of one sample, from (seed, index) alone.
 
-    Sample k is therefore the same for every number of samples, batch split and backend. The streams are ones that NumPy
-    promises never to change: MT19937, seeded through SeedSequence, read by `RandomState`.
+    So sample k is the same for every number of samples, batch split and backend. NumPy guarantees that these streams never change:
+    MT19937, seeded by SeedSequence, read by `RandomState`.
     """
 
     def __init__(self, seed: int, index: int, law: NoiseLaw) -> None:
@@ -65,24 +65,24 @@ class SampleNoise:
         self._later: np.random.RandomState | None = None
 
     def start(self, shape: tuple[int, int, int]) -> Float32:
-        """Return the noise that the sample starts from, (Z, h, w) float32, read only."""
+        """Return the noise that the sample starts from: (Z, h, w) float32, read-only."""
         return _start(self._seed, self._index, self._law, shape)
 
     def draw(self, shape: tuple[int, ...]) -> Float32:
-        """Return the next standard normal array that a step of this sample adds, float32."""
+        """Return the standard normal float32 array that the next step of this sample adds."""
         stream, negated = _stream(self._index, self._law)
         if self._later is None:
-            self._later = _numbers(self._seed, stream, 1)
+            self._later = _generator(self._seed, stream, 1)
         values = self._later.standard_normal(shape).astype(np.float32)
         return -values if negated else values
 
 
 @lru_cache(
     maxsize=256
-)  # images of a video or a folder start from the same noise, and seeding a stream costs more than drawing from it
+)  # all images of a folder start from the same noise; seeding a stream costs more than drawing from it
 def _start(seed: int, index: int, law: NoiseLaw, shape: tuple[int, int, int]) -> Float32:
     stream, negated = _stream(index, law)
-    noise = _numbers(seed, stream).standard_normal(shape).astype(np.float32)
+    noise = _generator(seed, stream).standard_normal(shape).astype(np.float32)
     if law.stratified:
         common = sobol_normal(seed, index, shape[0]).astype(np.float32)[:, None, None]
         share = np.float32(law.stratified)
@@ -93,22 +93,22 @@ def _start(seed: int, index: int, law: NoiseLaw, shape: tuple[int, int, int]) ->
 
 
 def _stream(index: int, law: NoiseLaw) -> tuple[int, bool]:
-    """Return the number of a sample's streams, and whether it has their negatives."""
+    """Return the number of a sample's stream, and whether its noise is negated."""
     return (index // 2, bool(index % 2)) if law.antithetic else (index, False)
 
 
-def _numbers(seed: int, *key: int) -> np.random.RandomState:
+def _generator(seed: int, *key: int) -> np.random.RandomState:
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(entropy=seed, spawn_key=key)))
 
 
 def sobol_normal(seed: int, index: int, channels: int) -> Float64:
     """Return point `index` of a Sobol sequence with a random digital shift, mapped to standard normal numbers, (channels,).
 
-    Over the seeds every point is uniform, so every sample keeps its law; within one seed each aligned block of 2^m points has one
-    point in each of 2^m equal intervals, in every channel (Sobol 1967; the shift: Owen 2003, section 6).
+    Over all seeds every point is uniform, so each sample stays standard normal. For one seed, each aligned block of 2^m points has
+    one point in each of 2^m equal intervals, in every channel (Sobol 1967; the shift: Owen 2003, section 6).
 
     Raises:
-        ParameterError: there are more channels than directions.
+        ParameterError: more than `MAX_STRATIFIED` channels.
     """
     uniform = ((sobol_bits(index, channels) ^ _shift(seed, channels)) + 0.5) / 2.0**BITS
     return np.array([NORMAL.inv_cdf(u) for u in uniform.tolist()])
@@ -125,7 +125,7 @@ def sobol_bits(index: int, channels: int) -> UInt32:
     """Return point `index` of the unshifted sequence as 32-bit fractions, in natural order, (channels,).
 
     Raises:
-        ParameterError: there are more channels than directions.
+        ParameterError: more than `MAX_STRATIFIED` channels.
     """
     if channels > MAX_STRATIFIED:
         raise ParameterError(

@@ -1,4 +1,4 @@
-"""Samplers as tables, and the noise they start from.
+"""Samplers as tables of coefficients.
 
 Every sampler here is, per step and with scalars known beforehand,
 
@@ -6,9 +6,9 @@ Every sampler here is, per step and with scalars known beforehand,
     denoised = p z + q out                 its estimate of the clean latent
     z'       = a z + b denoised + c extra  the next latent
 
-where `extra` is nothing (DDIM, Euler), fresh noise (DDPM) or the previous step's `denoised` (DPM-Solver++ 2M). A function
-below returns the rows (t, p, q, a, b, c) in float64; the exported denoiser executes one row per call and does not know
-which sampler it belongs to. `tests/runtime/model/test_sampler.py` checks each against diffusers' scheduler of that name.
+where `extra` is nothing (DDIM, Euler), fresh noise (DDPM) or the previous step's `denoised` (DPM-Solver++ 2M). The functions below
+return the rows (t, p, q, a, b, c) in float64. The exported denoiser runs one row per call, whichever sampler the row belongs to.
+`tests/runtime/model/test_sampler.py` compares each with the diffusers scheduler of that name.
 
 Two families of paths from data to noise, both written z_t = alpha_t z_0 + sigma_t noise:
 
@@ -40,7 +40,7 @@ MAX_PERIOD = 10_000.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbabilityPath:
-    """How the network was trained: what lies between data and noise, and what it predicts."""
+    """The path from data to noise that the network was trained on, and what it predicts."""
 
     objective: Objective
     """`epsilon`: the network predicts the noise of a discrete DDPM. `flow`: the clean latent of a straight path."""
@@ -83,7 +83,7 @@ def alphas_cumprod() -> Float64:
 def time_features(t: Float64, width: int) -> Float32:
     """Return the sinusoids of the network time (Vaswani et al. 2017, section 3.5), computed in float64.
 
-    They are an input of the denoiser graph, never part of it: sin and cos of t x frequency are the largest error of a
+    They are an input of the denoiser graph and not part of it: sin and cos of t x frequency would be the largest error of a
     low-precision graph.
 
     t: (S,) network times in [0, 1000].
@@ -107,27 +107,27 @@ def _flow_levels(steps: int, shift: float) -> tuple[Float64, Float64, Float64]:
 
 
 def _ddpm_timesteps(steps: int) -> npt.NDArray[np.int64]:
-    """Return decreasing "trailing" timesteps: the first is T - 1, where the noise that a sample starts from belongs."""
-    # The slice drops a 0 that rounding adds at 62 of the step counts, first at 61; diffusers keeps it, and ends in noise.
+    """Return decreasing "trailing" timesteps. The first is T - 1, the level of pure noise."""
+    # The slice drops a 0 that rounding adds for 62 numbers of steps, 61 the smallest; diffusers keeps it, and ends in noise.
     spaced = np.arange(NUM_TRAIN_TIMESTEPS, 0, -NUM_TRAIN_TIMESTEPS / steps)[:steps]
     return np.round(spaced).astype(np.int64) - 1
 
 
 def _ddpm_levels(t: npt.NDArray[np.int64]) -> tuple[Float64, Float64]:
-    """Return alpha and sigma at the timesteps t, and at the data (alpha 1, sigma 0) behind them, (S + 1,)."""
+    """Return alpha and sigma (S + 1,) at the timesteps t, and last at the data: alpha 1, sigma 0."""
     power = np.append(alphas_cumprod()[t], 1.0)
     return np.sqrt(power), np.sqrt(1.0 - power)
 
 
 def _estimate(path: ProbabilityPath, alpha: Float64, sigma: Float64) -> tuple[Float64, Float64]:
-    """Return p and q of denoised = p z + q out for what the network predicts; alpha, sigma: (S,)."""
+    """Return p and q (S,) of denoised = p z + q out. alpha, sigma: (S,)."""
     if path.prediction == "epsilon":
         return 1.0 / alpha, -sigma / alpha
     return np.zeros_like(alpha), np.ones_like(alpha)
 
 
 def _deterministic(path: ProbabilityPath, sampler: str, t: Float64, alpha: Float64, sigma: Float64) -> SamplerTable:
-    """Keep the noise that z holds and move to the next level: z' = alpha' denoised + sigma' (z - alpha denoised) / sigma."""
+    """Keep the noise in z and move to the next level: z' = alpha' denoised + sigma' (z - alpha denoised) / sigma."""
     p, q = _estimate(path, alpha[:-1], sigma[:-1])
     a = sigma[1:] / sigma[:-1]
     b = alpha[1:] - alpha[:-1] * a
@@ -148,7 +148,7 @@ def euler(path: ProbabilityPath, steps: int) -> SamplerTable:
 def ddpm(path: ProbabilityPath, steps: int) -> SamplerTable:
     """DDPM ancestral sampling: posterior mean and fixed variance beta_tilde (Ho et al. 2020, Eqs. 6-7).
 
-    The paper's own reverse equation is reported to be inconsistent; this is the standard posterior.
+    The reverse equation of MedSegLatDiff is reported to be inconsistent; this is the standard posterior.
     """
     t = _ddpm_timesteps(steps)
     alpha, sigma = _ddpm_levels(t)

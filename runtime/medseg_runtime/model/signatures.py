@@ -1,4 +1,4 @@
-"""Names and shapes of what goes into and comes out of the three graphs; the exporter writes them, the runtime checks them."""
+"""Names and shapes of the inputs and outputs of the three graphs. The exporter writes them; the runtime checks them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROW = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:
-    """The inputs and outputs of one graph, name -> shape, all float32. Engines return outputs in this order."""
+    """The inputs and outputs of one graph, name -> shape, all float32. Outputs are returned in this order."""
 
     inputs: dict[str, Shape]
     outputs: dict[str, Shape]

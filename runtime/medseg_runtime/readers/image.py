@@ -1,9 +1,9 @@
-"""Files in: which reader a file needs is decided by its content, not by its name."""
+"""Read images from files. The reader is chosen by a file's content, not by its name."""
 
 from __future__ import annotations
 
 import hashlib
-from os import PathLike
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,48 +17,52 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 DICOM_MAGIC_AT = 128
 DIRECTORY = "DICOMDIR"
-"""Of a medium, beside its images (PS3.10, section 8.6)."""
+"""The index of a DICOM medium (PS3.10, section 8.6)."""
 
 
-def read_image(path: str | PathLike[str], frame: int | None = None) -> SourceImage:
+def read_image(path: str | os.PathLike[str], frame: int | None = None) -> SourceImage:
     """Read a PNG, JPEG, TIFF or DICOM image in its stored pixel grid.
 
-    frame: which one of a DICOM object with several, counted from 1.
+    frame: of a multi-frame DICOM object, counted from 1.
 
     Raises:
-        ImageError: the file is not a readable image; nothing else, whatever the file holds.
+        ImageError: the file is not a readable image. No content raises anything else.
         ParameterError: there is no such frame.
     """
     path = Path(path)
     content = read_bytes(path, ImageError, READABLE)
     sha256 = hashlib.sha256(content).hexdigest()
     if is_dicom(content):
-        from medseg_runtime.readers.dicom.image import read_dicom  # pydicom is slow to import and PNGs do not need it
+        from medseg_runtime.readers.dicom.image import read_dicom  # pydicom is slow to import
 
         return read_dicom(content, sha256, frame)
     if frame is not None:
         raise ParameterError("only DICOM objects have frames to choose from", "Leave --frame out.")
     from medseg_runtime.readers.raster import read_raster
 
-    return read_raster(content, sha256, looked_for_dicom=path.suffix.lower() == ".dcm")
+    return read_raster(content, sha256, expected_dicom=path.suffix.lower() == ".dcm")
 
 
-def read_series(folder: str | PathLike[str]) -> Series:
-    """Shim."""
-    from medseg_runtime.readers.dicom.series import read_series as read
+def read_series(folder: str | os.PathLike[str]) -> Series:
+    """Read the headers of a folder of DICOM slices, sorted by position; see `readers.dicom.series`.
 
-    return read(Path(folder))
+    Raises:
+        ImageError: no DICOM file, several series or orientations, two slices at one position, or a damaged file.
+    """
+    from medseg_runtime.readers.dicom import series  # pydicom is slow to import
+
+    return series.read_series(Path(folder))
 
 
 def is_dicom(head: bytes) -> bool:
-    """Tell whether a file begins with DICOM's preamble (PS3.10, section 7.1)."""
+    """Tell whether a file begins with the DICOM preamble (PS3.10, section 7.1)."""
     return head[DICOM_MAGIC_AT : DICOM_MAGIC_AT + 4] == b"DICM"
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return a folder's image files by name: those with a suffix that we know, and DICOM files of any name.
+    """Return the image files of a folder, sorted by name: those with a known suffix, and DICOM files of any name.
 
-    Hidden files and sub-folders are passed over.
+    Hidden files and sub-folders are skipped.
 
     Raises:
         ImageError: the folder cannot be read, or holds no image.
@@ -66,9 +70,9 @@ def images_in(folder: Path) -> list[Path]:
     try:
         found = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _looks_like_image(path))
     except OSError as error:
-        raise ImageError(f"the folder cannot be read: {error.strerror}", "Give one that you may read.") from error
+        raise ImageError(f"the folder cannot be read: {error.strerror}", "Give a folder that you may read.") from error
     if not found:
-        raise ImageError("the folder holds no image", "Give a folder with PNG, JPEG, TIFF or DICOM files in it.")
+        raise ImageError("the folder holds no image", "Give a folder with PNG, JPEG, TIFF or DICOM files.")
     return found
 
 

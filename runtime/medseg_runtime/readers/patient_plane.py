@@ -1,4 +1,4 @@
-"""Where an image lies in the patient: DICOM's patient coordinates (millimetres; x to the left, y to the back, z to the head)."""
+"""Planes in DICOM patient coordinates: millimetres, x to the left, y to the back, z to the head (PS3.3, C.7.6.2)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Float64 = npt.NDArray[np.float64]
 Vector = tuple[float, float, float]
 
 TILT = 1e-3
-"""Largest deviation of direction cosines from unit length and right angles that is still called rounding."""
+"""Largest deviation of direction cosines from unit length and right angles that counts as rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatientPlane:
-    """The grid of one image in the patient (PS3.3, C.7.6.2.1.1), and how thick a slice it shows."""
+    """The pixel grid of one image in the patient (PS3.3, C.7.6.2.1.1), and its slice thickness."""
 
     position: Vector
-    """Centre of the first pixel."""
+    """Center of the first pixel."""
     along_row: Vector
     """Unit vector in which the column index grows."""
     along_column: Vector
@@ -28,7 +28,7 @@ class PatientPlane:
     spacing_mm: tuple[float, float]
     """Distance of rows, then of columns."""
     thickness_mm: float | None
-    """Of the slice, greater than 0; None where the header does not say."""
+    """Slice thickness, greater than 0; None if the header does not state it."""
 
     @classmethod
     def parse(
@@ -38,9 +38,9 @@ class PatientPlane:
         spacing: Sequence[float],
         thickness: Sequence[float] = (),
     ) -> PatientPlane | None:
-        """Return the plane of Image Position, Image Orientation and Pixel Spacing; None where they describe none.
+        """Return the plane of Image Position, Image Orientation and Pixel Spacing; None if they are not valid.
 
-        thickness: Slice Thickness, empty where it is not stated.
+        thickness: Slice Thickness, empty if it is not stated.
         """
         if (len(position), len(orientation), len(spacing)) != (3, 6, 2):
             return None
@@ -60,23 +60,23 @@ class PatientPlane:
 
     @property
     def normal(self) -> Float64:
-        """Unit vector across the plane: in which the slices of a series are counted."""
+        """Unit vector (3,) perpendicular to the plane. Slices of a series are sorted along it."""
         return np.cross(self.along_row, self.along_column)
 
     @property
     def depth(self) -> float:
-        """Millimetres along the normal, from the origin of the patient coordinates."""
+        """Position along the normal in mm, from the origin of the patient coordinates."""
         return float(np.dot(self.position, self.normal))
 
     def locate(self, point_mm: Vector) -> tuple[float, float, float]:
-        """Patient coordinates => (x, y) in pixels from the image's corner, and millimetres off the plane."""
+        """Patient coordinates => (x, y) in pixels from the image's upper left corner, and the distance from the plane in mm."""
         offset = np.subtract(point_mm, self.position)
         x = float(offset @ np.asarray(self.along_row)) / self.spacing_mm[1] + 0.5
         y = float(offset @ np.asarray(self.along_column)) / self.spacing_mm[0] + 0.5
         return x, y, float(offset @ self.normal)
 
     def affine(self, step: Float64) -> Float64:
-        """Return the matrix (4, 4) from (column, row, slice) to patient coordinates; step: from one slice to the next."""
+        """Return the matrix (4, 4) from (column, row, slice) to patient coordinates; step: (3,) from one slice to the next."""
         matrix = np.eye(4)
         matrix[:3, 0] = np.asarray(self.along_row) * self.spacing_mm[1]
         matrix[:3, 1] = np.asarray(self.along_column) * self.spacing_mm[0]

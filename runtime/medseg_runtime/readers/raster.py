@@ -2,17 +2,17 @@
 
     bytes => header, checked => decoded picture => (H, W) or (H, W, 3) as stored
 
-What happens to the less usual kinds:
+Less usual kinds:
 
     1-bit                       0 and 255
     palette, CMYK, YCbCr, Lab   RGB
-    alpha                       composited on black: what a viewer hides stays hidden; a warning says so
-    16-bit grey, 32-bit, float  kept; a white-is-zero TIFF is inverted, so that larger is always brighter
-    16-bit colour               8 bits a channel, all that Pillow decodes; a warning says so
-    EXIF orientation            not applied, so that masks fit the stored pixels; a warning says so
-    several pictures            refused (animation, TIFF pages), but of a JPEG's extra pictures the first is taken
+    alpha                       composited on black; warned of
+    16-bit grey, 32-bit, float  kept; a white-is-zero TIFF is inverted, so that larger is brighter
+    16-bit colour               8 bits a channel, because Pillow decodes no more; warned of
+    EXIF orientation            not applied, so that masks fit the stored pixels; warned of
+    several images              refused (animation, TIFF pages); of a JPEG with several the first is read
 
-Pillow's own settings are left alone, and its warnings do not reach the caller's.
+Pillow's settings are not changed, and its warnings do not reach the caller.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ _UNDO_ORIENTATION: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
     8: lambda upright: np.rot90(upright, -1),
 }
-"""Pillow turns TIFFs upright while it decodes them; this turns (H, W) or (H, W, 3) back to how they are stored."""
+"""Undo the EXIF orientation that Pillow applies to TIFFs while decoding: (H, W) or (H, W, 3) => as stored."""
 
 
-def read_raster(content: bytes, sha256: str, *, looked_for_dicom: bool = False) -> SourceImage:
+def read_raster(content: bytes, sha256: str, *, expected_dicom: bool = False) -> SourceImage:
     """Decode the bytes of a PNG, JPEG or TIFF file.
 
-    looked_for_dicom: the file's name promised DICOM; it only changes what an error says.
+    expected_dicom: the file's name ends in .dcm; only changes an error message.
 
     Raises:
-        ImageError: not one of these, damaged, several pictures, too small or too large.
+        ImageError: another format, damaged, several images, too small or too large.
     """
-    with _pillow_contained(looked_for_dicom), Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-        # JPEG counts as MPO where it holds several pictures, mostly previews and depth maps of the first.
+    with _pillow_errors(expected_dicom), Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        # Pillow calls a JPEG with several images MPO; the others are mostly previews and depth maps of the first.
         kind = "JPEG" if picture.format == "MPO" else str(picture.format)
         check_size(*picture.size)
         if kind != "JPEG" and getattr(picture, "n_frames", 1) != 1:
-            raise ImageError(f"the {kind} holds several pictures", "Save the one that you mean as a file of its own.")
+            raise ImageError(f"the {kind} holds several images", "Save the one to segment as its own file.")
         if kind == "PNG":
             Image.open(io.BytesIO(content), formats=FORMATS).verify()  # decoding alone skips the pixels' checksums
         notes = list(_notes(picture, content))
@@ -74,20 +74,20 @@ def read_raster(content: bytes, sha256: str, *, looked_for_dicom: bool = False) 
 
 
 @contextmanager
-def _pillow_contained(looked_for_dicom: bool) -> Iterator[None]:
-    """Turn whatever Pillow raises into ImageError, and keep its warnings to ourselves."""
+def _pillow_errors(expected_dicom: bool) -> Iterator[None]:
+    """Raise ImageError for any exception of Pillow inside the block, and ignore its warnings."""
     with warnings_muted():
         try:
             yield
         except ImageError:
             raise
         except UnidentifiedImageError as error:
-            if looked_for_dicom:
+            if expected_dicom:
                 raise ImageError(
                     "the file is not DICOM: it lacks the DICM mark at byte 128", "Save it as DICOM Part 10, or as PNG."
                 ) from error
             raise ImageError(
-                "the file is not an image of a kind that we read, or its header is damaged", READABLE
+                "the file is not an image in one of the supported formats, or its header is damaged", READABLE
             ) from error
         except Image.DecompressionBombError as error:
             raise ImageError("the image is too large", "Give a crop of it.") from error
@@ -95,14 +95,14 @@ def _pillow_contained(looked_for_dicom: bool) -> Iterator[None]:
             raise ImageError("the image does not fit into memory", "Give a crop of it.") from error
         except (
             Exception
-        ) as error:  # damaged files raise OSError, SyntaxError, ValueError, IndexError, struct.error and more
+        ) as error:  # for damaged files OSError, SyntaxError, ValueError, IndexError, struct.error and more
             raise ImageError("the image is damaged or cut short", DAMAGED) from error
 
 
 def _notes(picture: ImageFile.ImageFile, content: bytes) -> Iterator[str]:
-    """Yield what a reader should know of how the header was understood."""
+    """Yield warnings about how the image is read."""
     if picture.format == "MPO":
-        yield "the JPEG holds several pictures, and the first was read"
+        yield "the JPEG holds several images, and the first was read"
     if _orientation(picture) in _UNDO_ORIENTATION:
         yield "the EXIF orientation was not applied: masks are in the grid of the stored pixels"
     if picture.mode in ("RGB", "RGBA", "RGBX", "CMYK") and _bits_per_sample(picture, content) == 16:
@@ -112,7 +112,7 @@ def _notes(picture: ImageFile.ImageFile, content: bytes) -> Iterator[str]:
 def _orientation(picture: ImageFile.ImageFile) -> int:
     try:
         return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - whatever Pillow makes of damaged EXIF, which says nothing of the pixels
+    except Exception:  # noqa: BLE001 - damaged EXIF does not matter for the pixels
         return 1
 
 
@@ -128,7 +128,7 @@ def _pixels(picture: ImageFile.ImageFile, notes: list[str]) -> Pixels:
     """Decoded picture => (H, W) or (H, W, 3)."""
     mode = picture.mode
     if mode.startswith("I") or mode == "F":
-        return _wide(picture)
+        return _deep_grey(picture)
     if mode in WITH_ALPHA or "transparency" in picture.info:
         return _on_black(picture.convert("RGBA"), grey=mode in ("1", "L", "LA", "La"), notes=notes)
     if mode in ("1", "L"):
@@ -138,7 +138,7 @@ def _pixels(picture: ImageFile.ImageFile, notes: list[str]) -> Pixels:
 
 
 def _sample_format(picture: Image.Image) -> int:
-    """Return what a TIFF says that its numbers are; Pillow drops it for 8 bits."""
+    """Return the sample format of a TIFF. Pillow ignores it for 8 bits."""
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return UNSIGNED
     return int(picture.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0])
@@ -148,19 +148,19 @@ def _on_black(picture: Image.Image, *, grey: bool, notes: list[str]) -> Pixels:
     values = np.asarray(picture, np.uint16)
     alpha = values[:, :, 3:]
     if (alpha < 255).any():
-        notes.append("the image is partly transparent, and was put on black")
+        notes.append("the image is partly transparent, and was composited on black")
     colours = ((values[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
     return colours[:, :, 0] if grey else colours
 
 
-def _wide(picture: ImageFile.ImageFile) -> Pixels:
+def _deep_grey(picture: ImageFile.ImageFile) -> Pixels:
     """More than 8 bits of grey => uint16, int32, uint32 or float32 in the machine's byte order, larger is brighter."""
     values = np.asarray(picture)
     values = values.astype(values.dtype.newbyteorder("="))
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         tags = picture.tag_v2
         if values.dtype == np.int32 and _sample_format(picture) == UNSIGNED:
-            values = values.view(np.uint32)  # Pillow keeps unsigned 32-bit numbers in its signed mode
+            values = values.view(np.uint32)  # Pillow decodes unsigned 32-bit numbers as signed
         if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             values = np.iinfo(np.uint16).max - values if values.dtype == np.uint16 else -values
     return values

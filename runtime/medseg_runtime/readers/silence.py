@@ -1,4 +1,4 @@
-"""Warnings of the libraries that read images stay inside: their text may quote a file, and a caller has filters of its own."""
+"""Ignore warnings of image libraries, whose text may quote a file, without touching the caller's filters."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, cast
 
 
 class _Silence:
-    """A filter that holds in the threads that are inside a block, and in no other.
+    """A warning filter that matches only in threads that are inside a block.
 
-    `warnings.catch_warnings` puts filters aside that are everybody's: of two threads that do so by turns, one finds what the other left.
-    A caller who does so meanwhile keeps this one, which then never holds.
+    `warnings.catch_warnings` is not thread-safe: it saves and restores the filters of the whole process. If a caller uses it meanwhile,
+    it may restore this filter after the block; outside of blocks the filter matches nothing.
     """
 
     def __init__(self) -> None:
@@ -21,13 +21,13 @@ class _Silence:
         self._entry = ("ignore", self, Warning, None, 0)
 
     def match(self, _text: str) -> bool:
-        """Tell `warnings`, which takes this for a regular expression, whether the filter holds."""
+        """Tell whether the filter matches. `warnings` calls this as the method of a regular expression."""
         return getattr(self._here, "blocks", 0) > 0
 
     def begin(self) -> None:
         with self._lock:
             self._remove()
-            _filters().insert(0, self._entry)  # before those that a caller has set meanwhile
+            _filters().insert(0, self._entry)  # before filters that the caller has added meanwhile
             self._blocks += 1
         self._here.blocks = getattr(self._here, "blocks", 0) + 1
 
@@ -49,7 +49,7 @@ _SILENCE = _Silence()
 
 @contextmanager
 def warnings_muted() -> Iterator[None]:
-    """Ignore all warnings of this thread inside the block; those of others go where they would."""
+    """Ignore all warnings of this thread inside the block. Warnings of other threads are not affected."""
     _SILENCE.begin()
     try:
         yield

@@ -6,48 +6,57 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medseg_runtime.errors import ImageError
-from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.model.preprocess import Pixels, as_image
 from medseg_runtime.readers.patient_plane import PatientPlane
 
 if TYPE_CHECKING:
     import pydicom
 
 MAX_PIXELS = 89_478_485
-"""Rows x columns of the largest image that is decoded: 256 MiB of RGB, where Pillow itself begins to warn of bombs."""
+"""Rows x columns of the largest image that is decoded: 256 MiB of RGB, Pillow's own limit for decompression bombs."""
 READABLE = "Give a PNG, JPEG, TIFF or DICOM image."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DicomOrigin:
-    """What a picture from a DICOM object needs to find its way back: into a SEG, or to a point in the patient."""
+    """What links an image to its DICOM object: for a SEG that refers to it, and for patient coordinates."""
 
     header: pydicom.Dataset = field(repr=False)
-    """The data set without its pixels. It names the patient: it goes into DICOM objects and nowhere else."""
+    """The data set without its pixels. It identifies the patient: write it into DICOM objects only."""
     frame: int
     """Counted from 1."""
     frames: int
     plane: PatientPlane | None
-    """Where the picture lies in the patient; None where the header does not say."""
+    """The image plane in patient coordinates; None if the header does not state it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceImage:
-    """One image as it is stored in a file: no rotation, no crop, no windowing."""
+    """One image as a file stores it, or as an array: not rotated, cropped or windowed."""
 
     pixels: Pixels
     """(H, W) grey or (H, W, 3) RGB, integers or finite floats."""
     sha256: str
     """Of the file's bytes; empty for an array."""
     kind: str
-    """For example `PNG` or `DICOM CT`."""
+    """For example `PNG`, `DICOM CT` or `array`."""
     spacing_mm: tuple[float, float] | None = None
-    """Distance of rows, then of columns, in the patient; None where the file does not say."""
+    """Distance of rows, then of columns; None if the file does not state it."""
     value_range: tuple[float, float] | None = None
-    """What the intensity rule `unit` takes for 0 and 1: a DICOM window; None: the range of the pixels' type."""
+    """The intensities that the rule `unit` maps to 0 and 1, for example a DICOM window; None: the range of the pixels' type."""
     dicom: DicomOrigin | None = None
-    """Of DICOM sources."""
+    """DICOM images only."""
     warnings: tuple[str, ...] = ()
-    """What was done to the pixels, one sentence each; never a value that identifies a patient."""
+    """How the pixels were changed, one sentence each. Never a value that identifies a patient."""
+
+    @classmethod
+    def from_array(cls, pixels: Pixels) -> SourceImage:
+        """Return an image of an array (H, W) grey or (H, W, 3) RGB, integers or finite floats. It has no hash and no spacing.
+
+        Raises:
+            ImageError: another shape or type, NaN or infinite values, or a side below 2.
+        """
+        return cls(pixels=as_image(pixels), sha256="", kind="array")
 
     @classmethod
     def from_array(cls, pixels: Pixels) -> SourceImage:
@@ -56,7 +65,7 @@ class SourceImage:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse, before it is decoded, what would fill the memory or is no image.
+    """Refuse an image by its size, before it is decoded.
 
     Raises:
         ImageError: a side below 2, or more than `MAX_PIXELS` pixels.

@@ -1,4 +1,4 @@
-"""From what a person points at to the pictures that go through the network, and the point in them."""
+"""From a location in a file or series to the images to segment, and the point in them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from medseg_runtime.readers.source import SourceImage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Location:
-    """Where to look in a file, or in the folder of a series; at most one of `center` and `center_mm`."""
+    """A location in a file, or in the folder of a series: at most one of `center` and `center_mm`."""
 
     center: tuple[float, ...] | None = None
-    """x, y in pixels from the image's corner; of a series also the slice, counted from 0."""
+    """x, y in pixels from the image's upper left corner; in a series also the slice, counted from 0."""
     center_mm: Vector | None = None
-    """In the patient's coordinates."""
+    """x, y, z in patient coordinates."""
     frame: int | None = None
-    """Of a multi-frame object, counted from 1."""
+    """Frame of a multi-frame object, counted from 1."""
     slices: int = 1
-    """Of a series: how many go through the network, with the one that was pointed at in the middle."""
+    """Number of slices of a series to segment, with the location in the middle one."""
 
     def __post_init__(self) -> None:
         if self.center is not None and self.center_mm is not None:
@@ -33,28 +33,28 @@ class Location:
 
     @property
     def needs_series(self) -> bool:
-        """Whether a folder is meant as one series, and not as images that have nothing to do with each other."""
+        """Whether a folder is one series, and not a set of unrelated images."""
         return self.center_mm is not None or (self.center is not None and len(self.center) == 3) or self.slices > 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """The pictures of one result."""
+    """The images of one result."""
 
     images: tuple[SourceImage, ...]
     """In the order of the series."""
     index: int
-    """Of the one that was pointed at."""
+    """Of the image with the location."""
     center: tuple[float, float] | None
     """x, y in pixels from the image's corner."""
 
 
 def read_target(path: Path, location: Location) -> Target:
-    """Read what a person points at: a file, or slices of the series in a folder.
+    """Read the image in a file, or slices of the series in a folder.
 
     Raises:
-        ImageError: it cannot be read, or is not in the patient's coordinates.
-        ParameterError: the point lies elsewhere.
+        ImageError: it cannot be read, or states no patient coordinates although `center_mm` is given.
+        ParameterError: the location is not in it.
     """
     if is_folder(path):
         return _in_series(path, location)
@@ -71,7 +71,7 @@ def read_target(path: Path, location: Location) -> Target:
         )
     plane = image.dicom.plane if image.dicom is not None else None
     if plane is None:
-        raise ImageError("this image does not say where it lies in the patient", "Point in pixels, with --center X,Y.")
+        raise ImageError("this image states no position in the patient", "Give the point in pixels: --center X,Y.")
     from medseg_runtime.readers.dicom.series import Series, Slice
 
     x, y, _ = Series((Slice(path, plane, ""),)).locate(location.center_mm)
@@ -89,8 +89,6 @@ def _in_series(folder: Path, location: Location) -> Target:
     elif location.center is not None and len(location.center) == 3:
         x, y, z = location.center[0], location.center[1], round(location.center[2])
     else:
-        raise ParameterError(
-            "nobody says which slices of the series to look at", "Point with --center X,Y,Z or --center-mm X,Y,Z."
-        )
+        raise ParameterError("a series needs a point", "Give --center X,Y,Z or --center-mm X,Y,Z.")
     first = max(z - (location.slices - 1) // 2, 0)
     return Target(images=tuple(series.around(z, location.slices)), index=z - first, center=(x, y))

@@ -185,7 +185,7 @@ def test_no_threads_are_refused(tiny_folder):
 @pytest.mark.parametrize(
     ("name", "problem", "extra"),
     [
-        ("auto", "no inference engine is", "cpu"),
+        ("auto", "no backend is", "cpu"),
         ("onnxruntime", "onnxruntime is not", "cpu"),
         ("openvino", "openvino is not", "openvino"),
     ],

@@ -26,8 +26,8 @@ def trial(milliseconds, precision="bfloat16", probability=0.001, dice=0.999, bac
 @pytest.fixture
 def tried(monkeypatch):
     """How often the engines were compared."""
-    calls, compare = [], select._tried
-    monkeypatch.setattr(select, "_tried", lambda *given: (calls.append(1), compare(*given))[1])
+    calls, compare = [], select._run_trials
+    monkeypatch.setattr(select, "_run_trials", lambda *given: (calls.append(1), compare(*given))[1])
     return calls
 
 
@@ -61,7 +61,7 @@ def test_it_says_why():
         "50 ms for 16 samples against 100 of onnxruntime in float32, and the same masks: Dice 0.9990, mean probability within 0.001"
     )
     assert decide([REFERENCE, trial(95.0), trial(20.0, dice=0.5)]).why == (
-        "100 ms for 16 samples, and nothing else was better: openvino in bfloat16 95 ms, "
+        "100 ms for 16 samples, and no other was better: openvino in bfloat16 95 ms, "
         "openvino in bfloat16 other masks (Dice 0.5000, mean probability off by 0.001)"
     )
 
@@ -149,14 +149,14 @@ def test_an_engine_that_ends_the_process_is_tried_once(tiny_folder):
         for _ in range(2)
     )
     assert first.returncode == -11
-    assert second.stdout.startswith("onnxruntime float32 an earlier comparison of the engines did not finish"), second
+    assert second.stdout.startswith("onnxruntime float32 an earlier comparison of backends did not finish"), second
 
 
 @pytest.mark.usefixtures("cache_home")
 @needs_openvino
 def test_a_run_beside_a_comparison_waits_for_what_it_finds(tiny_bundle, tried, monkeypatch):
     """Or one of two that start together on a new machine would draw other masks."""
-    found, compare, beside = [], select._tried, []
+    found, compare, beside = [], select._run_trials, []
 
     def slowly(*given):
         beside.append(threading.Thread(target=lambda: found.append(open_backend("auto", tiny_bundle))))
@@ -165,7 +165,7 @@ def test_a_run_beside_a_comparison_waits_for_what_it_finds(tiny_bundle, tried, m
         assert not found
         return compare(*given)
 
-    monkeypatch.setattr(select, "_tried", slowly)
+    monkeypatch.setattr(select, "_run_trials", slowly)
     found.append(open_backend("auto", tiny_bundle))
     beside[0].join()
     assert len(tried) == 1
@@ -179,7 +179,7 @@ def test_an_interrupted_comparison_is_repeated(tiny_bundle, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(select, "_tried", interrupted)
+        patch.setattr(select, "_run_trials", interrupted)
         with pytest.raises(KeyboardInterrupt):
             open_backend("auto", tiny_bundle)
     assert known_choice(tiny_bundle) is None
@@ -195,14 +195,14 @@ def test_an_engine_that_fails_is_left_out(tiny_bundle, monkeypatch):
     monkeypatch.setattr(installed("openvino"), "decode", broken)
     backend = open_backend("auto", tiny_bundle)
     assert backend.name == "onnxruntime"
-    assert backend.why == "no other engine could be started"
+    assert backend.why == "no other backend could be loaded"
 
 
 def test_one_engine_is_taken_without_being_measured(cache_home, tiny_bundle, tried, monkeypatch):
     monkeypatch.setitem(sys.modules, BACKENDS["openvino"].module, None)  # its import fails
     backend = open_backend("auto", tiny_bundle)
     assert (backend.name, backend.precision) == ("onnxruntime", "float32")
-    assert "nothing else that is installed" in backend.why
+    assert "no other backend is installed" in backend.why
     assert not tried
     assert not cache_home.exists()
     with pytest.raises(ParameterError, match="none of onnxruntime multiplies in bfloat16"):
@@ -219,7 +219,7 @@ def test_engines_of_a_gpu_are_not_tried():
 def test_the_real_trials_measure_what_they_say(tiny_bundle):
     """The same function beside itself: no time is compared, and the masks are the same."""
     candidates = select._candidates("float32")
-    reference, other = select._tried(candidates, tiny_bundle)
+    reference, other = select._run_trials(candidates, tiny_bundle)
     assert (reference.probability, reference.dice) == (0.0, 1.0)
     assert other.probability < 1e-5
     assert other.dice > 0.999

@@ -191,7 +191,7 @@ def test_warnings_go_to_stderr_and_into_the_result(infer, tmp_path):
     Image.fromarray(np.dstack([PIXELS] * 3 + [PIXELS])).save(tmp_path / "a.png")
     code, out, err = infer("a.png", "--samples", 1, "--json")
     assert code == 0
-    assert err == "medseg-infer: warning: a.png: the image is partly transparent, and was put on black\n"
+    assert err == "medseg-infer: warning: a.png: the image is partly transparent, and was composited on black\n"
     assert "partly transparent" in json.loads(out)["warnings"][0]
 
 

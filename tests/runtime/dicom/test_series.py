@@ -152,7 +152,7 @@ REFUSED = {
     "two series": ({"SeriesInstanceUID": "1.9"}, "2 series"),
     "a localizer": ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "localizer"),
     "two times": ({"ImagePositionPatient": [10, -20, 30]}, "one place"),
-    "no place": ({"ImagePositionPatient": None}, "where it lies"),
+    "no place": ({"ImagePositionPatient": None}, "states no position in the patient"),
     "several frames": ({"NumberOfFrames": 2}, "several frames"),
 }
 

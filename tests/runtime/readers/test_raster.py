@@ -4,6 +4,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -13,9 +15,9 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError
-from medseg_runtime.readers.image import images_in, read_image
+from medseg_runtime.readers.image import images_in, read_image, read_series
 from medseg_runtime.readers.silence import warnings_muted
-from medseg_runtime.readers.source import MAX_PIXELS
+from medseg_runtime.readers.source import MAX_PIXELS, SourceImage
 
 GREY = np.arange(7 * 11, dtype=np.uint8).reshape(7, 11) * 3
 RGB = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -231,3 +233,28 @@ def test_damaged_exif_does_not_make_the_picture_unreadable(tmp_path):
     picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
     picture.save(tmp_path / "a.png", exif=b"garbage")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, np.asarray(picture))
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 3)])
+def test_an_array_is_an_image_without_a_file(shape):
+    pixels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    source = SourceImage.from_array(pixels)
+    np.testing.assert_array_equal(source.pixels, pixels)
+    assert (source.sha256, source.kind, source.spacing_mm, source.dicom) == ("", "array", None, None)
+
+
+def test_an_array_that_is_no_image_is_refused():
+    with pytest.raises(ImageError, match=r"shape \(3, 4, 2\) is not an image"):
+        SourceImage.from_array(np.zeros((3, 4, 2), np.uint8))
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    Image.fromarray(np.eye(4, dtype=np.uint8)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.png")).pixels, np.eye(4))
+    with pytest.raises(ImageError, match="holds no DICOM image"):
+        read_series(str(tmp_path))
+
+
+def test_the_readers_are_imported_without_pydicom():
+    code = "import sys, medseg_runtime.readers.image\nassert 'pydicom' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,15 +1,12 @@
-"""`auto`: the fastest engine and precision of this CPU that draw the masks of the reference.
+"""`auto`: choose the fastest CPU backend and precision with the reference's masks.
 
-The reference is the first engine of `BACKENDS` that is installed, in float32. Every other pair of engine and precision is held
-against it once for a bundle on a machine: masks first, then time. What is found is kept in the user's cache folder, so that later
-runs start at once and take the same. Where nothing can be kept the reference is taken, for a choice that is measured anew by every
-run could be another each time, and with it the masks.
+The reference is the first installed backend of `BACKENDS`, in float32. Every other pair of backend and precision is compared with it
+once for each bundle and machine: first the masks, then the time. The choice is kept in the user's cache folder, so that later runs
+start at once and give the same masks. Where nothing can be kept the reference is taken, because a new measurement in each run could
+choose another pair, with other masks.
 
-Engines are compared on all threads and the choice holds for any number of them, so that one image and a folder of images are
-drawn alike.
-
-The same command draws the same masks as long as it takes the same engine in the same precision: both stand in result.json, and
-`--backend` and `--precision` name them.
+Backends are compared with all threads. The choice holds for any number of threads, so that one image and a folder of images get the
+same masks. result.json names backend and precision, and `--backend` and `--precision` ask for them.
 """
 
 from __future__ import annotations
@@ -31,21 +28,21 @@ from medseg_runtime.files.typed_json import typed
 from medseg_runtime.machine.processor import processor
 from medseg_runtime.model.bundle import Bundle, Precision
 
-COMPARISON = 2
-"""Of which kind it is; another number where other things are compared, tolerances change, or an engine of ours became faster."""
-WORTH = 1.1
-"""How many times faster than the reference another must be; below that, timings on a busy machine say nothing."""
-ALONE = "nothing else that is installed here could take its place"
-UNKEPT = "there is no cache folder that could keep a comparison of the engines"
-COMPARISON_UNFINISHED = "an earlier comparison of the engines did not finish; medseg-doctor says how to repeat it"
-"""Stands in the cache while engines are compared: should one of them end the process, the next run does not try it again."""
+CACHE_VERSION = 2
+"""Raise it when the comparison or its tolerances change, or a backend becomes faster."""
+MIN_SPEEDUP = 1.1
+"""Least speedup over the reference. Less cannot be told from noise on a busy machine."""
+ONLY_CANDIDATE = "no other backend is installed"
+NOT_KEPT = "there is no cache folder to keep a comparison of backends in"
+COMPARISON_UNFINISHED = "an earlier comparison of backends did not finish; medseg-doctor says how to repeat it"
+"""Kept while backends are compared: if one of them crashes the process, the next run does not try it again."""
 
 Candidate = tuple[str, Precision]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What `auto` takes."""
+    """A backend and precision, and why `auto` takes it."""
 
     backend: str
     precision: Precision
@@ -53,23 +50,23 @@ class Choice:
 
 
 def open_fastest(bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None) -> Backend:
-    """Start what is known to be the fastest engine, or find out.
+    """Load a bundle into the fastest backend. Compare the backends first if that is not known.
 
     Raises:
-        ParameterError: no engine here multiplies in that precision.
-        BackendError: no engine is installed, or it refuses the graphs.
+        ParameterError: no backend computes in that precision here.
+        BackendError: no backend is installed, or it refuses the graphs.
     """
     choice = known_choice(bundle, precision=precision)
     if choice is None or choice.why == COMPARISON_UNFINISHED:
         with cache.locked(f"{_cache_name(bundle, precision)}.lock"):  # another process may be comparing them
-            choice = known_choice(bundle, precision=precision) or _compared(bundle, precision)
+            choice = known_choice(bundle, precision=precision) or _compare(bundle, precision)
     return _start(choice, bundle, threads)
 
 
 def known_choice(bundle: Bundle, *, precision: PrecisionName = "auto") -> Choice | None:
-    """Return what `auto` will take, as far as that is known without trying: None until engines were compared.
+    """Return what `auto` will take; None if the backends have to be compared first.
 
-    An engine that is not taken is not imported.
+    Backends that are not taken are not imported.
 
     Raises:
         ParameterError, BackendError: as `open_fastest`.
@@ -82,16 +79,16 @@ def known_choice(bundle: Bundle, *, precision: PrecisionName = "auto") -> Choice
     if choice is not None and choice.backend in BACKENDS and installed(choice.backend) is not None:
         return choice
     candidates = _candidates(precision)
-    return _first(candidates, ALONE) if len(candidates) == 1 else None
+    return _first(candidates, ONLY_CANDIDATE) if len(candidates) == 1 else None
 
 
-def _compared(bundle: Bundle, precision: PrecisionName) -> Choice:
-    """Compare what there is, and keep what was found."""
+def _compare(bundle: Bundle, precision: PrecisionName) -> Choice:
+    """Compare the candidates, and keep the choice."""
     candidates, name = _candidates(precision), _cache_name(bundle, precision)
     if not cache.store(name, _to_json(_first(candidates, COMPARISON_UNFINISHED))):
-        return _first(candidates, UNKEPT)
+        return _first(candidates, NOT_KEPT)
     try:
-        choice = decide(_tried(candidates, bundle))
+        choice = decide(_run_trials(candidates, bundle))
     except BaseException:
         cache.remove(name)
         raise
@@ -99,7 +96,7 @@ def _compared(bundle: Bundle, precision: PrecisionName) -> Choice:
     return choice
 
 
-def _tried(candidates: Sequence[Candidate], bundle: Bundle) -> list[Trial]:
+def _run_trials(candidates: Sequence[Candidate], bundle: Bundle) -> list[Trial]:
     backends: list[Backend] = []
     try:
         for name, precision in candidates:
@@ -107,7 +104,7 @@ def _tried(candidates: Sequence[Candidate], bundle: Bundle) -> list[Trial]:
                 backends.append(open_backend(name, bundle, precision=precision))
             except BackendError:
                 if not backends:
-                    raise  # without the reference there is nothing to hold the others against
+                    raise  # without the reference there is nothing to compare with
         return run_trials(backends, bundle.manifest)
     finally:
         for backend in backends:
@@ -115,12 +112,14 @@ def _tried(candidates: Sequence[Candidate], bundle: Bundle) -> list[Trial]:
 
 
 def decide(trials: Sequence[Trial]) -> Choice:
-    """Take the fastest that passes, and the reference unless that is worth it.
+    """Choose the fastest backend that passes, or the reference if that is not `MIN_SPEEDUP` times faster.
 
     trials: the reference first.
     """
     reference, *others = trials
-    faster = [other for other in others if other.passes() and other.milliseconds * WORTH <= reference.milliseconds]
+    faster = [
+        other for other in others if other.passes() and other.milliseconds * MIN_SPEEDUP <= reference.milliseconds
+    ]
     best = min(faster, key=lambda trial: trial.milliseconds, default=reference)
     why = _better(best, reference) if best is not reference else _best(reference, others)
     return Choice(backend=best.backend, precision=best.precision, why=why)
@@ -135,9 +134,9 @@ def _better(best: Trial, reference: Trial) -> str:
 
 def _best(reference: Trial, others: Sequence[Trial]) -> str:
     if not others:
-        return "no other engine could be started"
+        return "no other backend could be loaded"
     rejected = ", ".join(f"{other.backend} in {other.precision} {_rejected(other)}" for other in others)
-    return f"{reference.milliseconds:.0f} ms for {SAMPLES} samples, and nothing else was better: {rejected}"
+    return f"{reference.milliseconds:.0f} ms for {SAMPLES} samples, and no other was better: {rejected}"
 
 
 def _rejected(trial: Trial) -> str:
@@ -147,7 +146,7 @@ def _rejected(trial: Trial) -> str:
 
 
 def _candidates(precision: PrecisionName) -> list[Candidate]:
-    """Engines of the CPU and their precisions, the reference first.
+    """Return the CPU backends and their precisions, the reference first.
 
     Raises:
         ParameterError, BackendError: there is none.
@@ -155,7 +154,7 @@ def _candidates(precision: PrecisionName) -> list[Candidate]:
     found = {name: cls for name in BACKENDS if BACKENDS[name].device == "cpu" and (cls := installed(name)) is not None}
     if not found:
         extra = next(iter(BACKENDS.values())).extra
-        raise BackendError("no inference engine is installed", f"Run `pip install 'medseglatdiff[{extra}]'`.")
+        raise BackendError("no backend is installed", f"Run `pip install 'medseglatdiff[{extra}]'`.")
     candidates: list[Candidate] = [
         (name, each) for name, cls in found.items() for each in cls.precisions() if precision in ("auto", each)
     ]
@@ -163,7 +162,7 @@ def _candidates(precision: PrecisionName) -> list[Candidate]:
         raise ParameterError(
             f"none of {', '.join(found)} multiplies in {precision} on this machine", "Use --precision auto."
         )
-    return sorted(candidates, key=lambda pair: pair[1] != "float32")  # stable: the order of the table otherwise
+    return sorted(candidates, key=lambda pair: pair[1] != "float32")  # stable: otherwise in the order of the table
 
 
 def _first(candidates: Sequence[Candidate], why: str) -> Choice:
@@ -177,14 +176,14 @@ def _start(choice: Choice, bundle: Bundle, threads: int | None) -> Backend:
 
 
 def _cache_name(bundle: Bundle, precision: PrecisionName) -> str:
-    """Name everything that the choice depends on."""
-    engines = {name: _installation(engine.library) for name, engine in BACKENDS.items() if engine.device == "cpu"}
-    made_of = [COMPARISON, bundle.sha256, precision, engines, str(processor())]
-    return f"choice/{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()}.json"
+    """Return a name made of everything that the choice depends on."""
+    libraries = {name: _installation(spec.library) for name, spec in BACKENDS.items() if spec.device == "cpu"}
+    parts = [CACHE_VERSION, bundle.sha256, precision, libraries, str(processor())]
+    return f"choice/{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.json"
 
 
 def _installation(library: str) -> list[str | int] | None:
-    """Where and when a package was installed: another version changes that, and asking for its version would import it."""
+    """Return where and when a package was installed, which identifies its version without importing it."""
     spec = find_spec(library)
     if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         return None

@@ -1,4 +1,4 @@
-"""Engines side by side on synthetic fields: how fast each is, and how far its masks are from those of the first."""
+"""Compare backends on synthetic fields: their time, and how far their masks are from the reference's."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from medseg_runtime.result.accumulator import binarise, foreground_probability
 
 SAMPLES = 16
 MAX_STEPS = 10
-"""A bundle of more steps is judged by this many: somebody waits for it."""
+"""Most steps of a trial, because the first run waits for it."""
 RADII = (0.08, 0.15, 0.3)
-"""Of the discs on the synthetic fields, as parts of the shorter side; one round each."""
+"""Radii of the discs on the synthetic fields, as fractions of the shorter side. One round for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far an engine may be from the reference."""
+    """Largest allowed difference from the reference."""
 
     probability: float
-    """Largest difference of the mean probability map."""
+    """Largest absolute difference of the mean probability map."""
     dice: float
     """Smallest Dice of all masks together."""
 
@@ -42,26 +42,26 @@ TOLERANCES: dict[Precision, Tolerance] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One engine in one precision beside the reference."""
+    """The time and masks of one backend in one precision."""
 
     backend: str
     precision: Precision
     milliseconds: float
     """Median time of one image with `SAMPLES` samples."""
     probability: float
-    """Largest difference of the mean probability map from the reference's."""
+    """Largest absolute difference of the mean probability map from the reference's."""
     dice: float
-    """Of all masks of all fields with the reference's."""
+    """Dice of all masks of all fields with the reference's."""
 
     def passes(self) -> bool:
-        """Tell whether the masks are those of the reference."""
+        """Tell whether the masks are within the tolerance."""
         allowed = TOLERANCES[self.precision]
         return self.probability <= allowed.probability and self.dice >= allowed.dice
 
 
 @dataclass(slots=True)
 class _Runs:
-    """What one engine has done so far."""
+    """Times and logits of one backend."""
 
     backend: Backend
     seconds: list[float] = field(default_factory=list)
@@ -70,23 +70,23 @@ class _Runs:
 
 
 def run_trials(backends: Sequence[Backend], manifest: Manifest) -> list[Trial]:
-    """Run all turn by turn, so that what else the machine does meanwhile meets all of them.
+    """Run all backends in turns, so that other load on the machine affects them alike.
 
-    backends: the reference first. One of the others that fails is left out.
+    backends: the reference first. Others that fail are left out.
 
     Raises:
         BackendError: the reference failed.
     """
     runs = [_Runs(backend) for backend in backends]
-    _every(runs, manifest, RADII[0], steps=1)  # compiles and warms up
+    _run_all(runs, manifest, RADII[0], steps=1)  # compiles and warms up
     for each in runs:
         each.seconds, each.logits = [], []
     for radius in RADII:
-        _every(runs, manifest, radius, steps=MAX_STEPS)
+        _run_all(runs, manifest, radius, steps=MAX_STEPS)
     return [_trial(each, runs[0].logits) for each in runs]
 
 
-def _every(runs: list[_Runs], manifest: Manifest, radius: float, *, steps: int) -> None:
+def _run_all(runs: list[_Runs], manifest: Manifest, radius: float, *, steps: int) -> None:
     image = synthetic_field(manifest.input, radius)
     for each in list(runs):
         start = time.perf_counter()
@@ -100,7 +100,7 @@ def _every(runs: list[_Runs], manifest: Manifest, radius: float, *, steps: int) 
 
 
 def _draw(backend: Backend, manifest: Manifest, image: Float32, steps: int) -> Float32:
-    """Field (1, C, H, W) => logits (N, K, H, W) of the bundle's own sampler, with its own steps but no more than `steps`."""
+    """Field (1, C, H, W) => logits (N, K, H, W) with the bundle's sampler, in its own number of steps but at most `steps`."""
     noise = np.random.RandomState(0)
     table = sampler_table(manifest.path, manifest.sampling.sampler, min(steps, manifest.sampling.steps))
 
@@ -112,7 +112,7 @@ def _draw(backend: Backend, manifest: Manifest, image: Float32, steps: int) -> F
 
 
 def synthetic_field(rule: InputRule, radius: float) -> Float32:
-    """Return a soft disc on a noisy ground, (1, C, H, W) in [0, 1]; the radius is a part of the shorter side."""
+    """Return a soft disc on a noisy background, (1, C, H, W) in [0, 1]; radius: a fraction of the shorter side."""
     y, x = np.mgrid[: rule.height, : rule.width]
     distance = np.hypot(y - rule.height / 2, x - rule.width / 2) / min(rule.height, rule.width) - radius
     disc = 0.5 - 0.5 * np.tanh(20.0 * distance)
@@ -133,7 +133,7 @@ def _trial(runs: _Runs, reference: Sequence[Float32]) -> Trial:
 
 
 def compared(logits: Sequence[Float32], reference: Sequence[Float32]) -> tuple[float, float]:
-    """Return the largest difference of the mean probability maps, and the Dice of all masks together; of empty ones 1.
+    """Return the largest absolute difference of the mean probability maps, and the Dice of all masks together (1 if all are empty).
 
     logits, reference: one (N, K, H, W) per field.
     """

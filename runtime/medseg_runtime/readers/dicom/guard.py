@@ -1,4 +1,4 @@
-"""The border to pydicom and highdicom: their errors, warnings and log lines may quote a patient's data, and stay inside."""
+"""Keep errors, warnings and log lines of pydicom and highdicom inside the readers: they may quote a patient's data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTRA = "Run `pip install 'medseglatdiff[dicom]'`."
 
 
 class _MuteThisThread(logging.Filter):
-    """Drops what this thread logs, and nothing else."""
+    """Drop log records of this thread only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class _MuteThisThread(logging.Filter):
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep warnings and log lines of pydicom and highdicom in this thread to ourselves."""
+    """Drop warnings and log lines of pydicom and highdicom in this thread."""
     with warnings_muted(), ExitStack() as stack:
         mute = _MuteThisThread()
-        # A filter holds for one logger alone, not for those below it; highdicom has one per module.
+        # A filter applies to one logger and not to its children; highdicom has one logger per module.
         names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("pydicom", "highdicom")]
         for name in {"pydicom", *names}:
             logger = logging.getLogger(name)
@@ -43,7 +43,7 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Turn whatever is raised while a file is read into ImageError."""
+    """Raise ImageError for any exception inside the block."""
     try:
         with silenced():
             yield
@@ -51,7 +51,7 @@ def reading() -> Iterator[None]:
         raise
     except MemoryError:
         raise ImageError("the DICOM image does not fit into memory", "Give a crop of it.") from None
-    except Exception as error:  # noqa: BLE001 - a dozen types; `from None`: their text may quote the data set
+    except Exception as error:  # noqa: BLE001 - many types; `from None` because their text may quote the data set
         raise ImageError(f"the DICOM file is damaged or cut short ({type(error).__name__})", DAMAGED) from None
 
 

@@ -1,11 +1,11 @@
-"""One DICOM picture, by way of pydicom: CT, MR, CR and DX, US, endoscopy and photographs, a file or a frame of it.
+"""DICOM images, by way of pydicom: CT, MR, CR and DX, US, endoscopy and photographs; a file, or one frame of it.
 
     bytes => data set, checked => stored values => modality values (CT: HU), larger is brighter; or RGB
 
 Grey: the modality rescale or LUT is applied, padding becomes the lowest value of the rest, and MONOCHROME1 is inverted, which
-pydicom does not do. The window is not applied, because a model scales intensities itself; for the rule `unit` it is the range
-that becomes [0, 1] (without a window: all that the stored bits can say). Colour: RGB, to which pydicom has converted YBR.
-Enhanced objects keep these values per frame; their grey goes through highdicom, which knows (PS3.3, C.7.6.16).
+pydicom does not do. The window is not applied, because a model scales intensities itself. It is kept as `value_range`, the range that
+the rule `unit` maps to [0, 1]; without a window that is the range of the stored bits. Colour: RGB, which pydicom converts YBR to.
+Enhanced objects keep these values per frame. highdicom applies them to their grey images (PS3.3, C.7.6.16).
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from __future__ import annotations
 import copy
 import io
 import math
-import re
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,26 +24,24 @@ from pydicom.pixels.utils import pixel_array
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.model.preprocess import Pixels, as_image
 from medseg_runtime.readers.dicom.guard import DAMAGED, import_highdicom, reading
-from medseg_runtime.readers.patient_plane import PatientPlane
-from medseg_runtime.readers.source import DicomOrigin, SourceImage, check_size
+from medseg_runtime.readers.dicom.header import GREY, check_kind, frame_header, is_enhanced, modality, numbers, plane_of
+from medseg_runtime.readers.source import DicomOrigin, SourceImage
 
-GREY = ("MONOCHROME1", "MONOCHROME2")
 MAX_RESCALE = 1e9
-"""Largest plausible slope or intercept, in magnitude."""
+"""Largest plausible magnitude of a slope or intercept."""
 DECODERS = (
     "Run `pip install 'medseglatdiff[dicom]'` for more decoders (JPEG Lossless: `pip install pylibjpeg-libjpeg`, "
     "which is GPL-3), or decompress it with dcmtk's `dcmdjpeg`."
 )
-FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
 def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceImage:
     """Decode the bytes of a DICOM file.
 
-    frame: which one of an object with several, counted from 1.
+    frame: of a multi-frame object, counted from 1.
 
     Raises:
-        ImageError: damaged, not an image, several frames and none chosen, or a kind of pixels that we do not read.
+        ImageError: damaged, not an image, several frames and none chosen, or pixels that cannot be decoded.
         ParameterError: there is no such frame.
     """
     with reading():
@@ -81,89 +76,6 @@ def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceI
         )
 
 
-def check_kind(dataset: pydicom.Dataset) -> int:
-    """Refuse what is not a grey or colour picture; return the number of frames."""
-    kind = modality(dataset) or "of no stated modality"
-    if kind == "SEG":
-        raise ImageError("this DICOM object is a segmentation, not an image", "Give the image that it was drawn on.")
-    if "PixelData" not in dataset:
-        raise ImageError(
-            f"this DICOM object ({kind}) holds no image", "Give an image, for example CT, MR, US or a photograph."
-        )
-    photometric = dataset.get("PhotometricInterpretation")
-    if photometric not in (*GREY, "RGB", "PALETTE COLOR") and not str(photometric).startswith("YBR_"):
-        raise ImageError("the DICOM image states no photometric interpretation that we know", DAMAGED)
-    if dataset.get("SamplesPerPixel") != (1 if photometric in (*GREY, "PALETTE COLOR") else 3):
-        raise ImageError("the DICOM image's samples per pixel do not fit its photometric interpretation", DAMAGED)
-    check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames < 1:
-        raise ImageError("the DICOM image states no number of frames that we understand", DAMAGED)
-    return frames
-
-
-def holds_an_image(dataset: pydicom.Dataset) -> bool:
-    """Tell whether an object is of a kind that has pixels to look at: no directory, report, structure set or presentation state.
-
-    One of a kind that nobody knows may.
-    """
-    kind = pydicom.uid.UID(str(dataset.file_meta.get("MediaStorageSOPClassUID", "")))
-    return kind.is_private or kind.name == kind or "Image Storage" in kind.name
-
-
-def modality(dataset: pydicom.Dataset) -> str:
-    """Return the modality where it is a code such as CT, otherwise nothing: it could be any text."""
-    code = str(dataset.get("Modality", ""))
-    return code if re.fullmatch("[A-Z]{2,10}", code) else ""
-
-
-def is_enhanced(dataset: pydicom.Dataset) -> bool:
-    """Tell whether values and geometry are kept per frame, in functional groups."""
-    return any(keyword in dataset for keyword in FUNCTIONAL_GROUPS)
-
-
-def frame_header(dataset: pydicom.Dataset, number: int) -> pydicom.Dataset:
-    """Return a data set that has a frame's own values at its top, as a single-frame object does.
-
-    number: of the frame, counted from 1.
-    """
-    if not is_enhanced(dataset):
-        return dataset
-    header = pydicom.Dataset()
-    for element in dataset:
-        if element.VR != "SQ" and element.keyword not in ("PixelData", ""):
-            header.add(element)
-    shared, per_frame = (list(dataset.get(keyword) or []) for keyword in FUNCTIONAL_GROUPS)
-    if len(shared) > 1 or len(per_frame) not in (0, int(dataset.get("NumberOfFrames") or 1)):
-        raise ImageError("the functional groups of the DICOM object do not fit its number of frames", DAMAGED)
-    for groups in (*shared, *per_frame[number - 1 : number]):
-        for macro in groups:
-            if macro.VR == "SQ" and len(macro.value):
-                header.update(macro.value[0])
-    return header
-
-
-def plane_of(dataset: pydicom.Dataset, number: int = 1) -> PatientPlane | None:
-    """Return where a frame lies in the patient; None where the header does not say.
-
-    number: of the frame, counted from 1. Of a multi-frame object that is not an enhanced one, such as RT Dose, the position is that of
-    its first frame, and each kind says in a way of its own where the others lie.
-    """
-    if int(dataset.get("NumberOfFrames") or 1) > 1 and not is_enhanced(dataset):
-        return None
-    header = frame_header(dataset, number)
-    try:
-        thickness = _numbers(header.get("SliceThickness"))
-    except ValueError:  # it is no number, and nothing but the thickness is lost with it
-        thickness = []
-    return PatientPlane.parse(
-        _numbers(header.get("ImagePositionPatient")),
-        _numbers(header.get("ImageOrientationPatient")),
-        _numbers(header.get("PixelSpacing")),
-        thickness,
-    )
-
-
 def _frame_number(frame: int | None, frames: int) -> int:
     if frame is None and frames != 1:
         raise ImageError(
@@ -179,10 +91,7 @@ def _stored_values(dataset: pydicom.Dataset, number: int) -> Pixels:
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         return pixel_array(dataset, index=number - 1)
-    except (
-        NotImplementedError,
-        RuntimeError,
-    ):  # pydicom raises either where no decoder takes the pixels, for want of one or of sense
+    except (NotImplementedError, RuntimeError):  # no decoder is installed, or none could decode the pixels
         name = syntax.name if syntax.is_transfer_syntax else "an unknown transfer syntax"
         if _is_decoded_here(syntax):
             raise ImageError(f"the DICOM pixels are damaged or cut short ({name})", DAMAGED) from None
@@ -192,7 +101,7 @@ def _stored_values(dataset: pydicom.Dataset, number: int) -> Pixels:
 def _is_decoded_here(syntax: pydicom.uid.UID) -> bool:
     try:
         return bool(get_decoder(syntax).is_available)
-    except NotImplementedError:  # of pydicom: it knows no decoder of this syntax
+    except NotImplementedError:  # pydicom has no decoder of this syntax
         return False
 
 
@@ -214,11 +123,11 @@ def _grey(
         values = stored * np.float64(slope) + intercept
     low, high = _stored_range(dataset, slope, intercept, values)
     values = _without_padding(values, stored, dataset, notes)
-    shown = _window(header) or (low, high)
+    window = _window(header) or (low, high)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
-        values, shown = low + high - values, (low + high - shown[1], low + high - shown[0])
+        values, window = low + high - values, (low + high - window[1], low + high - window[0])
     whole = slope.is_integer() and intercept.is_integer() and np.abs(values).max() < 2**31
-    return values.astype(np.int32 if whole else np.float32), shown
+    return values.astype(np.int32 if whole else np.float32), window
 
 
 def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
@@ -231,8 +140,8 @@ def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
 def _stored_range(
     dataset: pydicom.Dataset, slope: float, intercept: float, values: npt.NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return the modality values of the lowest and the highest number that the stored bits can say."""
-    if math.isnan(slope):  # a LUT says anything; its own extremes on this image
+    """Return the modality values of the lowest and the highest number that the stored bits can hold."""
+    if math.isnan(slope):  # a LUT has no such range: take the extremes of this image
         return float(values.min()), float(values.max())
     bits = int(dataset.BitsStored)
     first = -(2 ** (bits - 1)) if dataset.PixelRepresentation == 1 else 0
@@ -241,8 +150,8 @@ def _stored_range(
 
 
 def _window(header: pydicom.Dataset) -> tuple[float, float] | None:
-    """Return the ends of the first linear window (PS3.3, C.11.2.1.2), where there is a valid one."""
-    center, width = _numbers(header.get("WindowCenter"))[:1], _numbers(header.get("WindowWidth"))[:1]
+    """Return the ends of the first linear window (PS3.3, C.11.2.1.2); None without a valid one."""
+    center, width = numbers(header.get("WindowCenter"))[:1], numbers(header.get("WindowWidth"))[:1]
     if not (center and width and math.isfinite(center[0]) and 1 <= width[0] <= MAX_RESCALE):
         return None
     return center[0] - width[0] / 2, center[0] + width[0] / 2
@@ -251,7 +160,7 @@ def _window(header: pydicom.Dataset) -> tuple[float, float] | None:
 def _without_padding(
     values: npt.NDArray[np.float64], stored: Pixels, dataset: pydicom.Dataset, notes: list[str]
 ) -> npt.NDArray[np.float64]:
-    """Replace pixels outside the scanner's field (Pixel Padding Value), which would upset any intensity scale."""
+    """Replace pixels outside the scanner's field (Pixel Padding Value), which would distort the intensity scale."""
     padding = dataset.get("PixelPaddingValue")
     if padding is None:
         return values
@@ -261,16 +170,16 @@ def _without_padding(
         return values
     notes.append("padding around the scanner's field was set to the lowest value inside it")
     inside = values[~outside]
-    # of MONOCHROME1 the highest value is the darkest
+    # in MONOCHROME1 the highest value is the darkest
     darkest = inside.max() if dataset.PhotometricInterpretation == "MONOCHROME1" else inside.min()
     return np.where(outside, darkest, values)
 
 
 def _as_stored(value: int, dataset: pydicom.Dataset) -> int:
-    """Return the same bits as a number of the pixels' kind: scanners write -2000 as 63536 (VR US) beside signed pixels."""
-    numbers: int = 1 << int(dataset.BitsAllocated)
-    unsigned = int(value) % numbers
-    return unsigned - numbers if dataset.PixelRepresentation == 1 and unsigned >= numbers // 2 else unsigned
+    """Return the same bits with the sign of the pixels: scanners write -2000 as 63536 (VR US) for signed pixels."""
+    count: int = 1 << int(dataset.BitsAllocated)
+    unsigned = int(value) % count
+    return unsigned - count if dataset.PixelRepresentation == 1 and unsigned >= count // 2 else unsigned
 
 
 def _colour_range(colour: Pixels, dataset: pydicom.Dataset) -> tuple[float, float]:
@@ -281,28 +190,17 @@ def _colour_range(colour: Pixels, dataset: pydicom.Dataset) -> tuple[float, floa
 
 
 def _spacing_mm(header: pydicom.Dataset, notes: list[str]) -> tuple[float, float] | None:
-    """Return Pixel Spacing, (between rows, between columns)."""
+    """Return Pixel Spacing: (between rows, between columns) in mm."""
     if header.get("PixelSpacing") is None:
         return None
-    spacing = _numbers(header.PixelSpacing)
+    spacing = numbers(header.PixelSpacing)
     if len(spacing) != 2 or not all(math.isfinite(distance) and distance > 0 for distance in spacing):
         notes.append("the DICOM pixel spacing is not valid and was not used")
         return None
     return spacing[0], spacing[1]
 
 
-def _numbers(value: Any) -> list[float]:
-    """Return the numbers of a DICOM value of any multiplicity; of no value, none."""
-    if value is None or value == "":
-        return []
-    return (
-        [float(part) for part in value]
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else [float(value)]
-    )
-
-
 def _without_pixels(dataset: pydicom.Dataset) -> pydicom.Dataset:
-    """Drop the pixels, which are decoded by now and would be kept in memory twice."""
+    """Drop the encoded pixels, to keep them in memory only once."""
     del dataset.PixelData
     return dataset

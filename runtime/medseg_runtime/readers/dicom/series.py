@@ -1,11 +1,11 @@
-"""A folder of DICOM slices as one series, sorted by where they lie in the patient.
+"""A folder of DICOM slices as one series, sorted by position in the patient.
 
 >>> series = read_series(Path("chest"))                                  # doctest: +SKIP
 >>> x, y, z = series.locate((-83.2, 41.0, -310.5))                       # doctest: +SKIP
 >>> images = series.around(z, slices=5)                                  # doctest: +SKIP
 >>> results = [segmenter(image, center=(x, y)) for image in images]      # doctest: +SKIP
 
-Headers are read at once, pixels when they are asked for. Sample k of one slice and of the next start from the same noise.
+Headers are read at once, pixels only when asked for. Sample k starts from the same noise in every slice.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import pydicom
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.files.names import printable
 from medseg_runtime.readers.dicom.guard import reading
-from medseg_runtime.readers.dicom.image import check_kind, holds_an_image, plane_of
+from medseg_runtime.readers.dicom.header import check_kind, holds_an_image, plane_of
 from medseg_runtime.readers.image import is_dicom, read_image
 from medseg_runtime.readers.patient_plane import Float64, PatientPlane, Vector
 from medseg_runtime.readers.source import SourceImage
 
 SAME_MM = 0.01
-"""Distances that differ by less are the same distance, written with other digits."""
-SORT_THEM = "Put the slices of the one series that you mean into a folder of their own."
+"""Distances that differ by less count as equal: they are rounded differently."""
+ONE_SERIES = "Put the slices of one series into a folder of their own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Series:
         return read_image(self.slices[index].path)
 
     def around(self, index: int, slices: int = 1) -> list[SourceImage]:
-        """Read as many slices as that, with one of them in the middle; fewer at the ends of the series.
+        """Read this number of slices, with `index` in the middle; fewer at the ends of the series.
 
         Raises:
-            ParameterError: there is no such slice, or no slice is asked for.
+            ParameterError: there is no such slice, or `slices` is below 1.
         """
         if not 0 <= index < len(self):
             raise ParameterError(f"there is no slice {index}", f"Give 0 to {len(self) - 1}.")
@@ -69,7 +69,7 @@ class Series:
         """Patient coordinates => x and y in pixels from the image's corner, and the nearest slice, counted from 0.
 
         Raises:
-            ParameterError: the point lies outside the series.
+            ParameterError: the point is outside the series.
         """
         offsets = [s.plane.locate(point_mm) for s in self.slices]
         index = int(np.argmin([abs(off) for _, _, off in offsets]))
@@ -83,51 +83,51 @@ class Series:
 
     @property
     def _reach_mm(self) -> float:
-        """How far from a slice a point may lie: half of the usual gap, and at the ends as much again.
+        """The largest distance of a point from its nearest slice: the median gap between slices.
 
-        The usual gap, not the largest: where slices are missing a point has none near it.
+        The median and not the largest gap, so that a point where slices are missing is refused.
         """
         gaps = np.diff([s.plane.depth for s in self.slices])
         return float(np.median(gaps)) if len(gaps) else self.slices[0].plane.thickness_mm or LONE_SLICE_MM
 
 
 LONE_SLICE_MM = 5.0
-"""Thickness of a slice that has no neighbours and does not say."""
+"""Assumed thickness of a single slice that does not state it."""
 
 
 def read_series(folder: Path) -> Series:
-    """Read the headers of a folder's DICOM files: every one a single-frame slice of one series.
+    """Read the headers of a folder of DICOM files, each of them a single-frame slice of one series.
 
-    Hidden files, sub-folders, files that are not DICOM and DICOM objects that are no images, such as reports, are passed over.
+    Hidden files, sub-folders, other files and DICOM objects without images, such as reports, are skipped.
 
     Raises:
-        ImageError: no DICOM file, several series or orientations, two slices in one place, or a damaged file.
+        ImageError: no DICOM image, several series or orientations, two slices at one position, or a damaged file.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     except OSError as error:
-        raise ImageError(f"the folder cannot be read: {error.strerror}", "Give one that you may read.") from error
+        raise ImageError(f"the folder cannot be read: {error.strerror}", "Give a folder that you may read.") from error
     found = [header for path in paths if (header := _header(path)) is not None]
     if not found:
         raise ImageError("the folder holds no DICOM image", "Give a folder with the slices of one series.")
     series = {header.series for header in found}
     if len(series) != 1:
-        raise ImageError(f"the folder holds images of {len(series)} series", SORT_THEM)
+        raise ImageError(f"the folder holds images of {len(series)} series", ONE_SERIES)
     slices = [header.slice() for header in found]
     grids = {header.grid for header in found}
     if len(grids) != 1 or any(_differ(s.plane, slices[0].plane) for s in slices):
-        raise ImageError("the slices differ in size, spacing or orientation, as with a localizer", SORT_THEM)
+        raise ImageError("the slices differ in size, spacing or orientation, as with a localizer", ONE_SERIES)
     slices.sort(key=lambda s: s.plane.depth)
     if any(np.diff([s.plane.depth for s in slices]) < SAME_MM):
-        raise ImageError("two slices lie in one place, as in a dynamic study", SORT_THEM)
+        raise ImageError("two slices lie in one place, as in a dynamic study", ONE_SERIES)
     return Series(tuple(slices))
 
 
 def steps_mm(planes: list[PatientPlane]) -> Float64:
-    """Return the vector from one slice to the next, of slices that are evenly spaced.
+    """Return the vector (3,) in mm from one slice to the next.
 
     Raises:
-        ImageError: they are not.
+        ImageError: the slices are not evenly spaced.
     """
     if len(planes) == 1:
         return planes[0].normal
@@ -139,7 +139,7 @@ def steps_mm(planes: list[PatientPlane]) -> Float64:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Header:
-    """What a file says of itself, in values that are checked and name no patient."""
+    """The checked values of a header that do not identify a patient."""
 
     path: Path
     series: str
@@ -151,27 +151,27 @@ class _Header:
     def slice(self) -> Slice:
         if self.plane is None:
             raise ImageError(
-                f"{printable(self.path.name)} does not say where it lies in the patient",
+                f"{printable(self.path.name)} states no position in the patient",
                 "Give the image files one by one.",
             )
         return Slice(self.path, self.plane, self.uid)
 
 
 def _header(path: Path) -> _Header | None:
-    """Read a header; None where the file is not DICOM, or no image.
+    """Read a header; None if the file is not DICOM, or not an image.
 
     Raises:
-        ImageError: it is damaged, or holds several frames; says which file it is.
+        ImageError: the file is damaged, or holds several frames. The message names the file.
     """
     try:
         with path.open("rb") as file:
             if not is_dicom(file.read(132)):
                 return None
     except OSError as error:
-        raise ImageError(f"{printable(path.name)} cannot be read: {error.strerror}", SORT_THEM) from error
+        raise ImageError(f"{printable(path.name)} cannot be read: {error.strerror}", ONE_SERIES) from error
     try:
         with reading():
-            # Past the pixels as well: what follows them tells that the file is whole. They stay on disk.
+            # Read past the pixels, which stay on disk: what follows them shows that the file is complete.
             dataset = pydicom.dcmread(path, defer_size="64 KB")
             return _parsed(path, dataset) if holds_an_image(dataset) else None
     except ImageError as error:
@@ -181,8 +181,8 @@ def _header(path: Path) -> _Header | None:
 def _parsed(path: Path, dataset: pydicom.Dataset) -> _Header:
     if check_kind(dataset) != 1:
         raise ImageError(
-            "this file holds several frames, and a series has one in each",
-            "Give that file by itself, with --frame K and without --slices.",
+            "this file holds several frames, and each file of a series holds one",
+            "Give the file itself, with --frame K and without --slices.",
         )
     return _Header(
         path=path,

@@ -8,7 +8,7 @@ from typing import Any
 import pydicom
 
 from medseg_runtime.errors import OutputError
-from medseg_runtime.readers.dicom.image import FUNCTIONAL_GROUPS, is_enhanced
+from medseg_runtime.readers.dicom.header import FUNCTIONAL_GROUPS, is_enhanced
 from medseg_runtime.readers.source import DicomOrigin, SourceImage
 
 # What a SEG must have, empty where it is not known, and what some sources leave out altogether.

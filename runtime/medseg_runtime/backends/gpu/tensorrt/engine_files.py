@@ -1,10 +1,10 @@
-"""TensorRT engines beside the graphs of a bundle: what the builder writes and the runner reads.
+"""TensorRT engines beside the graphs of a bundle: medseg-export writes them, the runtime reads them.
 
     bundle/engines/<target>/engine.json + encoder.plan, denoiser.plan, decoder.plan
 
-A plan runs on the library version and the kind of GPU that it was built for, holds code for the host, and TensorRT says little when
-it does not fit. So its record is checked against the bundle, the library and the GPU, and each plan against its SHA-256, before a
-byte is deserialised. bundle.json knows nothing of engines: they can be built, rebuilt and thrown away without changing the bundle.
+A plan runs only on the library version and kind of GPU that it was built for, and contains host code; TensorRT's errors say little.
+So engine.json is compared with bundle, library and GPU, and each plan with its SHA-256, before anything is deserialized. bundle.json
+does not mention engines: building or deleting them does not change the bundle.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ENGINES, RECORD_NAME = "engines", "engine.json"
 Library = Literal["tensorrt", "tensorrt_rtx"]
 Hardware = Literal["none", "same_compute_capability", "ampere_plus"]
 BUILD_OPTION: dict[Library, str] = {"tensorrt": "--trt", "tensorrt_rtx": "--trt-rtx"}
-"""Library, under the name it is imported by -> the option of medseg-export that builds for it."""
+"""Name of the library's module -> the option of medseg-export that builds for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """The numbers of samples N that denoiser and decoder take, and the one they are tuned for."""
+    """The range of samples N that denoiser and decoder take, and the N they are tuned for."""
 
     min: int
     opt: int
@@ -45,22 +45,22 @@ class Profile:
 
     @property
     def static(self) -> bool:
-        """It takes one N only."""
+        """Whether it takes only one N."""
         return self.min == self.max
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flags:
-    """How the plans were built; the help of `medseg-export build` says what each costs."""
+    """Build options. The help of `medseg-export build` says what each costs."""
 
     version_compatible: bool
-    """Later versions of the same major one run it too; the runner must allow code for the host in the plan."""
+    """Whether later versions with the same major number run the plans; the runtime must then allow their host code."""
     hardware: Hardware
-    """Which other GPUs than those of the record run it."""
+    """Which GPUs besides those of the record run the plans."""
     workspace_mib: int | None
-    """Most scratch memory that a layer may take, in MiB; None: all that the GPU has."""
+    """Largest scratch memory of a layer in MiB; None: all GPU memory."""
     optimization_level: int
-    """0 to 5: how long the builder searches."""
+    """0 to 5: how long the builder optimizes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +71,7 @@ class Plan:
     sha256: str
     bytes: int
     source_sha256: str
-    """Of the ONNX graph it was built from."""
+    """SHA-256 of the ONNX graph that it was built from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,25 +83,25 @@ class EngineRecord:
     version: str
     """The library's `__version__`."""
     precision: Precision
-    """Of the graphs; strongly typed engines compute in what the graph says."""
+    """Precision of the graphs, and so of the engines, which are strongly typed."""
     gpu: str | None
-    """Name of the GPU that the plans were tuned on; None where they were built ahead of time, without one."""
+    """Name of the GPU that the plans were tuned on; None if they were built ahead of time without one."""
     compute_capabilities: tuple[int, ...]
-    """Of the GPUs they run on: 86 is 8.6."""
+    """Compute capabilities of the GPUs that run the plans; 86 is 8.6."""
     profiles: tuple[Profile, ...]
-    """Optimisation profiles of denoiser and decoder, by index. The encoder has no N, and one profile."""
+    """Optimization profiles of denoiser and decoder, by index. The encoder has no N and one profile."""
     flags: Flags
     plans: dict[GraphName, Plan]
     built: str
     """Date, UTC."""
     driver: str | None
-    """Version of the GPU driver, where there was one."""
+    """Version of the GPU driver; None without one."""
     cuda: str | None
-    """Newest CUDA version that this driver runs."""
+    """Newest CUDA version that the driver runs."""
 
     @property
     def max_samples(self) -> int:
-        """Most samples that one call takes."""
+        """Largest N of all profiles."""
         return max(profile.max for profile in self.profiles)
 
     @property
@@ -110,10 +110,10 @@ class EngineRecord:
         return target_name(self.library, self.compute_capabilities)
 
     def profile_for(self, samples: int) -> int:
-        """Return the index of the profile that suits N samples best: a static one, else the narrowest.
+        """Return the index of the narrowest profile that takes N samples.
 
         Raises:
-            EngineError: no profile takes so many, or so few.
+            EngineError: no profile takes this number.
         """
         fitting = [index for index, profile in enumerate(self.profiles) if profile.min <= samples <= profile.max]
         if not fitting:
@@ -149,14 +149,14 @@ class EngineRecord:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The plans of one target, checked, and still serialised."""
+    """The checked plans of one target, still serialized."""
 
     record: EngineRecord
     plans: dict[GraphName, bytes]
 
 
 def target_name(library: Library, compute_capabilities: tuple[int, ...]) -> str:
-    """Return the name of the folder of engines: what they run on. Building for the same again replaces it."""
+    """Return the name of a target's folder: library and compute capabilities. Building for the same target replaces it."""
     return "-".join([library, *(f"sm{sm}" for sm in compute_capabilities)])
 
 
@@ -164,17 +164,17 @@ def open_engines(bundle: Bundle, library: Library, version: str, compute_capabil
     """Return the engines of a bundle that this library can run on this GPU.
 
     version: the `__version__` of the imported library.
-    compute_capability: of the GPU, 86 for 8.6.
+    compute_capability: of the GPU; 86 is 8.6.
 
     Raises:
-        EngineError: there are none, none that fits, or the one that fits is damaged; ends with the command that builds them.
+        EngineError: there are no engines, none fit, or those that fit are damaged. The message ends with the command that builds them.
     """
     rebuild = rebuild_remedy(bundle.folder, library, compute_capability)
     misfits = []
     for folder in sorted((bundle.folder / ENGINES).glob(f"{library}-*")):
         try:
             record = read_record(folder, rebuild)
-        except EngineError as error:  # another target may be whole
+        except EngineError as error:  # another target may fit
             misfits.append(error.problem)
             continue
         reason = misfit(record, bundle, library, version, compute_capability)
@@ -187,7 +187,7 @@ def open_engines(bundle: Bundle, library: Library, version: str, compute_capabil
 
 
 def misfit(record: EngineRecord, bundle: Bundle, library: Library, version: str, compute_capability: int) -> str | None:
-    """Return why engines cannot be used here, as the end of a sentence about them; None if they can."""
+    """Return why engines cannot be used here, as the end of a sentence about them; None if they can be."""
     if record.library != library:
         return f"are for {record.library}"
     if not _version_fits(record, version):
@@ -202,7 +202,7 @@ def misfit(record: EngineRecord, bundle: Bundle, library: Library, version: str,
 
 
 def rebuild_remedy(bundle: Path, library: Library, compute_capability: int | None) -> str:
-    """Return the sentence that ends an error about engines: the command that builds them."""
+    """Return the remedy of errors about engines: the command that builds them."""
     ahead = f" --sm {compute_capability}" if library == "tensorrt_rtx" and compute_capability is not None else ""
     return f"Run `medseg-export build {printable(bundle)} {BUILD_OPTION[library]}{ahead}`."
 
@@ -211,7 +211,7 @@ def read_record(folder: Path, remedy: str) -> EngineRecord:
     """Read engine.json of one target.
 
     Raises:
-        EngineError: it is missing, unreadable, or not what this version writes; ends with the remedy given.
+        EngineError: it is missing, unreadable or of another schema; ends with `remedy`.
     """
     content = _read(folder / RECORD_NAME, remedy)
     try:
