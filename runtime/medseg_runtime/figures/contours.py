@@ -1,12 +1,12 @@
-"""Outlines of masks on the screen, drawn as stamps: an outline has fourteen kinds of corner, and each is drawn once.
+"""Paint outlines of masks as stamps: an outline has fourteen kinds of corner, and each is rendered once.
 
     masks (N, H, W) => corners of the pixel grid where inside and outside meet => one small patch of ink each => canvas
 
 An outline is a smooth curve through the middle of every pixel edge between inside and outside of a mask. It touches the exact
 border once per edge and cuts a pixel's corner by at most a quarter of its diagonal, so it does not move, grow or lose a mask.
 
-The ink round a corner depends on which of the four pixels there lie inside, on the scale and on the width of the line. A
-picture of sixteen samples has some thousand corners and needs a handful of stamps.
+The ink around a corner depends on which of its four pixels are inside, on the scale and on the line width. A page of sixteen samples
+has some thousand corners and needs fourteen stamps.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ Int = npt.NDArray[np.intp]
 UInt8 = npt.NDArray[np.uint8]
 
 CHUNK = 16
-"""Masks whose corners are sought at once: a thousand masks are not copied whole."""
+"""Masks processed at once, to bound the memory for many masks."""
 NORTH_WEST, NORTH_EAST, SOUTH_WEST, SOUTH_EAST = 1, 2, 4, 8
-"""Bits of a turn: which of the four pixels round a corner lie inside the mask; 0 and 15 are no corner."""
+"""Bits of a turn: which of the four pixels around a corner are inside the mask. At 0 and 15 there is no outline."""
 _NORTH, _EAST, _SOUTH, _WEST = np.array([(0.0, -0.5), (0.5, 0.0), (0.0, 0.5), (-0.5, 0.0)])
-"""From a corner to the middles of the pixel edges that meet there, (x, y) in pixels."""
+"""Offsets (x, y) in pixels from a corner to the middles of its four pixel edges."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Where an outline passes corners of the pixel grid, on the screen."""
+    """The corners of the pixel grid that an outline passes, on the screen."""
 
     x: Int
-    """(corners,) of each corner, in screen pixels from the canvas's left edge; it may lie outside."""
+    """(corners,) screen pixels from the left edge of the canvas; may be outside."""
     y: Int
     turn: UInt8
-    """(corners,) what the outline does there, 1 to 14."""
+    """(corners,) kind of corner, 1 to 14."""
     step: int
-    """Screen pixels from one corner to the next."""
+    """Screen pixels per pixel of the mask."""
 
     def moved(self, x: int, y: int) -> Outline:
-        """Return the same outline so many screen pixels further to the right and down."""
+        """Return the outline shifted right by x and down by y screen pixels."""
         return Outline(self.x + x, self.y + y, self.turn, self.step)
 
 
 def joined(outlines: Sequence[Outline]) -> Outline:
-    """Return several outlines of one scale, which do not touch, as one, in their order."""
+    """Concatenate outlines of one scale that do not overlap."""
     x, y, turn = (np.concatenate([getattr(one, name) for one in outlines]) for name in ("x", "y", "turn"))
     return Outline(x, y, turn, outlines[0].step)
 
@@ -68,7 +68,7 @@ def outline_on_screen(mask: Bool, view: Viewport) -> Outline:
 
 
 def _outlines(masks: Bool, view: Viewport) -> Iterator[Outline]:
-    if view.scale < 1:  # at a reduced size the screen's own pixels are outlined
+    if view.scale < 1:  # reduced: outline the mask as resampled to the screen
         masks, x, y, step = np.asarray(view.nearest(masks), np.bool_), 0, 0, 1
     else:
         x, y, step = -view.box.x, -view.box.y, int(view.scale)
@@ -84,7 +84,7 @@ def _outlines(masks: Bool, view: Viewport) -> Iterator[Outline]:
 
 
 def _extent(masks: Bool) -> tuple[slice, slice]:
-    """Return the rows and columns that hold all masks (N, H, W); nothing where they are empty."""
+    """Return the rows and columns that contain all masks (N, H, W); empty slices for empty masks."""
     union: Bool = np.logical_or.reduce(masks, axis=0)
     rows, columns = np.flatnonzero(union.any(axis=1)), np.flatnonzero(union.any(axis=0))
     if not len(rows):
@@ -93,7 +93,7 @@ def _extent(masks: Bool) -> tuple[slice, slice]:
 
 
 def _turns(masks: Bool) -> UInt8:
-    """Return what lies round each corner of the pixel grid: (N, H, W) => (N, H + 1, W + 1)."""
+    """Return the turn at each corner of the pixel grid: (N, H, W) => (N, H + 1, W + 1)."""
     count, height, width = masks.shape
     turns = np.zeros((count, height + 1, width + 1), np.uint8)
     inside = masks.view(np.uint8)
@@ -107,9 +107,9 @@ def _turns(masks: Bool) -> UInt8:
 def paint_outline(
     canvas: Canvas, outline: Outline, colour: Colour | Float32, *, width: float, opacity: float = 1.0
 ) -> None:
-    """Draw an outline on the canvas (h, w, 3), in place.
+    """Paint an outline on the canvas (h, w, 3), in place.
 
-    colour: one, or one for each corner, (corners, 3). width: of the line, in screen pixels.
+    colour: RGB, or one per corner, (corners, 3). width: line width in screen pixels.
     """
     if not len(outline.turn):
         return
@@ -120,7 +120,7 @@ def paint_outline(
     outside = (x < 0) | (y < 0) | (x >= wide) | (y >= high)
     x[outside], y[outside], ink[outside] = 0, 0, 0
     place = (y * wide + x).reshape(-1)
-    # Where stamps overlap the stronger ink counts, and places that are drawn twice are given the same colour twice.
+    # Where stamps overlap take the strongest ink, so that pixels written twice get the same color twice.
     strongest = np.zeros(high * wide, np.uint8)
     np.maximum.at(strongest, place, ink.reshape(-1))
     weight = np.float32(opacity / 255) * strongest[place].reshape(*ink.shape, 1)
@@ -132,18 +132,18 @@ def paint_outline(
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """The ink round a corner, for each turn."""
+    """The ink around a corner, for each turn."""
 
     x: Int
-    """(16, pixels) where it lies, in screen pixels from the corner; turns with less ink repeat a pixel."""
+    """(16, pixels) screen pixels from the corner; turns with fewer pixels are padded with pixels without ink."""
     y: Int
     ink: UInt8
-    """(16, pixels) how much of the screen pixel it covers, of 255."""
+    """(16, pixels) coverage of the screen pixel, 0 to 255."""
 
 
 @cache
 def _stamps(step: int, width: float) -> Stamps:
-    """Draw the stamps of one scale and one width of line."""
+    """Render the stamps of one scale and line width."""
     near = int(np.ceil(width / 2 + 1))
     reach = step // 2 + near + 1
     side, offsets = np.arange(-reach, reach + 1), np.arange(-near, near + 1)
@@ -152,12 +152,12 @@ def _stamps(step: int, width: float) -> Stamps:
     for turn in range(1, 15):
         points = step * curves(turn, 4 * step + 5)
         cells = np.floor(points).astype(np.intp)
-        # a point of the curve inks the pixels near it and no others, however large a stamp is
+        # a point of the curve inks only pixels near it
         columns, rows = cells[:, :1, None] + offsets[:, None], cells[:, 1:, None] + offsets
         apart = np.hypot(columns + 0.5 - points[:, :1, None], rows + 0.5 - points[:, 1:, None])
         distance = np.full(x.size, np.inf)
         np.minimum.at(distance, (rows + reach) * len(side) + columns + reach, apart)
-        ink[turn] = np.clip(width / 2 + 0.5 - distance, 0, 1)  # a line's edge fades over one screen pixel
+        ink[turn] = np.clip(width / 2 + 0.5 - distance, 0, 1)  # antialiased over one screen pixel
     most = np.count_nonzero(np.rint(255 * ink), axis=1).max()
     strongest = np.argsort(-ink, axis=1, kind="stable")[:, :most]
     shades = np.rint(255 * np.take_along_axis(ink, strongest, axis=1)).astype(np.uint8)
@@ -165,11 +165,10 @@ def _stamps(step: int, width: float) -> Stamps:
 
 
 def curves(turn: int, points: int) -> Float64:
-    """Return the course of the outline round a corner, (curves * points, 2) points (x, y) in pixels from the corner.
+    """Return the outline around a corner: (curves * points, 2) points (x, y) in pixels from the corner.
 
-    Two or four of the pixel edges that meet there separate inside from outside; a curve runs from the middle of one to the
-    middle of another, as a quadratic Bezier curve whose control point is the corner. Pixels that touch at the corner only are
-    outlined apart.
+    Two or four of the corner's pixel edges separate inside from outside. A quadratic Bezier curve with the corner as control point
+    runs from the middle of one to the middle of another. Pixels that touch only at the corner get separate outlines.
     """
     inside = [bool(turn & bit) for bit in (NORTH_WEST, NORTH_EAST, SOUTH_EAST, SOUTH_WEST)]
     north_west, north_east, south_east, south_west = inside
@@ -183,7 +182,7 @@ def curves(turn: int, points: int) -> Float64:
         )
         if separates
     ]
-    if len(crossed) == 4:  # two pixels that touch: a curve round each
+    if len(crossed) == 4:  # two pixels that touch: a curve around each
         pairs = [(_NORTH, _WEST), (_SOUTH, _EAST)] if north_west else [(_NORTH, _EAST), (_SOUTH, _WEST)]
     else:
         pairs = [(crossed[0], crossed[1])]

@@ -1,7 +1,8 @@
-"""The two pictures of a result that people look at first.
+"""The three pages of a result, as screen arrays.
 
-render_overlay    outlines of all samples and the consensus | the confidence as colour, with its scale
-render_samples    each sample by itself
+render_overlay            outlines of all samples and the consensus | the confidence in color, with its scale
+render_samples            each sample in a tile
+render_representatives    the representative samples, each with its share
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ from medseg_runtime.model.preprocess import Box, Pixels
 from medseg_runtime.result.segmentation import Segmentation
 
 NOTICE = "Research software, not a medical device"
-"""Stands under every picture and in every result.json."""
+"""Written under every page and in every result.json."""
 
 PANEL, TILE, LOCATOR = 512, 150, 112
-"""Longer side, in screen pixels, of a panel, of one sample and of the small map that shows where the view lies."""
+"""Longer side, in screen pixels, of a panel, of a sample's tile, and of the locator map."""
 MAX_TILES = 64
 VISIBLE = 0.25
-"""A finding whose extent is a smaller part of the image than this is zoomed into ..."""
+"""Masks with a smaller extent, as a fraction of the image, are zoomed in on ..."""
 ZOOMED = 0.36
-"""... until it is this part of the view."""
+"""... until they take this fraction of the view."""
 MIN_VIEW = 32
-"""Fewer image pixels than this are not enlarged to a panel: one could not tell where one is."""
+"""Smallest side of a view, in image pixels: less does not show where it is."""
 
 PAD = 24
-"""Margin of a page."""
+"""Margin of a page, in screen pixels."""
 CONSENSUS: tuple[Colour, ...] = ((255, 214, 70), (110, 225, 130), (255, 135, 100), (120, 190, 255), (235, 140, 235))
-"""Bold outline of each class, in turn."""
+"""Colors of the consensus outlines, one per class, repeated."""
 BY_SIZE: tuple[Colour, ...] = ((70, 200, 255), (150, 145, 255), (255, 105, 190))
-"""Outlines of the samples, from the smallest to the largest."""
+"""Colors of the samples' outlines, from the smallest to the largest."""
 
 
 def render_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
-    """Draw the outlines over the image, and beside it the confidence.
+    """Render the outlines over the image, and the confidence beside it.
 
     pixels: (H, W) or (H, W, 3), the image that was segmented.
     """
@@ -56,35 +57,35 @@ def render_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | N
         paint_outline(left, outline, PAPER, width=4.6, opacity=0.6)
         paint_outline(left, outline, bold, width=2.7)
         paint_outline(right, outline, INK, width=1.4, opacity=0.9)
-    return _two_panels(left, right, _locator(pixels, view), segmentation, title)
+    return _render_panels(left, right, _locator(pixels, view), segmentation, title)
 
 
 def render_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
-    """Draw the outline of each sample on a picture of its own, the first `MAX_TILES` of them.
+    """Render the outline of each sample in a tile; the first `MAX_TILES` only.
 
     pixels: (H, W) or (H, W, 3), the image that was segmented.
     """
     count = segmentation.samples
-    shown = range(min(count, MAX_TILES))
-    heading = title or (f"{len(shown)} of {count} samples" if len(shown) < count else _count(count, "sample"))
-    return _draw_tiles(pixels, segmentation, {k: f"{k:02d}" for k in shown}, heading)
+    numbers = range(min(count, MAX_TILES))
+    heading = title or (f"{len(numbers)} of {count} samples" if len(numbers) < count else _count(count, "sample"))
+    return _render_tiles(pixels, segmentation, {k: f"{k:02d}" for k in numbers}, heading)
 
 
 def render_representatives(
     pixels: Pixels, segmentation: Segmentation, numbers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
 ) -> Canvas:
-    """Draw the samples that stand for all, each with its share.
+    """Render the representative samples, each with its share of all samples.
 
     pixels: (H, W) or (H, W, 3). numbers, weights: (K,), of `Segmentation.representatives`.
     """
     labels = {int(k): f"{k:02d}: {weight:.0%}" for k, weight in zip(numbers[:MAX_TILES], weights, strict=False)}
-    return _draw_tiles(
+    return _render_tiles(
         pixels, segmentation, labels, f"{len(labels)} that stand for {_count(segmentation.samples, 'sample')}"
     )
 
 
-def _draw_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, str], heading: str) -> Canvas:
-    """Draw some samples, number => label, on a picture each."""
+def _render_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, str], heading: str) -> Canvas:
+    """Render samples in tiles; labels: sample number -> label."""
     masks, _, _ = _with_class_axis(segmentation)
     numbers, colours = list(labels), _colours(masks)
     view = Viewport.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
@@ -100,8 +101,8 @@ def _draw_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, st
         area = np.count_nonzero(masks[k])
         write(page, x + 30 + 8 * (len(label) - 2), y + height + 5, f"{area} px" if area else "empty", colour=FAINT)
     for index in range(masks.shape[1]):
-        drawn = outlines_on_screen(masks[numbers, index], view)
-        outlines = [one.moved(*place) for one, place in zip(drawn, places, strict=True)]
+        traced = outlines_on_screen(masks[numbers, index], view)
+        outlines = [one.moved(*place) for one, place in zip(traced, places, strict=True)]
         shades = np.repeat(colours[numbers, index], [len(one.turn) for one in outlines], axis=0)
         paint_outline(page, joined(outlines), PAPER, width=3.6, opacity=0.5)
         paint_outline(page, joined(outlines), shades, width=1.8)
@@ -110,7 +111,7 @@ def _draw_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, st
 
 
 def key_figures(segmentation: Segmentation) -> list[str]:
-    """Return what the samples say in numbers: how many, how alike, how large."""
+    """Return the key figures as text: number of samples, agreement, and area."""
     count = segmentation.samples
     areas = segmentation.areas.reshape(count, -1).sum(axis=1)
     low, high, empty = int(areas.min()), int(areas.max()), int(np.count_nonzero(areas == 0))
@@ -130,9 +131,9 @@ def _with_class_axis(segmentation: Segmentation) -> tuple[Bool, Float32, Bool]:
 
 
 def _zoom(masks: Bool, field: Box, share: float, least: int) -> Box:
-    """Return what to show: the whole image, or where the masks take less than `VISIBLE` of it, a square round them.
+    """Return the part to show: the whole image, or a square around masks that take less than `VISIBLE` of it.
 
-    masks: (N, F, H, W). share: of the view that the masks take. least: side of the view, in image pixels.
+    masks: (N, F, H, W). share: fraction of the view that the masks take. least: smallest side of the view, in image pixels.
     """
     height, width = masks.shape[2:]
     union: Bool = np.logical_or.reduce(masks, axis=(0, 1))
@@ -158,7 +159,7 @@ def _zoom(masks: Bool, field: Box, share: float, least: int) -> Box:
 
 
 def _colours(masks: Bool) -> Float32:
-    """Return the colour of each sample and class, (N, F, 3): by rank of size, or one for each of several classes."""
+    """Return the color of each sample and class, (N, F, 3): by rank of area, or by class if there are several."""
     count, classes = masks.shape[:2]
     if classes > 1:
         return np.tile(np.array(_consensus_colours(classes), np.float32), (count, 1, 1))
@@ -167,7 +168,7 @@ def _colours(masks: Bool) -> Float32:
 
 
 def _by_size(positions: npt.NDArray[np.float64]) -> Float32:
-    """Return the colours from the smallest sample to the largest: (n,) in [0, 1] => (n, 3)."""
+    """Return colors from the smallest sample (0) to the largest (1): (n,) => (n, 3)."""
     knots = np.linspace(0, 1, len(BY_SIZE))
     channels = [np.interp(positions, knots, channel) for channel in zip(*BY_SIZE, strict=True)]
     return np.stack(channels, axis=-1).astype(np.float32)
@@ -178,7 +179,7 @@ def _consensus_colours(classes: int) -> list[Colour]:
 
 
 def _locator(pixels: Pixels, view: Viewport) -> Canvas | None:
-    """Draw the whole image, small, with a frame round what is shown; nothing where all of it is shown."""
+    """Render a small map of the whole image with a frame around the view; None if the view is the whole image."""
     height, width = pixels.shape[:2]
     whole = Viewport.fitting(Box(x=0, y=0, width=width, height=height), LOCATOR)
     if view.box == whole.box:
@@ -198,12 +199,12 @@ def _locator(pixels: Pixels, view: Viewport) -> Canvas | None:
     return picture
 
 
-def _two_panels(
+def _render_panels(
     left: Canvas, right: Canvas, locator: Canvas | None, segmentation: Segmentation, title: str | None
 ) -> Canvas:
-    """Lay out title, panels with their headings and keys, and the figures under them."""
+    """Lay out the title, the panels with headings and keys, and the key figures."""
     high, wide = left.shape[:2]
-    column = max(wide, 380)  # a narrow picture still has room for its heading
+    column = max(wide, 380)  # room for the heading over a narrow image
     x_left, x_right = PAD, PAD + column + PAD
     top = PAD + (34 if title else 0) + 28
     bottom = top + high
@@ -228,7 +229,7 @@ def _two_panels(
 
 
 def _colour_bar(page: Canvas, x: int, y: int, height: int, count: int) -> None:
-    """Draw the scale from 0 to 1, as seen over black, and its ends as fractions of the samples."""
+    """Paint the color scale from 0 to 1, as over black, and label it."""
     page[y : y + height, x : x + 16] = inferno(np.linspace(1, 0, height, dtype=np.float32))[:, None]
     for value in (0.0, 0.25, 0.5, 0.75, 1.0) if height > 150 else (0.0, 1.0):
         at = y + round((1 - value) * (height - 1))
@@ -238,7 +239,7 @@ def _colour_bar(page: Canvas, x: int, y: int, height: int, count: int) -> None:
 
 
 def _key(page: Canvas, x: int, y: int, classes: Sequence[str]) -> None:
-    """Explain the lines: the samples' colours, and each class's consensus."""
+    """Paint the key: the colors of the samples, and of each class's consensus."""
     middle = y + SMALL // 2 + 2
     if len(classes) == 1:
         page[middle - 1 : middle + 1, x : x + 36] = np.rint(_by_size(np.linspace(0, 1, 36)))
@@ -254,5 +255,5 @@ def _count(number: int, noun: str) -> str:
 
 
 def _page(width: int, height: int) -> Canvas:
-    """Return an empty page with a margin round (width, height)."""
+    """Return an empty page of (width, height) plus margins."""
     return blank(width + 2 * PAD, height + 2 * PAD)

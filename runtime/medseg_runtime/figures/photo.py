@@ -20,40 +20,39 @@ INFERNO = np.array(
     ],
     np.float64,
 )  # fmt: skip
-"""matplotlib's inferno (CC0) at 0, 0.1 ... 1: perceptually even, and brighter is more."""
+"""matplotlib's inferno (CC0) at 0, 0.1 ... 1: perceptually uniform, brighter is more."""
 INFERNO_FROM = 0.12
-"""Where a value of 0 begins in it: the black end could not be told from a dark image."""
+"""Position of the value 0: the black end would look like a dark image."""
 SHADES = 255
-"""Of the confidence on the screen, which the eye cannot tell from all that there are."""
+"""Number of confidence shades, more than the eye distinguishes."""
 _POSITIONS = np.linspace(INFERNO_FROM, 1.0, SHADES + 1) * (len(INFERNO) - 1)
 _RAMP = np.stack([np.interp(_POSITIONS, np.arange(len(INFERNO)), INFERNO[:, c]) for c in range(3)], axis=-1)
-"""The colours of the shades: looked up, not interpolated for every pixel of a picture."""
+"""Color of each shade, a lookup table."""
 _COVERING = np.rint(0.9 * _RAMP).astype(np.uint8)
-"""What the shades add where a tenth of the photograph shines through."""
+"""The shades at 90 % opacity."""
 
 
 def photograph(pixels: Pixels, view: Viewport) -> Canvas:
-    """Draw the image itself: grey, and colour of more than 8 bits, between the 0.5 and 99.5 percentile of what is shown."""
+    """Render the image. Grey, and color of more than 8 bits, is scaled between the 0.5 and 99.5 percentile of the view."""
     box = view.box
-    shown = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    visible = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
     if pixels.ndim == 2 or pixels.dtype != np.uint8:
-        ends = np.rint(np.array((0.005, 0.995)) * (shown.size - 1)).astype(int)
-        low, high = np.partition(shown.reshape(-1), ends)[ends].astype(
-            np.float64
-        )  # np.percentile imports numpy.ma: slow
+        ends = np.rint(np.array((0.005, 0.995)) * (visible.size - 1)).astype(int)
+        # np.percentile would import numpy.ma, which is slow
+        low, high = np.partition(visible.reshape(-1), ends)[ends].astype(np.float64)
         span = high - low if high > low else 1.0
-        shown = np.clip(255.0 * (shown.astype(np.float64) - low) / span, 0, 255).astype(np.uint8)
+        visible = np.clip(255.0 * (visible.astype(np.float64) - low) / span, 0, 255).astype(np.uint8)
     method = Image.Resampling.BICUBIC if view.scale > 1 else Image.Resampling.BOX
-    return np.array(Image.fromarray(shown).resize(view.size, method).convert("RGB"))
+    return np.array(Image.fromarray(visible).resize(view.size, method).convert("RGB"))
 
 
 def inferno(values: Float32) -> Canvas:
-    """Return the colours of values in [0, 1]: (...) => (..., 3)."""
+    """Return the colors of values in [0, 1]: (...) => (..., 3)."""
     return np.rint(_RAMP[_shades(values)]).astype(np.uint8)
 
 
 def coloured(photo: Canvas, values: Float32, view: Viewport) -> Canvas:
-    """Colour the photograph, dimmed to a half, by a map (H, W) in [0, 1], where that is not 0.
+    """Dim the photograph to a half, and color it where a map (H, W) in [0, 1] is not 0.
 
     photo: of the same view.
     """
@@ -66,5 +65,5 @@ def coloured(photo: Canvas, values: Float32, view: Viewport) -> Canvas:
 
 
 def _shades(values: Float32) -> npt.NDArray[np.uint8]:
-    """Return the shade of each value, 0 of 0 alone."""
+    """Return the shade of each value; only 0 has shade 0."""
     return np.ceil(np.clip(values, 0, 1) * SHADES).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Words on a page, in Pillow's own font: each is drawn once in a process, for a folder of results says the same on every page."""
+"""Write text on a page in Pillow's default font. Rendered text is cached, because the pages of a folder repeat it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ PAPER: Colour = (18, 20, 24)
 INK: Colour = (238, 240, 244)
 FAINT: Colour = (160, 166, 176)
 SMALL, MEDIUM, LARGE = 15, 18, 22
-"""Sizes of letters, in screen pixels."""
+"""Font sizes, in screen pixels."""
 KEPT = 2048
-"""Words that are kept drawn: some megabytes."""
+"""Number of cached texts: some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """Some words on paper."""
+class RenderedText:
+    """Text on the page's background."""
 
     canvas: Canvas
     x: int
-    """Of the canvas, from where the writing begins."""
+    """Offset of the canvas from the writing position."""
     y: int
     length: int
-    """How far they advance, in screen pixels."""
+    """Advance width, in screen pixels."""
 
 
 def blank(width: int, height: int) -> Canvas:
@@ -43,21 +43,21 @@ def write(
 ) -> int:
     """Write one line on the page (h, w, 3), in place; return where it ends.
 
-    width: where the line is wider, it is cut short with dots.
+    width: a wider line is cut and ends in dots.
     """
-    words = _drawn(text if width is None else _cut(text, size, width), size, colour)
-    left, top = x + words.x, y + words.y
-    room = page[top : top + words.canvas.shape[0], left : left + words.canvas.shape[1]]
-    room[:] = words.canvas[: room.shape[0], : room.shape[1]]
-    return x + words.length
+    rendered = _rendered(text if width is None else _cut(text, size, width), size, colour)
+    left, top = x + rendered.x, y + rendered.y
+    room = page[top : top + rendered.canvas.shape[0], left : left + rendered.canvas.shape[1]]
+    room[:] = rendered.canvas[: room.shape[0], : room.shape[1]]
+    return x + rendered.length
 
 
 @lru_cache(KEPT)
-def _drawn(text: str, size: int, colour: Colour) -> Words:
+def _rendered(text: str, size: int, colour: Colour) -> RenderedText:
     left, top, right, bottom = (round(side) for side in _font(size).getbbox(text))
     canvas = Image.new("RGB", (right - left, bottom - top), PAPER)
     ImageDraw.Draw(canvas).text((-left, -top), text, fill=colour, font=_font(size))
-    return Words(np.asarray(canvas), left, top, round(_font(size).getlength(text)))
+    return RenderedText(np.asarray(canvas), left, top, round(_font(size).getlength(text)))
 
 
 def _cut(text: str, size: int, width: int) -> str:
@@ -70,5 +70,5 @@ def _cut(text: str, size: int, width: int) -> str:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, which it would decode again for every line."""
+    """Return Pillow's default font, which Pillow would decode for every line."""
     return ImageFont.load_default(size)

@@ -1,4 +1,4 @@
-"""The part of an image that a picture shows, and the canvas that shows it."""
+"""The visible part of an image, and its scale on the screen."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Viewport:
-    """The part of an image that is shown, and how large."""
+    """The visible part of an image, and its scale."""
 
     box: Box
     """Inside the image."""
     scale: float
-    """Screen pixels per image pixel; a whole number where it enlarges."""
+    """Screen pixels per image pixel; a whole number if 1 or more."""
 
     @classmethod
     def fitting(cls, box: Box, longest: int) -> Viewport:
-        """Show a box so that its longer side is about `longest` screen pixels."""
+        """Return a view of a box whose longer side is about `longest` screen pixels."""
         scale = longest / max(box.width, box.height)
         return cls(box, float(round(scale)) if scale >= 1.0 else scale)
 
@@ -38,9 +38,9 @@ class Viewport:
         return max(round(self.box.width * self.scale), 1), max(round(self.box.height * self.scale), 1)
 
     def nearest(self, maps: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """(..., H, W) in the image => (..., h, w) on the screen, each pixel a block of its own value."""
+        """Resample (..., H, W) in the image to (..., h, w) on the screen, nearest neighbor."""
         width, height = self.size
         rows = self.box.y + np.minimum(((np.arange(height) + 0.5) / self.scale).astype(int), self.box.height - 1)
         columns = self.box.x + np.minimum(((np.arange(width) + 0.5) / self.scale).astype(int), self.box.width - 1)
-        shown: npt.NDArray[np.generic] = maps.take(rows, axis=-2).take(columns, axis=-1)
-        return shown
+        visible: npt.NDArray[np.generic] = maps.take(rows, axis=-2).take(columns, axis=-1)
+        return visible

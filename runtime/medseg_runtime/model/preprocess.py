@@ -1,14 +1,14 @@
-"""How an image is brought to the network's grid, and how masks are brought back.
+"""Bring an image to the network's grid, and masks back to the image's.
 
-Two rules, named in bundle.json; the trainer uses these very functions:
+A bundle names one of two geometry rules and one of two intensity rules. The trainer uses these functions too.
 
     resize   the region (default: the whole image) is resampled to the field; masks are resampled back
-    native   pixels are kept: a `context` x `context` window around the region's center (default: the image's center) fixes the
-             intensity scale, and the field in its middle goes through the network; masks are put back where it lay
+    native   pixels are kept: the field around the region's center (default: the image's center) goes through the network, and masks
+             are put back there. A `context` x `context` window around the same center fixes the intensity scale
 
-Intensities become [0, 1]: `minmax` scales by the extremes of what is looked at (the context, or the region), `unit` by a range
-that does not depend on what is in the picture: of a grey DICOM image its window, in modality values, or without one all that the
-stored bits can say; of colour 0 and the highest stored value; of other integers 0 and the highest of their type; of floats 0 and 1.
+Intensities become [0, 1]: `minmax` scales by the extremes of the context or region, `unit` by a range that does not depend on the
+image's content. That range is, for a grey DICOM image, its window in modality values or else the range of the stored bits; for color,
+0 to the highest stored value; for other integers, 0 to the highest of their type; for floats, 0 to 1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Box:
-    """A rectangle in image pixels; it may reach over the image's edge."""
+    """A rectangle in image pixels. It may extend beyond the image."""
 
     x: int
     y: int
@@ -40,17 +40,17 @@ class Box:
     height: int
 
     def __post_init__(self) -> None:
-        for side in ("x", "y", "width", "height"):  # NumPy integers too, which JSON does not take
+        for side in ("x", "y", "width", "height"):  # converts NumPy integers, which JSON does not accept
             object.__setattr__(self, side, operator.index(getattr(self, side)))
 
     @classmethod
     def around(cls, x: float, y: float, width: int, height: int) -> Box:
-        """Return the box of that size whose middle is nearest to the point (x, y); (0, 0) is the first pixel's corner."""
+        """Return the box of a size whose center is nearest to the point (x, y); (0, 0) is the first pixel's corner."""
         return cls(x=round(x - width / 2), y=round(y - height / 2), width=width, height=height)
 
     @property
     def center(self) -> tuple[float, float]:
-        """The middle, (x, y) in pixels from the image's corner."""
+        """The center, (x, y) in pixels from the image's upper left corner."""
         return self.x + self.width / 2, self.y + self.height / 2
 
     def clipped(self, height: int, width: int) -> Box:
@@ -71,7 +71,7 @@ class InputRule:
     geometry: Literal["resize", "native"]
     intensity: Literal["minmax", "unit"]
     context: int = 0
-    """Side of the window that fixes the intensity scale, in pixels; `native` only."""
+    """Side in pixels of the window that fixes the intensity scale; `native` only."""
 
     def __post_init__(self) -> None:
         if self.geometry == "native" and self.context < max(self.height, self.width):
@@ -83,17 +83,17 @@ class InputRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """Where in an image the field lies: what is needed to bring masks back."""
+    """The position of the field in an image, to bring masks back."""
 
     image_height: int
     image_width: int
     field: Box
     pointed_at: bool = False
-    """Whether somebody said where to look; otherwise it is the image's middle."""
+    """Whether a region or point was given; otherwise the field is at the image's center."""
 
     @property
     def seen(self) -> Box:
-        """The part of the field that lies in the image."""
+        """The part of the field inside the image."""
         return self.field.clipped(self.image_height, self.image_width)
 
 
@@ -120,7 +120,7 @@ def as_image(pixels: Pixels) -> Pixels:
 
 
 def _with_channels(pixels: Pixels, channels: int) -> npt.NDArray[np.float64]:
-    """(H, W) or (H, W, 3) => (H, W, channels): colours become luma, grey is repeated."""
+    """(H, W) or (H, W, 3) => (H, W, channels): color becomes luma, grey is repeated."""
     values = pixels.astype(np.float64)
     if values.ndim == 3 and channels == 1:
         return np.asarray(values @ np.array(LUMA), np.float64)[:, :, None]
@@ -130,21 +130,21 @@ def _with_channels(pixels: Pixels, channels: int) -> npt.NDArray[np.float64]:
 
 
 def resample(image: Float32, height: int, width: int) -> Float32:
-    """Resample (H, W) float32 to (height, width): bilinear, with antialiasing where it shrinks."""
+    """Resample (H, W) float32 to (height, width): bilinear, antialiased when it shrinks."""
     if image.shape == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR), np.float32)
 
 
 def _cut(values: npt.NDArray[np.float64], box: Box) -> npt.NDArray[np.float64]:
-    """Cut a box out of (H, W, C); what lies beyond the image repeats its edge."""
+    """Crop a box from (H, W, C); beyond the image its edge is repeated."""
     rows = np.clip(np.arange(box.y, box.y + box.height), 0, values.shape[0] - 1)
     columns = np.clip(np.arange(box.x, box.x + box.width), 0, values.shape[1] - 1)
     return values[rows[:, None], columns[None, :]]
 
 
 OVERSHOOT = 1e-3
-"""By how much a number may leave [0, 1] and still be called rounded."""
+"""Largest distance of a value from [0, 1] that counts as rounding."""
 
 
 def _scaled(
@@ -153,7 +153,7 @@ def _scaled(
     rule: InputRule,
     value_range: tuple[float, float],
 ) -> Float32:
-    """Bring intensities to [0, 1]; a constant reference becomes 0."""
+    """Scale intensities to [0, 1]; to 0 if the reference is constant."""
     if rule.intensity == "unit":
         low, high = value_range
     else:
@@ -165,13 +165,13 @@ def _scaled(
 
 
 def place(pixels: Pixels, rule: InputRule, region: Box | None, center: tuple[float, float] | None = None) -> Placement:
-    """Return where the field lies in the image.
+    """Return the position of the field in the image.
 
-    region: what is looked at; center: (x, y) in pixels from the image's corner, for `native` instead of a region.
+    region: the part to segment. center: (x, y) in pixels from the image's upper left corner, instead of a region; `native` only.
 
     Raises:
-        ParameterError: the region is empty or reaches over the image's edge, the point lies outside, both are given, or the
-            rule is `resize` and a point says nothing of the region's size.
+        ParameterError: the region is empty or extends beyond the image, the point is outside, both are given, or a point is
+            given and the rule is `resize`, which needs a size.
     """
     height, width = pixels.shape[:2]
     whole = Box(x=0, y=0, width=width, height=height)
@@ -180,7 +180,7 @@ def place(pixels: Pixels, rule: InputRule, region: Box | None, center: tuple[flo
             raise ParameterError("a region and a point exclude each other", "Give one of them.")
         if rule.geometry == "resize":
             raise ParameterError(
-                "this model looks at a whole region, and a point does not say how large",
+                "this model segments a whole region, and a point has no size",
                 "Give the region: --roi X,Y,W,H.",
             )
         if not (0 <= center[0] <= width and 0 <= center[1] <= height):  # true of NaN too
@@ -205,10 +205,10 @@ def to_network(
 ) -> Float32:
     """Image => network input: (H, W) or (H, W, 3) => (1, channels, height, width) float32 in [0, 1].
 
-    value_range: what `unit` takes for 0 and 1; by default the range of the pixels' type, of floating-point numbers 0 to 1.
+    value_range: the intensities that `unit` maps to 0 and 1; by default the range of the pixels' type, 0 to 1 for floats.
 
     Raises:
-        ImageError: they are not in that range.
+        ImageError: floats are not in [0, 1], and the rule `unit` has no range.
     """
     if value_range is None:
         dtype: np.dtype = pixels.dtype
@@ -236,7 +236,7 @@ def to_network(
 
 
 def to_seen(maps: Float32, placement: Placement) -> Float32:
-    """Network grid => image pixels, of the part of the field that lies in the image: (N, h, w) => (N, rows, columns)."""
+    """Network grid => image pixels, for the part of the field inside the image: (N, h, w) => (N, rows, columns)."""
     field, seen = placement.field, placement.seen
     if maps.shape[1:] != (field.height, field.width):
         maps = np.stack([resample(m, field.height, field.width) for m in maps])
@@ -245,7 +245,7 @@ def to_seen(maps: Float32, placement: Placement) -> Float32:
 
 
 def paste(seen: npt.NDArray[Scalar], placement: Placement) -> npt.NDArray[Scalar]:
-    """Put what the network saw into the image's grid: (..., rows, columns) => (..., H, W), zero or False elsewhere."""
+    """Put the field's part into the image's grid: (..., rows, columns) => (..., H, W), zero or False elsewhere."""
     box = placement.seen
     whole = np.zeros((*seen.shape[:-2], placement.image_height, placement.image_width), seen.dtype)
     whole[..., box.y : box.y + box.height, box.x : box.x + box.width] = seen
