@@ -200,7 +200,7 @@ def _plan(images: list[Path], out: Path | None, location: Location, *, force: bo
 
 def _load(bundle: Path | None, backend: str, precision: str, *, cuda_graphs: bool, images: int) -> Segmenter:
     """Load the model, with the number of threads that suits this many images."""
-    from medseg_runtime.backends.auto.select import UNFINISHED
+    from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED
     from medseg_runtime.backends.registry import BACKENDS
     from medseg_runtime.inference.segmenter import Segmenter
     from medseg_runtime.machine.threads import threads_for
@@ -213,20 +213,20 @@ def _load(bundle: Path | None, backend: str, precision: str, *, cuda_graphs: boo
         threads=None if on_gpu else threads_for(images),
         cuda_graphs=cuda_graphs,
     )
-    if segmenter.backend.why == UNFINISHED:
-        typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {UNFINISHED}", err=True)
+    if segmenter.backend.why == COMPARISON_UNFINISHED:
+        typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {COMPARISON_UNFINISHED}", err=True)
     return segmenter
 
 
 def _run(jobs: list[Job], segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
     """Segment all images, print a line for each, and return how many failed."""
     from medseg_runtime.commands.pipeline import line_for, run_jobs, warnings_of
-    from medseg_runtime.files.names import shown
+    from medseg_runtime.files.names import printable
 
     failed = 0
     with silent_libraries(), closing(run_jobs(jobs, segmenter, settings, log)) as outcomes:
         for job in _with_progress(jobs):
-            name = shown(job.image.name)
+            name = printable(job.image.name)
             try:
                 done = next(outcomes).result()
             except MemoryError:

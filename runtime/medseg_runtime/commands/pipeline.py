@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from medseg_runtime.commands.audit import Audit, Entry
 from medseg_runtime.commands.inputs import Job
 from medseg_runtime.figures.overlay import key_figures
-from medseg_runtime.files.names import shown
+from medseg_runtime.files.names import printable
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.inference.workers import Outcome, Turns, run_workers
 from medseg_runtime.machine.memory import check_memory
@@ -118,4 +118,4 @@ def line_for(job: Job, done: Done, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(json.loads((job.out / RECORD).read_text(encoding="utf-8")))
     figures = ", ".join(key_figures(done.result))
-    return f"{shown(job.image.name)}: {figures} -> {shown(job.out / 'overlay.png')}"
+    return f"{printable(job.image.name)}: {figures} -> {printable(job.out / 'overlay.png')}"

@@ -18,10 +18,9 @@ from medseg_runtime.figures.photo import coloured, inferno, photograph
 from medseg_runtime.figures.text import FAINT, INK, LARGE, MEDIUM, PAPER, SMALL, blank, write
 from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
 from medseg_runtime.model.preprocess import Box, Pixels
+from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
-
-NOTICE = "Research software, not a medical device"
-"""Written under every page and in every result.json."""
+from medseg_runtime.result.summary import NOTICE
 
 PANEL, TILE, LOCATOR = 512, 150, 112
 """Longer side, in screen pixels, of a panel, of a sample's tile, and of the locator map."""
@@ -71,14 +70,13 @@ def render_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | N
     return _render_tiles(pixels, segmentation, {k: f"{k:02d}" for k in numbers}, heading)
 
 
-def render_representatives(
-    pixels: Pixels, segmentation: Segmentation, numbers: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
-) -> Canvas:
+def render_representatives(pixels: Pixels, segmentation: Segmentation, chosen: Representatives) -> Canvas:
     """Render the representative samples, each with its share of all samples.
 
-    pixels: (H, W) or (H, W, 3). numbers, weights: (K,), of `Segmentation.representatives`.
+    pixels: (H, W) or (H, W, 3), the image that was segmented. chosen: of `Segmentation.representatives`.
     """
-    labels = {int(k): f"{k:02d}: {weight:.0%}" for k, weight in zip(numbers[:MAX_TILES], weights, strict=False)}
+    pairs = zip(chosen.samples[:MAX_TILES], chosen.shares, strict=False)
+    labels = {int(k): f"{k:02d}: {share:.0%}" for k, share in pairs}
     return _render_tiles(
         pixels, segmentation, labels, f"{len(labels)} that stand for {_count(segmentation.samples, 'sample')}"
     )

@@ -58,11 +58,6 @@ class SourceImage:
         """
         return cls(pixels=as_image(pixels), sha256="", kind="array")
 
-    @classmethod
-    def from_array(cls, pixels: Pixels) -> SourceImage:
-        """Wrap an array, which has neither file nor spacing."""
-        return cls(pixels=pixels, sha256="", kind="array")
-
 
 def check_size(width: int, height: int) -> None:
     """Refuse an image by its size, before it is decoded.

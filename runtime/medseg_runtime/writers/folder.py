@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.figures.overlay import draw_overlay, draw_representatives, draw_samples
+from medseg_runtime.figures.overlay import render_overlay, render_representatives, render_samples
 from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.files.names import folder_names
 from medseg_runtime.files.publish import FolderKind, published
@@ -70,12 +70,12 @@ def write_result(
     record = {"run": {"id": run.id, "time_utc": run.time_utc}} | summarise(result, series)
     start = time.perf_counter()
     pictures = {
-        "overlay.png": draw_overlay(result.source.pixels, result),
-        "samples.png": draw_samples(result.source.pixels, result),
+        "overlay.png": render_overlay(result.source.pixels, result),
+        "samples.png": render_samples(result.source.pixels, result),
     }
     if representatives is not None:
         chosen = result.representatives(min(representatives, result.samples))  # `auto` may stop at fewer samples
-        pictures["representatives.png"] = draw_representatives(result.source.pixels, result, chosen)
+        pictures["representatives.png"] = render_representatives(result.source.pixels, result, chosen)
         record["representatives"] = [
             {"sample": int(k), "weight": rounded(float(share), 6)}
             for k, share in zip(chosen.samples, chosen.shares, strict=True)

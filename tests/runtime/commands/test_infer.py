@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import BundleError, Segmenter, __version__
-from medseg_runtime.backends.auto.select import UNFINISHED
+from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.commands import inputs, pipeline
 from medseg_runtime.testing import toy_segmenter
@@ -289,11 +289,11 @@ def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path, monkeypa
 
 
 def test_an_engine_that_is_taken_for_want_of_a_comparison_is_named(infer, loads, image, monkeypatch):
-    monkeypatch.setattr(type(toy_segmenter().backend), "why", UNFINISHED)
+    monkeypatch.setattr(type(toy_segmenter().backend), "why", COMPARISON_UNFINISHED)
     code, _, err = infer(image.name)
     assert code == 0
     assert loads
-    assert err == f"medseg-infer: warning: fake is used: {UNFINISHED}\n"
+    assert err == f"medseg-infer: warning: fake is used: {COMPARISON_UNFINISHED}\n"
 
 
 STREAMS = """

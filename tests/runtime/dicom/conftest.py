@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from medseg_runtime.figures.overlay import draw_overlay
+from medseg_runtime.figures.overlay import render_overlay
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.segmentation import Segmentation
@@ -74,7 +74,7 @@ def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None):
     height, width = image.pixels.shape[:2]
     # off the middle and over the edge, so that a flip or a shift shows
     result = segmenter(image, samples=samples, seed=seed, center=(0.6 * width, 0.3 * height))
-    objects = dicom_objects([result], draw_overlay(image.pixels, result))
+    objects = dicom_objects([result], render_overlay(image.pixels, result))
     return Written(path, image, result, objects)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medseg_runtime.figures.contours import draw_outline, outline_on_screen
+from medseg_runtime.figures.contours import outline_on_screen, paint_outline
 from medseg_runtime.figures.photo import coloured, photograph
 from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
 from medseg_runtime.model.preprocess import Box
@@ -76,7 +76,7 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Canvas]]:
     height, width = case.image.shape[:2]
     field = result.placement.field.clipped(height, width)
     side = max(min(field.width, field.height), 1)
-    x, y = field.centre
+    x, y = field.center
     view = Viewport.fitting(Box.around(x, y, side, side).clipped(height, width), PANEL)
     photo = photograph(case.image, view)
     several = result.masks.ndim == 4  # the classes of a sample are drawn as one
@@ -86,14 +86,14 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Canvas]]:
     marked: Bool = case.masks > 0
     raters, samples = photo.copy(), photo.copy()
     for index, mask in enumerate(marked):
-        draw_outline(raters, outline_on_screen(mask, view), RATERS[index % len(RATERS)], width=1.6)
+        paint_outline(raters, outline_on_screen(mask, view), RATERS[index % len(RATERS)], width=1.6)
     for mask in masks:
-        draw_outline(samples, outline_on_screen(mask, view), SAMPLE, width=1.0, opacity=0.6)
-    draw_outline(samples, outline_on_screen(consensus, view), CONSENSUS, width=2.4)
+        paint_outline(samples, outline_on_screen(mask, view), SAMPLE, width=1.0, opacity=0.6)
+    paint_outline(samples, outline_on_screen(consensus, view), CONSENSUS, width=2.4)
     single = []
     for mask in masks[:SHOWN_SAMPLES]:
         panel = photo.copy()
-        draw_outline(panel, outline_on_screen(mask, view), SAMPLE, width=1.8)
+        paint_outline(panel, outline_on_screen(mask, view), SAMPLE, width=1.8)
         single.append(panel)
     maps = [coloured(photo, values, view) for values in (confidence, _mean(case.masks))]
     panels = [photo, raters, samples, *maps, *single]

@@ -25,7 +25,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from medseg_runtime._version import __version__
 from medseg_runtime.errors import MedsegError, OutputError, ParameterError
 from medseg_runtime.figures.viewport import Canvas
-from medseg_runtime.readers.dicom.guard import EXTRA, import_highdicom, quiet
+from medseg_runtime.readers.dicom.guard import EXTRA, import_highdicom, silenced
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, Term, finding
@@ -91,7 +91,7 @@ def check_sources(images: Sequence[SourceImage]) -> None:
                 "a DICOM SEG says how thick its slices are, and this source does not", "Leave --dicom-seg out."
             )
     try:
-        with quiet():
+        with silenced():
             import_highdicom("a DICOM SEG")
     except MedsegError as error:
         raise ParameterError(error.problem, EXTRA) from error
@@ -101,7 +101,7 @@ def check_sources(images: Sequence[SourceImage]) -> None:
 def _writing() -> Iterator[None]:
     """Turn what pydicom and highdicom raise into OutputError, without its text, which may quote the data set."""
     try:
-        with quiet():
+        with silenced():
             yield
     except MedsegError:
         raise
