@@ -212,7 +212,7 @@ def test_every_sample_is_drawn():
     for k in range(9):
         masks[k, 20 * (k // 3) + 2 : 20 * (k // 3) + 16, 20 * (k % 3) + 2 : 20 * (k % 3) + 16] = True
     segmentation = dataclasses.replace(
-        toy_segmenter()(pixels, 9),
+        toy_segmenter()(pixels, samples=9),
         kept_masks=masks,
         consensus=np.zeros((64, 64), bool),
         confidence=masks.mean(axis=0, dtype=np.float32),
@@ -228,7 +228,9 @@ def test_every_sample_is_drawn():
 
 def test_several_classes_have_a_colour_each():
     pixels = np.full((96, 128, 3), 90, np.uint8)
-    segmentation = toy_segmenter(toy_manifest(classes=("disc", "cup"), geometry="resize", channels=3))(pixels, 8)
+    segmentation = toy_segmenter(toy_manifest(classes=("disc", "cup"), geometry="resize", channels=3))(
+        pixels, samples=8
+    )
     overlay = render_overlay(pixels, segmentation)
     assert colour_present(overlay, CONSENSUS[0])
     assert colour_present(overlay, CONSENSUS[1])
@@ -237,12 +239,15 @@ def test_several_classes_have_a_colour_each():
 def test_the_grid_stops_at_64():
     pixels = np.zeros((128, 128), np.uint8)
     segmenter = toy_segmenter()
-    assert render_samples(pixels, segmenter(pixels, 64)).shape == render_samples(pixels, segmenter(pixels, 70)).shape
+    assert (
+        render_samples(pixels, segmenter(pixels, samples=64)).shape
+        == render_samples(pixels, segmenter(pixels, samples=70)).shape
+    )
 
 
 def test_key_figures_say_what_is_empty_and_skip_what_is_undefined():
     pixels = np.zeros((128, 128), np.uint8)
-    one, many = (toy_segmenter()(pixels, samples) for samples in (1, 4))
+    one, many = (toy_segmenter()(pixels, samples=samples) for samples in (1, 4))
     assert len(key_figures(one)) == 2
     assert "mean pairwise IoU 0." in key_figures(many)[1]
     object.__setattr__(many, "areas", np.array([0, 5, 0, 7]))
@@ -252,7 +257,7 @@ def test_key_figures_say_what_is_empty_and_skip_what_is_undefined():
 
 def test_drawing_is_deterministic_and_the_notice_is_in_words():
     pixels = np.zeros((128, 128), np.uint8)
-    first, second = (render_overlay(pixels, toy_segmenter()(pixels, 4)).tobytes() for _ in range(2))
+    first, second = (render_overlay(pixels, toy_segmenter()(pixels, samples=4)).tobytes() for _ in range(2))
     assert first == second
     assert "not a medical device" in NOTICE
 

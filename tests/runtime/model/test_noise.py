@@ -114,7 +114,7 @@ def test_later_draws_share_nothing():
 
 @pytest.mark.parametrize("fields", [{"stratified": 1.0}, {"stratified": -0.1}, {"stratified": 0.5, "antithetic": True}])
 def test_laws_that_do_not_exist_are_refused(fields):
-    with pytest.raises(ParameterError, match="only one of both"):
+    with pytest.raises(ParameterError, match="only one of the two"):
         NoiseLaw(**fields)
 
 
