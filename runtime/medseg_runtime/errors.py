@@ -1,17 +1,17 @@
 """Every error this project raises on purpose.
 
     MedsegError
-    ├── ImageError        an image that cannot be read, or does not fit the model   (ValueError)
-    ├── BundleError       a bundle that is missing, damaged or not ours             (ValueError)
-    ├── BackendError      an engine that is not installed, or failed                (RuntimeError)
-    │   └── EngineError   TensorRT engines that are missing, damaged, or for something else
-    ├── ParameterError    an argument outside its range                             (ValueError)
-    ├── OutputError       a result folder that cannot be written                    (OSError)
-    ├── DataError         a training data set that is incomplete                    (ValueError)
-    ├── CheckpointError   a training run that cannot be read or continued           (ValueError)
-    └── ExportError       a graph that cannot be exported, or fails parity          (RuntimeError)
+    ├── ImageError        an image cannot be read, or does not fit the model        (ValueError)
+    ├── BundleError       a bundle is missing, damaged, or of another schema        (ValueError)
+    ├── BackendError      a backend is not installed, is closed, or failed          (RuntimeError)
+    │   └── EngineError   TensorRT engines are missing, damaged, or built for something else
+    ├── ParameterError    an argument is out of range                               (ValueError)
+    ├── OutputError       a file or folder cannot be written                        (OSError)
+    ├── DataError         training data are incomplete                              (ValueError)
+    ├── CheckpointError   a training run cannot be read or continued                (ValueError)
+    └── ExportError       a graph cannot be exported, or fails parity               (RuntimeError)
 
-The command line prints one of these as one line and exits with 1; anything else is a defect and keeps its traceback.
+The commands print one of these as one line and exit with 1. Any other exception is a defect and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MedsegError(Exception):
         super().__init__(f"{problem}. {remedy}")
 
     def __reduce__(self) -> tuple[type[MedsegError], tuple[str, str]]:
-        """Let it be copied, and raised again in the process that asked another one for the work."""
+        """Let errors pass between processes."""
         return type(self), (self.problem, self.remedy)
 
 
@@ -43,7 +43,7 @@ class BundleError(MedsegError, ValueError):
 
 
 class BackendError(MedsegError, RuntimeError):
-    """The inference engine is not installed, is not the one asked for, or failed."""
+    """The inference library is not installed or failed, it is not the one asked for, or the segmenter is closed."""
 
 
 class EngineError(BackendError):
@@ -51,15 +51,15 @@ class EngineError(BackendError):
 
 
 class ParameterError(MedsegError, ValueError):
-    """An argument is outside its range."""
+    """An argument is out of range."""
 
 
 class OutputError(MedsegError, OSError):
-    """The result folder exists already or cannot be written."""
+    """A result folder exists already, or a file cannot be written."""
 
 
 class DataError(MedsegError, ValueError):
-    """The training data are missing, unpaired, or not in a layout that we know."""
+    """Training data are missing, unpaired, or in an unknown layout."""
 
 
 class CheckpointError(MedsegError, ValueError):

@@ -1,11 +1,11 @@
-"""A backend without a model, so that code built on a `Segmenter` can be tested in milliseconds, without files or an engine.
+"""A backend without a model, to test code built on a `Segmenter` in milliseconds, without files or an inference library.
 
 >>> from medseg_runtime.testing import toy_segmenter
 >>> segmenter = toy_segmenter()
 >>> segmenter(np.zeros((128, 128), np.uint8), samples=4).masks.shape
 (4, 128, 128)
 
-What it draws is no segmentation of anything: discs round the field's centre, whose radius depends on the sample's noise.
+Its masks are discs around the center of the field, whose radius depends on the sample's noise.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from medseg_runtime.model.signatures import GraphName, Signature, graph_signatur
 LATENT = (4, 8, 8)
 TIME_FEATURES = 32
 RADIUS = 0.2
-"""Of the mean disc, as a part of the field's shorter side."""
+"""Of the mean disc, as a share of the field's shorter side."""
 
 
 class FakeBackend(HostLoop):
-    """Runs nothing: a few lines of numpy with the inputs and outputs that a manifest asks for.
+    """Numpy in place of networks, with the inputs and outputs of a manifest.
 
-    The denoiser executes the sampler's row round a network that halves its input. The decoder draws one disc per sample, larger
-    where the latent's mean is larger; several classes are rings of one width, the first the innermost.
+    The denoiser applies the sampler's row to a network that halves its input. The decoder makes one disc per sample, larger for
+    a larger mean of the latent. Several classes are rings of equal width, the first innermost.
     """
 
     name = "fake"
@@ -44,7 +44,7 @@ class FakeBackend(HostLoop):
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.calls: list[tuple[GraphName, int]] = []
-        """Graph and batch of each call so far."""
+        """Graph and batch of each call."""
         self.closed = False
 
     def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
@@ -64,11 +64,11 @@ class FakeBackend(HostLoop):
         return next_latent, denoised
 
     def clone(self) -> FakeBackend:
-        """Return one that counts for itself."""
+        """Return another with its own list of calls."""
         return type(self)(self.manifest)
 
     def close(self) -> None:
-        """Remember that it was closed."""
+        """Refuse later calls."""
         self.closed = True
 
     def _check(self, graph: GraphName, feeds: dict[str, Float32]) -> None:
@@ -86,7 +86,7 @@ class FakeBackend(HostLoop):
         distance = np.hypot(x + 0.5 - rule.width / 2, y + 0.5 - rule.height / 2)
         flat = latent.reshape(len(latent), -1)
         spread = np.maximum(np.sqrt(np.square(flat).mean(axis=1)), np.finfo(np.float32).tiny)
-        score = np.sqrt(flat.shape[1]) * flat.mean(axis=1) / spread  # about standard normal, whatever the sampler
+        score = np.sqrt(flat.shape[1]) * flat.mean(axis=1) / spread  # about standard normal for any sampler
         radius = RADIUS * min(rule.height, rule.width) * (1.0 + 0.15 * np.tanh(score))
         depth = 4.0 * (radius[:, None, None] - distance)  # (N, H, W), positive inside
         if classes == 1:
@@ -103,9 +103,9 @@ def toy_manifest(
     channels: Literal[1, 3] = 1,
     objective: Objective = "flow",
 ) -> Manifest:
-    """Return the manifest of a small model that does not exist: a 64 x 64 field, and for `native` a context of 128.
+    """Return the manifest of a toy model: a 64 x 64 field, and for `native` a context of 128.
 
-    It has no files; `Bundle.load` cannot read it.
+    It has no files, so `Bundle.load` cannot read it.
     """
     side = 64
     signatures = graph_signatures(

@@ -1,4 +1,4 @@
-"""medseg-doctor: what is installed here, what would be used, and what to type where something is broken."""
+"""medseg-doctor: show what is installed, which backend would run, and how to repair what is broken."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITHOUT_METADATA = {
     "gpu": ["onnxruntime-gpu"],
     "openvino": ["openvino"],
 }
-"""What to look for where the package runs from a source tree without being installed."""
+"""Requirements to look for when the package is not installed, as in a source tree."""
 REPAIR = (
     "pip uninstall --yes onnxruntime onnxruntime-gpu",
     f"pip install --force-reinstall '{DISTRIBUTION}[cpu]'   # or [gpu]",
@@ -37,13 +37,13 @@ REPAIR = (
 
 @dataclass(slots=True)
 class Diagnosis:
-    """Lines to print, and what is broken: a problem and the commands that mend it."""
+    """Lines to print, and problems with the commands that repair them."""
 
     lines: list[str] = field(default_factory=list)
     problems: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def add(self, name: str, value: str) -> None:
-        """Note one fact."""
+        """Add one line."""
         self.lines.append(f"{name:<15}{value}")
 
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Show what is installed, which engine would run, and what is broken; exit 1 if something is."""
+    """Show what is installed, which backend would run, and what is broken. Exit 1 if something is."""
     diagnosis = diagnose()
     for line in diagnosis.lines:
         typer.echo(line)
@@ -71,14 +71,14 @@ def doctor() -> None:
 
 
 def diagnose() -> Diagnosis:
-    """Look at the machine, the packages, the engines, the shipped model and what is kept of it."""
+    """Check the machine, the packages, the backends, the shipped model and the cache."""
     diagnosis = Diagnosis()
     diagnosis.add(DISTRIBUTION, __version__)
     diagnosis.add("python", f"{platform.python_version()} ({platform.python_implementation()})")
     diagnosis.add("system", f"{platform.system()} {platform.release()} {platform.machine()}")
     diagnosis.add("processor", str(processor()))
     _packages(diagnosis)
-    usable = _engines(diagnosis)
+    usable = _backends(diagnosis)
     bundle = _shipped_bundle(diagnosis)
     if bundle is not None and any(BACKENDS[name].device == "cpu" for name in usable):
         _auto(diagnosis, bundle)
@@ -92,7 +92,7 @@ def _packages(diagnosis: Diagnosis) -> None:
 
 
 def requirements() -> dict[str, list[str]]:
-    """Return the names of the packages of the base install and of each extra, from our own metadata."""
+    """Return the packages of the base install and of each extra, from the metadata."""
     try:
         lines = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
@@ -112,8 +112,8 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _engines(diagnosis: Diagnosis) -> list[str]:
-    """Note each engine, and return the names of those that can be imported."""
+def _backends(diagnosis: Diagnosis) -> list[str]:
+    """Add a line for each backend, and return those that can be imported."""
     both = sorted(set(metadata.packages_distributions().get("onnxruntime", ())))
     if len(both) > 1:
         diagnosis.problems.append((f"{' and '.join(both)} share one folder, and one has overwritten the other", REPAIR))
@@ -122,25 +122,25 @@ def _engines(diagnosis: Diagnosis) -> list[str]:
         try:
             backend: BackendClass = getattr(import_module(engine.module), engine.cls)
             diagnosis.add(
-                "engine",
-                f"{name} {backend.version}: {', '.join(backend.precisions()) or 'nothing here for it to run on'}",
+                "backend",
+                f"{name} {backend.version}: {', '.join(backend.precisions()) or 'no device for it here'}",
             )
         except ImportError as error:
-            diagnosis.add("engine", f"{name}: not installed (pip install '{DISTRIBUTION}[{engine.extra}]')")
+            diagnosis.add("backend", f"{name}: not installed (pip install '{DISTRIBUTION}[{engine.extra}]')")
             if _is_there(name, engine, both):
                 diagnosis.problems.append((f"{name} is installed and cannot be imported: {error}", _repair(engine)))
-        except AttributeError:  # what is left of onnxruntime after one of two was removed is an empty package
-            diagnosis.add("engine", f"{name}: damaged")
-            diagnosis.problems.append((f"{name} is only partly there", _repair(engine)))
+        except AttributeError:  # after one of two ONNX Runtimes was removed, the package is an empty folder
+            diagnosis.add("backend", f"{name}: damaged")
+            diagnosis.problems.append((f"{name} is only partly installed", _repair(engine)))
         else:
             usable.append(name)
     if not usable and not diagnosis.problems:
-        diagnosis.problems.append(("no inference engine is installed", tuple(_installs())))
+        diagnosis.problems.append(("no backend is installed", tuple(_installs())))
     return usable
 
 
 def _is_there(name: str, engine: BackendSpec, onnxruntimes: list[str]) -> bool:
-    """Tell whether an engine of the CPU that cannot be imported was installed; one of a GPU may lack its driver."""
+    """Tell whether a CPU backend is installed although it cannot be imported. A GPU backend may only lack its driver."""
     return engine.device == "cpu" and bool(onnxruntimes if name == "onnxruntime" else _installed(name))
 
 
@@ -172,17 +172,15 @@ def _shipped_bundle(diagnosis: Diagnosis) -> Bundle | None:
 
 
 def _auto(diagnosis: Diagnosis, bundle: Bundle) -> None:
-    """Say what `--backend auto` takes for the shipped model, without measuring anything."""
+    """Show what `--backend auto` uses for the shipped model, without measuring."""
     choice = known_choice(bundle)
     if choice is None:
-        diagnosis.add("auto", "compares the engines when it is first used, in some seconds")
+        diagnosis.add("auto", "compares the backends on first use, which takes some seconds")
         return
     diagnosis.add("auto", f"{choice.backend} in {choice.precision}: {choice.why}")
     if choice.why == COMPARISON_UNFINISHED:
         folder = shlex.quote(f"{cache.cache_folder()}/choice")
-        diagnosis.problems.append(
-            ("a comparison of the engines ended its process, or still runs", (f"rm -r {folder}",))
-        )
+        diagnosis.problems.append(("a comparison of the backends crashed, or is still running", (f"rm -r {folder}",)))
 
 
 def _cache(diagnosis: Diagnosis) -> None:
@@ -190,9 +188,9 @@ def _cache(diagnosis: Diagnosis) -> None:
     if files and not writable:
         diagnosis.add(
             "cache",
-            f"{cache.cache_folder()}, {len(files)} files, and no more can be written: what is not there is made anew",
+            f"{cache.cache_folder()}, {len(files)} files, read-only: what is missing is compiled at each start",
         )
     elif writable:
         diagnosis.add("cache", f"{cache.cache_folder()}, {sum(files.values()) / 1e6:.1f} MB in {len(files)} files")
     else:
-        diagnosis.add("cache", "no folder can be written: each start compiles anew, and auto takes the first engine")
+        diagnosis.add("cache", "no writable folder: each start compiles anew, and auto uses the first backend")

@@ -56,63 +56,63 @@ def infer(
     ],
     samples: Annotated[
         str,
-        typer.Option(help="How many plausible masks to draw; auto: until they agree on the confidence.", metavar="N"),
+        typer.Option(help="Number of plausible masks to draw, or auto: until the confidence has settled.", metavar="N"),
     ] = "16",
     max_samples: Annotated[
         int | None, typer.Option(help="The most that --samples auto draws, an even number. Default: 64.", metavar="N")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Network calls per sample. Default: the bundle's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoiser calls per sample. Default: the bundle's.")] = None,
     sampler: Annotated[
         str | None, typer.Option(help="ddim, ddpm, euler or dpmpp. Default: the bundle's.", metavar="NAME")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same masks.")] = 0,
     bundle: Annotated[
-        Path | None, typer.Option(help="Folder of a model. Default: the lung-nodule model that ships with this.")
+        Path | None, typer.Option(help="Bundle folder. Default: the lung-nodule model that is included.")
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="auto: the fastest on this CPU; or onnxruntime, openvino.", metavar="NAME")
+        str, typer.Option(help="auto (the fastest on this CPU), onnxruntime, openvino, cuda or tensorrt.", metavar="NAME")
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(help="What the networks multiply in: auto, float32 or bfloat16.", metavar="NAME")
+        str, typer.Option(help="Arithmetic of the networks: auto, float32, bfloat16 or float16.", metavar="NAME")
     ] = "auto",
     cuda_graphs: Annotated[
-        bool, typer.Option(" /--no-cuda-graphs", help="On a GPU, launch step by step: slower, to find a fault.")
+        bool, typer.Option(" /--no-cuda-graphs", help="On a GPU, launch each step by itself: slower, for debugging.")
     ] = True,
     representatives: Annotated[
         int | None,
         typer.Option(help="Choose K samples that represent all, with their shares, and show them.", metavar="K"),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Of the probability, between 0 and 1.")] = 0.5,
-    roi: Annotated[str | None, typer.Option(help="Where to look, in pixels of the image.", metavar="X,Y,W,H")] = None,
+    threshold: Annotated[float, typer.Option(help="Probability above which a pixel is marked, between 0 and 1.")] = 0.5,
+    roi: Annotated[str | None, typer.Option(help="Region to look at, in image pixels.", metavar="X,Y,W,H")] = None,
     center: Annotated[
         str | None,
-        typer.Option(help="The point to look at, in pixels; of a series also the slice, from 0.", metavar="X,Y[,Z]"),
+        typer.Option(help="Point to look at, in pixels; in a series also the slice, from 0.", metavar="X,Y[,Z]"),
     ] = None,
     center_mm: Annotated[
-        str | None, typer.Option(help="The point in the patient's coordinates (DICOM).", metavar="X,Y,Z")
+        str | None, typer.Option(help="Point to look at, in DICOM patient coordinates (mm).", metavar="X,Y,Z")
     ] = None,
     frame: Annotated[int | None, typer.Option(help="Frame of a multi-frame DICOM file, from 1.", metavar="K")] = None,
     slices: Annotated[
-        int, typer.Option(help="Of a series, with --dicom-seg or --nifti: how many slices round the point.")
+        int, typer.Option(help="Number of slices around the point, for --dicom-seg or --nifti of a series.")
     ] = 1,
     dicom_seg: Annotated[
-        bool, typer.Option("--dicom-seg", help="Also write DICOM: masks and confidence as SEG, the overlay as SC.")
+        bool, typer.Option("--dicom-seg", help="Also write DICOM: masks and confidence as SEG, the overlay as Secondary Capture.")
     ] = False,
-    nifti: Annotated[bool, typer.Option("--nifti", help="Also write NIfTI.")] = False,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Also write NIfTI volumes.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the result; of several images, for one folder each. Default: results/IMAGE."),
+        typer.Option(help="Result folder; for several images, the folder of their result folders. Default: results/IMAGE."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace older results.")] = False,
     audit: Annotated[
-        Path | None, typer.Option(help="Append a line for each image to this file: what was run, and hashes.")
+        Path | None, typer.Option(help="Append one JSON line per image to this file: parameters, versions, hashes.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each result.json as one line.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Draw many plausible segmentations of a medical image, and where they agree.
+    """Draw many plausible segmentations of a medical image, and map where they agree.
 
     Research software, not a medical device.
     """

@@ -1,4 +1,4 @@
-"""Which images a command is to work on, and where each result goes."""
+"""List the images of a command line, and the result folder of each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Job:
 
 
 def plan(images: Iterable[Path], out: Path | None, *, as_series: bool = False) -> list[Job]:
-    """Return what is to be done, folders resolved to their images; an image named twice is done once.
+    """Return one job per image, folders resolved to their images. An image named twice is one job.
 
-    A single file goes to `out` itself, by default `results/<stem>`. Otherwise each goes to a folder in `out`, by default in
-    `results`, named by the shortest of these that is no other image's: its stem, its name, its folder and name, and those
-    with a number.
+    A single file goes to `out` itself, by default `results/<stem>`. Several files go to folders in `out`, by default in
+    `results`. Each folder is named by the first of these that is unique: stem, file name, parent folder and file name; else
+    by the latter with a number.
 
     as_series: a folder is one series, not many images.
 
@@ -42,13 +42,13 @@ def plan(images: Iterable[Path], out: Path | None, *, as_series: bool = False) -
     for longer in (lambda file: file.name, lambda file: f"{file.absolute().parent.name}-{file.name}"):
         clashes = _clashing(names)
         names = [longer(file) if name in clashes else name for file, name in zip(files, names, strict=True)]
-    while clashes := _clashing(names):  # again where a number makes a name that another has
+    while clashes := _clashing(names):  # again, if a numbered name clashes with another
         names = [f"{index}-{name}" if name in clashes else name for index, name in enumerate(names, start=1)]
     return [Job(file, (out or RESULTS) / name) for file, name in zip(files, names, strict=True)]
 
 
 def _name(file: Path) -> str:
-    """Return what an image is called: a file without its suffix, a series by its folder, whose name may hold dots."""
+    """Return the name of a file without its suffix, or of a series' folder with its dots."""
     from medseg_runtime.files.read import is_folder
 
     return file.resolve().name if is_folder(file) else file.stem

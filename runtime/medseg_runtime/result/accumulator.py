@@ -1,8 +1,8 @@
-"""Counts what samples say, batch after batch, over the part of the field that lies in the image; outside it all masks are empty.
+"""Count samples batch by batch, over the part of the field inside the image. Outside it all masks are empty.
 
 logits => probabilities => masks => counts, sums, areas, bits
 
-Unless masks are kept, it takes the same memory for sixteen samples as for a thousand, but for one number per sample.
+Unless masks are kept, memory does not grow with the number of samples, except for one area per sample.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 COMPARED = 64
-"""Samples whose masks are compared with each other where masks are not kept."""
+"""Number of samples whose masks are compared with each other when masks are not kept."""
 CHUNK = 1 << 20
-"""Pixels of all maps that are worked on at once: sixteen samples of a small field in one go, those of a photograph one by one."""
+"""Pixels processed at once: sixteen samples of a small field together, those of a photograph one by one."""
 
 
 class Accumulator:
-    """What the samples of one image have said so far."""
+    """Counts, sums and areas of the samples of one image so far."""
 
     def __init__(self, classes: int, placement: Placement, threshold: float, *, keep: int) -> None:
-        """Start with nothing.
+        """Start at zero.
 
-        classes: number of foreground classes. threshold: of the probability, where there is one class.
-        keep: masks to keep at most, 0 for none.
+        classes: number of foreground classes. threshold: of the probability, used with one class.
+        keep: the most masks to keep, 0 for none.
         """
         shape = (classes, placement.seen.height, placement.seen.width)
         self.samples = 0
         self.counts = np.zeros(shape, np.int32)
-        """(classes, rows, columns) samples that contain the pixel."""
+        """(classes, rows, columns) number of samples that contain the pixel."""
         self._probability = np.zeros(shape, np.float64)
         self._placement, self._threshold = placement, threshold
         self._masks = np.zeros((keep, classes, placement.image_height, placement.image_width), np.bool_)
@@ -45,15 +45,15 @@ class Accumulator:
         self._bits: list[npt.NDArray[np.uint8]] = []
 
     def add(self, logits: Float32) -> None:
-        """Count a batch: logits (N, K, h, w)."""
+        """Add a batch of logits (N, K, h, w)."""
         probability = foreground_probability(logits)
         for chunk in self._chunks(probability):
             self._count(binarise(chunk, self._threshold))
-            for sample in chunk:  # one after the other, so that the rounding does not depend on the batch
+            for sample in chunk:  # one by one, so that the rounding does not depend on the batch
                 self._probability += sample
 
     def _chunks(self, probability: Float32) -> Iterator[Float32]:
-        """(N, classes, h, w) => in image pixels, a few samples at a time."""
+        """Yield (N, classes, h, w) resampled to image pixels, a few samples at a time."""
         field = self._placement.field
         step = max(1, CHUNK // (probability.shape[1] * field.width * field.height))
         for start in range(0, len(probability), step):
@@ -81,23 +81,23 @@ class Accumulator:
         return stopping.standard_error(self.counts, self.samples)
 
     def masks(self) -> Bool | None:
-        """Return the masks (N, classes, H, W), or None where they are not kept."""
+        """Return the masks (N, classes, H, W), or None if they are not kept."""
         return self._masks[: self.samples] if self._keeps else None
 
     def confidence(self) -> Float32:
-        """Return the fraction of samples that contain each seen pixel, (classes, rows, columns)."""
+        """Return the share of samples that contain each pixel, (classes, rows, columns)."""
         return uncertainty.confidence(self.counts, self.samples)
 
     def mean_probability(self) -> Float32:
-        """Return the mean over the samples of the probability of each seen pixel, (classes, rows, columns)."""
+        """Return the mean probability of each pixel over the samples, (classes, rows, columns)."""
         return (self._probability / self.samples).astype(np.float32)
 
     def areas(self) -> npt.NDArray[np.int64]:
-        """Return the pixels in each mask, (N, classes)."""
+        """Return the number of pixels in each mask, (N, classes)."""
         return np.concatenate(self._areas)
 
     def mean_pairwise_iou(self) -> Float64:
-        """Return the mean IoU of sample pairs for each class, (classes,); without kept masks of the first `COMPARED` samples."""
+        """Return the mean IoU of sample pairs for each class, (classes,). Without kept masks: of the first `COMPARED` samples."""
         bits = np.concatenate(self._bits)
         compared = bits if self._keeps else bits[:COMPARED]
         return np.array([uncertainty.mean_pairwise_iou(compared[:, c]) for c in range(compared.shape[1])])
@@ -106,7 +106,7 @@ class Accumulator:
 def foreground_probability(logits: Float32) -> Float32:
     """Return the probability of each foreground class: logits (N, K, h, w) => (N, classes, h, w).
 
-    K = 1: a sigmoid. K > 1: a softmax whose first channel, the background, is dropped.
+    K = 1: a sigmoid. K > 1: a softmax without its first channel, the background.
     """
     if logits.shape[1] == 1:
         half = np.float32(0.5)
@@ -119,10 +119,10 @@ def foreground_probability(logits: Float32) -> Float32:
 
 
 def binarise(probability: Float32, threshold: float) -> Bool:
-    """(N, classes, H, W) probabilities => masks: above the threshold, or the likeliest of several classes."""
+    """Return masks of probabilities (N, classes, H, W): above the threshold, or the most likely of several classes."""
     if probability.shape[1] == 1:
         return probability > threshold
     background = 1.0 - probability.sum(axis=1, keepdims=True)
-    # argmax takes the first of equals: classes exclude each other
+    # argmax takes the first of equal values, so classes never overlap
     likeliest = np.concatenate([background, probability], axis=1).argmax(axis=1)
     return np.asarray(likeliest[:, None] == np.arange(1, 1 + probability.shape[1])[:, None, None], np.bool_)

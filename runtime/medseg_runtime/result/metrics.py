@@ -1,4 +1,6 @@
-"""How well a set of masks stands for a set of raters. Definitions: Kohl et al. 2018/2019, as restated below.
+"""Compare a set of masks with a set of raters: GED, HM-IoU, diversity, Dice, HD95, calibration.
+
+Definitions: Kohl et al. 2018 (arXiv 1806.05034) and 2019 (arXiv 1905.13077), restated below.
 
 N samples S_i and R raters Y_j of one image; d = 1 - IoU, and the IoU of two empty masks is 1.
 """
@@ -22,7 +24,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Overlaps:
-    """The IoU of every pair of N samples and R raters of one image: all that GED, HM-IoU and the diversities need."""
+    """The IoU of every pair of N samples and R raters of one image; GED, HM-IoU and the diversities follow from it."""
 
     samples: Float64
     """(N, N) samples among each other."""
@@ -33,13 +35,13 @@ class Overlaps:
 
     @classmethod
     def of(cls, samples: Bool, raters: Bool) -> Overlaps:
-        """Compare samples (N, ...) with raters (R, ...) of the same shape, in one matrix product."""
+        """Compare samples (N, ...) with raters (R, ...) of the same shape."""
         count = len(samples)
         iou = pairwise_iou(both := _cropped(np.concatenate([samples, raters])), both)
         return cls(iou[:count, :count], iou[count:, count:], iou[:count, count:])
 
     def of_samples(self, indices: slice | npt.NDArray[np.int64]) -> Overlaps:
-        """Return what would have come of these samples alone."""
+        """Return the overlaps of these samples only."""
         return Overlaps(self.samples[indices][:, indices], self.raters, self.across[indices])
 
     def ged(self, weights: Float64 | None = None) -> float:
@@ -75,8 +77,8 @@ def generalized_energy_distance(samples: Bool, raters: Bool, weights: Float64 | 
     """Return GED^2 = 2 E[d(S,Y)] - E[d(S,S')] - E[d(Y,Y')], all pairs, i = j included (Kohl et al. 2018, Eq. 4).
 
     samples: (N, ...) bool. raters: (R, ...) bool. Lower is better; 0 when the two sets are the same.
-    weights: (N,) shares of the samples, which sum to 1; None: 1 / N each. The expectations over S are then weighted sums,
-        2 sum_i w_i E_Y d(S_i,Y) - sum_ij w_i w_j d(S_i,S_j) - E[d(Y,Y')]: with whole multiples of 1 / M it is the plain GED of M
+    weights: (N,) shares of the samples, which sum to 1; by default 1 / N each. The expectations over S become weighted sums:
+        2 sum_i w_i E_Y d(S_i,Y) - sum_ij w_i w_j d(S_i,S_j) - E[d(Y,Y')]. With multiples of 1 / M this is the plain GED of M
         samples in which S_i occurs w_i M times.
     """
     return Overlaps.of(samples, raters).ged(weights)
@@ -86,8 +88,8 @@ def hungarian_matched_iou(samples: Bool, raters: Bool, weights: Float64 | None =
     """Return the mean IoU of the best one-to-one matching of both sets, repeated to their least common multiple.
 
     samples: (N, ...) bool. raters: (R, ...) bool. Higher is better, in [0, 1] (Kohl et al. 2019, arXiv 1905.13077).
-    weights: (N,) shares of the samples, which sum to 1; None: 1 / N each. A matching of repeated sets is a best transport plan
-        between their shares, and that is defined for any shares: sample i gives away w_i, each rater receives 1 / R.
+    weights: (N,) shares of the samples, which sum to 1; by default 1 / N each. A matching of repeated sets is an optimal
+        transport plan between shares, which is defined for any weights: sample i sends w_i, each rater receives 1 / R.
     """
     return Overlaps.of(samples, raters).hm_iou(weights)
 
@@ -102,12 +104,12 @@ def _best_plan(value: Float64, given: Float64, received: Float64) -> float:
 
     n, m = value.shape
     rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
-    sums = np.concatenate([given, received])[:-1]  # the last follows from the others, but for rounding
+    sums = np.concatenate([given, received])[:-1]  # the last constraint follows from the others
     return -float(linprog(-value.ravel(), A_eq=np.concatenate([rows, columns])[:-1], b_eq=sums).fun)
 
 
 def _cropped(masks: Bool) -> Bool:
-    """Cut masks (N, H, W) to the box that holds all their pixels, at least one: what is empty in all changes no IoU."""
+    """Crop masks (N, H, W) to their common bounding box, at least one pixel. Pixels that are empty in all change no IoU."""
     if masks.ndim != 3:
         return masks
     anywhere: Bool = np.any(masks, axis=0)
@@ -141,9 +143,9 @@ def iou(first: Bool, second: Bool) -> float:
 def hausdorff_95(first: Bool, second: Bool, spacing: tuple[float, float] = (1.0, 1.0)) -> float:
     """Return the 95th percentile of the distances between two masks' borders: the larger of both directions.
 
-    first, second: (H, W) bool. spacing: of rows and columns; the result has its unit, pixels by default.
-    A border is the pixels of a mask with a 4-neighbour outside it, or at the image's edge; distances are between pixel centres.
-    Of two empty masks it is 0. Between an empty mask and another there is no distance: NaN.
+    first, second: (H, W) bool. spacing: of rows and columns; the result is in its unit, by default pixels.
+    The border of a mask is its pixels with a 4-neighbor outside it, or at the image's edge. Distances are between pixel
+    centers. Two empty masks give 0; one empty mask gives NaN.
     """
     from scipy.ndimage import binary_erosion, distance_transform_edt
 
@@ -164,14 +166,14 @@ class ReliabilityBin:
     confidence: float
     """Mean over the bin's pixels."""
     agreement: float
-    """Mean share of the raters who marked them: what a calibrated confidence equals."""
+    """Mean share of the raters who marked them. A calibrated confidence equals it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Sums over pixels from which Brier score and ECE follow; add those of several images.
+    """Sums over pixels that give Brier score and ECE. Add them up over images.
 
-    Pixels where both maps are zero are left out: they would drown everything in correct background.
+    Pixels where both maps are zero are left out; otherwise correct background would dominate.
     """
 
     count: npt.NDArray[np.int64]
@@ -179,7 +181,7 @@ class Calibration:
     confidence: Float64
     """(15,) summed confidence per bin."""
     agreement: Float64
-    """(15,) summed fraction of raters per bin."""
+    """(15,) summed share of raters per bin."""
     squared_error: float
 
     @classmethod
@@ -206,12 +208,12 @@ class Calibration:
 
     @property
     def gap(self) -> Float64:
-        """(15,) summed confidence less summed fraction of raters, per bin."""
+        """(15,) summed confidence minus summed share of raters, per bin."""
         return self.confidence - self.agreement
 
     @property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
-        """The bins that have pixels, in rising confidence."""
+        """The bins that have pixels, by rising confidence."""
         return tuple(
             ReliabilityBin(int(n), float(c / n), float(a / n))
             for n, c, a in zip(self.count, self.confidence, self.agreement, strict=True)

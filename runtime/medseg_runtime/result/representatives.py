@@ -5,12 +5,12 @@ kernel: E k(S,S') + E k(Y,Y') - 2 E k(S,Y). IoU of sets is positive definite (Go
 
     MMD^2(w) = w' K_TT w - 2 w' z_T + mean(K),    z = the mean of K's columns: a mask's mean IoU with all draws
 
-has one smallest value over weights that are shares (w >= 0, sum 1). Masks are chosen, greedily and then by swaps while one helps, as
-if weights that sum to 1 might be negative, where the smallest value is in closed form:
+has one minimum over weights that are shares (w >= 0, sum 1). Masks are chosen greedily, then by swaps while a swap helps. For the
+choice, weights that sum to 1 may be negative, because the minimum is then in closed form:
 
     mean(K) - [ z_T' K_TT^-1 z_T - (1' K_TT^-1 z_T - 1)^2 / (1' K_TT^-1 1) ]
 
-The shares of those chosen are then solved for exactly.
+The shares of the chosen masks are then solved for exactly.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 RIDGE = 1e-9
-"""Added to the kernel's diagonal: draws repeat, and two of one mask have a singular kernel."""
+"""Added to the kernel's diagonal: repeated draws make the kernel singular."""
 REPEATED = 1e-6
-"""A mask of whose kernel less than this is left is spanned by those chosen."""
+"""Residual of the kernel below which a mask counts as spanned by the chosen ones."""
 NOTHING_GAINED = 1e-7
-"""A further mask that lowers MMD^2 by less is a repetition of one that is chosen already."""
+"""A further mask that lowers MMD^2 by less than this repeats a chosen one."""
 MAX_ROUNDS = 20
 """Of swaps; two or three are usual."""
 
@@ -82,9 +82,9 @@ def shares(kernel: Float64, mean: Float64) -> Float64:
     support = [int(np.argmax(2.0 * mean - np.diag(kernel)))]
     weights[support] = 1.0
     while True:
-        target = _on_the_plane(kernel, mean, support)
+        target = _minimum_with_sum_one(kernel, mean, support)
         falling = [i for i in support if target[i] <= 0.0]
-        if falling:  # go as far as all stay positive, and let the first that reaches zero go
+        if falling:  # step until the first weight reaches zero, and drop it
             steps = {i: weights[i] / (weights[i] - target[i]) for i in falling}
             first = min(steps, key=lambda i: steps[i])
             weights += steps[first] * (target - weights)
@@ -99,7 +99,7 @@ def shares(kernel: Float64, mean: Float64) -> Float64:
         support.append(entering)
 
 
-def _on_the_plane(kernel: Float64, mean: Float64, support: list[int]) -> Float64:
+def _minimum_with_sum_one(kernel: Float64, mean: Float64, support: list[int]) -> Float64:
     """Solve for the weights of the support that sum to 1, whatever their sign; the others are 0."""
     size = len(support)
     system = np.ones((size + 1, size + 1))
@@ -111,7 +111,7 @@ def _on_the_plane(kernel: Float64, mean: Float64, support: list[int]) -> Float64
 
 
 def _greedy(kernel: Float64, count: int) -> list[int]:
-    """Take the mask that explains most of what is left, again and again."""
+    """Add the mask that explains most of the rest, until `count` are chosen or nothing is gained."""
     chosen: list[int] = []
     explained = 0.0
     while len(chosen) < count:
@@ -125,7 +125,7 @@ def _greedy(kernel: Float64, count: int) -> list[int]:
 
 
 def _swap(kernel: Float64, chosen: list[int]) -> list[int]:
-    """Exchange one mask after another for the best in its place, until a round changes nothing."""
+    """Replace each mask by the best one in its place, until a round changes nothing."""
     for _ in range(MAX_ROUNDS):
         before = list(chosen)
         for place in range(len(chosen)):
@@ -140,7 +140,7 @@ def _swap(kernel: Float64, chosen: list[int]) -> list[int]:
 
 
 def _explained_with_one_more(kernel: Float64, chosen: list[int]) -> Float64:
-    """Return the bracket of the module's second formula for T = the chosen and each mask in turn, (M,): one Schur complement."""
+    """Return the bracket of the module's second formula for T = chosen + each mask in turn, (M,), by a Schur complement."""
     sides = np.stack([kernel.mean(axis=1), np.ones(len(kernel))])  # z and 1, (2, M)
     inverse = np.linalg.inv(kernel[np.ix_(chosen, chosen)] + RIDGE * np.eye(len(chosen)))
     solved = inverse @ kernel[chosen]  # (|T|, M)

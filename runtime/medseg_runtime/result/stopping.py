@@ -1,13 +1,12 @@
-"""When enough samples have been drawn: as soon as more of them would hardly move the confidence.
+"""When `samples="auto"` stops drawing: as soon as the confidence has a small enough standard error.
 
-A pixel that k of n samples contain has the confidence k / n, and, were the samples independent, the binomial variance
+A pixel that k of n samples contain has the confidence k / n. For independent samples its variance is
 
     k (n - k) / (n^2 (n - 1))        an unbiased estimate of p (1 - p) / n
 
-Its mean over the field is what the finite n adds to the Brier score of the confidence; its root is the confidence's standard
-error. Drawing stops when that is at most `TOLERANCE`: soon where the samples agree or the finding is small, late where a large
-part of the field is in dispute. Paired or stratified noise only makes the true error smaller.
-`benchmarks/samples_auto.py` measures what the rule saves and costs.
+The mean over the field is what a finite n adds to the Brier score of the confidence. Its root is the standard error of the
+confidence. Drawing stops when that is at most `TOLERANCE`: early where samples agree or the finding is small, late where they
+disagree over a large area. Paired or stratified noise makes the true error smaller still.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 FIRST, NEXT = 12, 4
-"""Samples drawn before the first look, and between looks; even, because antithetic samples come in pairs."""
+"""Samples drawn before the first check, and between checks. Even, because antithetic samples come in pairs."""
 TOLERANCE = 0.03
 """Standard error of the confidence at which drawing stops."""
 MAX_SAMPLES = 64
-"""Drawn at most, where a caller sets no other limit."""
+"""The default limit."""
 
 
 def standard_error(counts: npt.NDArray[np.integer], samples: int) -> float:
     """Return the standard error of the confidence, its root mean square over all pixels; NaN for a single sample.
 
-    counts: (...) in how many of the samples each pixel of the field is, 0 to samples.
+    counts: (...) number of samples that contain each pixel of the field, 0 to samples.
     """
     if samples < 2:
         return math.nan
@@ -38,7 +37,7 @@ def standard_error(counts: npt.NDArray[np.integer], samples: int) -> float:
 
 
 def stages(limit: int) -> Iterator[range]:
-    """Yield the numbers of the samples to draw before each look, up to the limit."""
+    """Yield the numbers of the samples to draw before each check, up to the limit."""
     start, stop = 0, min(FIRST, limit)
     while start < stop:
         yield range(start, stop)

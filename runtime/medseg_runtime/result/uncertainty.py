@@ -1,6 +1,6 @@
-"""What a set of plausible masks says together: agreement, disagreement, a consensus.
+"""Confidence, consensus, entropy and pairwise IoU of a set of masks.
 
-Everything here is counted from the binary masks of N samples, so that a confidence of 12/16 means exactly that.
+All are counted from the binary masks of N samples: a confidence of 12/16 means that twelve samples contain the pixel.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
 ROWS = 64
-"""Masks that are compared with all others at once."""
+"""Masks compared with all others at once; bounds the memory."""
 
 
 def confidence(counts: npt.NDArray[np.integer], samples: int) -> Float32:
-    """Return the fraction of samples that contain each pixel: (...) counts in 0 ... samples -> (...) float32 in [0, 1]."""
+    """Return the share of samples that contain each pixel: counts (...), 0 to samples => (...) float32 in [0, 1]."""
     return np.asarray(counts / np.float64(samples), np.float32)
 
 
 def consensus(confidence: Float32) -> Bool:
     """Return where at least half of the samples agree: confidence >= 0.5.
 
-    A tie counts, as it does in the raters' majority that it is measured against (`metrics.majority`); the paper's follow-up leaves it
-    out. What half of the outlines hold should not go unseen.
+    A tie counts, as in the raters' majority (`metrics.majority`) that the consensus is compared with. (The paper's follow-up
+    excludes ties.)
     """
     return confidence >= 0.5
 
@@ -50,30 +50,30 @@ def pairwise_iou(first: Bool, second: Bool) -> Float64:
 
 
 def mean_pairwise_iou(masks: UInt8) -> float:
-    """Return the mean IoU over the pairs of different masks; NaN for a single one.
+    """Return the mean IoU over the pairs of different masks; NaN for a single mask.
 
-    masks: packed into bits, (N, bytes) as of `np.packbits`. It takes the memory of `ROWS` x N numbers.
+    masks: (N, bytes), packed by `np.packbits`. Needs memory for `ROWS` x N numbers.
     """
     words = _words(masks)
     count = len(words)
     if count < 2:
         return float("nan")
     total = sum(float(_iou(words[start : start + ROWS], words).sum()) for start in range(0, count, ROWS))
-    return (total - count) / (count * (count - 1))  # each with itself is 1
+    return (total - count) / (count * (count - 1))  # the IoU of a mask with itself is 1
 
 
 def _words(bits: UInt8) -> UInt64:
-    """(N, bytes) => (N, words), with zeros at the end."""
+    """Return (N, bytes) as (N, 64-bit words), padded with zeros."""
     padded = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), np.uint8)
     padded[:, : bits.shape[1]] = bits
     return padded.view(np.uint64)
 
 
 def _iou(first: UInt64, second: UInt64) -> Float64:
-    """Count the bits that masks share.
+    """Return the IoU of every pair, by counting common bits.
 
-    A matrix product would be as fast, but it wakes NumPy's threads, and those spin for the next tens of milliseconds beside the
-    networks: it made the next image's 64 samples take twice as long.
+    Not a matrix product: that wakes NumPy's threads, which spin for tens of milliseconds and doubled the time of the next
+    image's networks.
     """
     intersection = np.array([_set_bits(second & mask) for mask in first])
     union = _set_bits(first)[:, None] + _set_bits(second)[None, :] - intersection
@@ -85,6 +85,6 @@ def _set_bits(words: UInt64) -> npt.NDArray[np.int64]:
 
 
 def mean_over_pairs(values: Float64) -> float:
-    """Return the mean of a square matrix without its diagonal: pairs i != j; NaN for a single sample."""
+    """Return the mean of a square matrix without its diagonal (pairs i != j); NaN for a 1 x 1 matrix."""
     n = len(values)
     return float((values.sum() - np.trace(values)) / (n * (n - 1))) if n > 1 else float("nan")

@@ -1,11 +1,11 @@
-"""Masks and maps as NIfTI volumes, where their DICOM source lies in the patient.
+"""Write masks and maps as NIfTI volumes, at the position of their DICOM source.
 
     consensus.nii.gz    (column, row, slice) uint8 0 and 1
     confidence.nii.gz   (column, row, slice) float32 in [0, 1]
     samples.nii.gz      (column, row, slice, sample) uint8 0 and 1
 
-Of several classes each has its own, `consensus-<class>.nii.gz` and so on. The axes are the source's pixels, not resampled; the
-affine leads to NIfTI's coordinates, whose x and y point the other way than DICOM's. The same input gives the same bytes.
+With several classes each has its own files, `consensus-<class>.nii.gz` and so on. Voxels are the source's pixels, not resampled.
+The affine is in NIfTI's RAS coordinates; DICOM's are LPS. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from medseg_runtime.result.segmentation import Segmentation
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNKNOWN_MM = 1.0
-"""What a slice of no stated thickness is taken to have: a volume needs some."""
+"""Thickness of a single slice that does not state one; a volume needs a value."""
 
 
 def nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
@@ -35,7 +35,7 @@ def nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
     results: of one image, or of neighbouring slices of one series in their order.
 
     Raises:
-        ParameterError: a source does not say where it lies in the patient, or nibabel is not installed.
+        ParameterError: a source has no position in the patient, or nibabel is not installed.
         ImageError: the slices are not evenly spaced.
     """
     affine = RAS_FROM_LPS @ _affine([result.source for result in results])
@@ -55,10 +55,10 @@ def nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
 
 
 def check_sources(images: Sequence[SourceImage]) -> None:
-    """Find out before anything is computed whether NIfTI files can be written.
+    """Check, before anything is computed, that NIfTI files can be written.
 
     Raises:
-        ParameterError: a source does not say where it lies in the patient, or nibabel is not installed.
+        ParameterError: a source has no position in the patient, or nibabel is not installed.
         ImageError: the slices are not evenly spaced.
     """
     _affine(images)
@@ -73,7 +73,7 @@ def _affine(images: Sequence[SourceImage]) -> Float64:
     for image in images:
         if image.dicom is None or image.dicom.plane is None:
             raise ParameterError(
-                "a NIfTI file says where it lies in the patient, and this image does not",
+                "a NIfTI file needs a position in the patient, which this image does not state",
                 "Leave --nifti out, or give a DICOM image with a position, such as CT or MR.",
             )
         planes.append(image.dicom.plane)
@@ -92,7 +92,7 @@ def _encoded(volume: np.ndarray, affine: Float64) -> bytes:
     nibabel = import_module("nibabel")
     image = nibabel.Nifti1Image(volume, affine)
     image.set_sform(affine, code="scanner")
-    # Slices of a tilted gantry are sheared, which a qform cannot say: a reader that asks for one is to find none, not another place.
+    # Slices of a tilted gantry are sheared, which a qform cannot express: write none rather than a wrong one.
     image.set_qform(None if _is_sheared(affine) else affine, code="unknown" if _is_sheared(affine) else "scanner")
     image.header.set_xyzt_units("mm")
     return gzip.compress(image.to_bytes(), mtime=0)

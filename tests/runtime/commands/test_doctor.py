@@ -86,7 +86,7 @@ def test_no_engine(monkeypatch, capsys):
     engine(monkeypatch, ModuleNotFoundError("No module named 'onnxruntime'"))
     code, out = run(monkeypatch, capsys)
     assert code == 1
-    assert "problem: no inference engine is installed\n    pip install 'medseglatdiff[cpu]'" in out
+    assert "problem: no backend is installed\n    pip install 'medseglatdiff[cpu]'" in out
     assert "\nauto " not in out
 
 
@@ -124,7 +124,7 @@ def test_a_broken_openvino(monkeypatch, capsys):
 @pytest.mark.usefixtures("healthy")
 def test_what_auto_would_take(monkeypatch, capsys):
     code, out = run(monkeypatch, capsys)
-    assert "auto           compares the engines when it is first used" in out
+    assert "auto           compares the backends on first use" in out
     auto(monkeypatch, "50 ms against 100")
     code, out = run(monkeypatch, capsys)
     assert code == 0
@@ -137,7 +137,7 @@ def test_a_comparison_that_ended_its_process(monkeypatch, capsys, cache_home):
     code, out = run(monkeypatch, capsys)
     assert code == 1
     assert (
-        f"problem: a comparison of the engines ended its process, or still runs\n    rm -r {cache_home}/choice" in out
+        f"problem: a comparison of the backends crashed, or is still running\n    rm -r {cache_home}/choice" in out
     )
 
 
@@ -149,7 +149,7 @@ def test_the_cache(monkeypatch, capsys, cache_home, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
     code, out = run(monkeypatch, capsys)
     assert code == 0
-    assert "cache          no folder can be written" in out
+    assert "cache          no writable folder" in out
 
 
 def test_the_processor(tmp_path):
@@ -187,4 +187,4 @@ def test_a_cache_that_can_be_read_and_not_written_is_told(monkeypatch):
     cache.store("kind/name", b"content")
     monkeypatch.setattr(cache, "writable", lambda: False)
     (line,) = [line for line in doctor.diagnose().lines if line.startswith("cache")]
-    assert "1 files, and no more can be written" in line
+    assert "1 files, read-only" in line

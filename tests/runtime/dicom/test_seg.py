@@ -130,7 +130,7 @@ def test_a_source_without_a_study_is_refused_without_a_patient_value(write, chan
         write(tmp_path / "a.dcm")
     dataset.StudyInstanceUID = "1.2.3"
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    with pytest.raises(OutputError, match="not fit for a SEG") as caught:
+    with pytest.raises(OutputError, match="cannot refer to this source") as caught:
         write(tmp_path / "a.dcm")
     assert caught.value.__cause__ is None
     assert "CompressedSamples" not in str(caught.value)

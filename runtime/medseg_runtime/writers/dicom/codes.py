@@ -1,4 +1,4 @@
-"""The coded terms of what we segment (SNOMED CT, as in DICOM PS3.16, CID 7150 and 7151)."""
+"""Coded terms for segments: SNOMED CT, as in DICOM PS3.16, CID 7150 and 7151."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LUNG: Term = ("39607008", "SCT", "Lung")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a segment shows."""
+    """Category, type and anatomic region of a segment."""
 
     category: Term
     kind: Term
@@ -23,7 +23,7 @@ class Finding:
 
 
 def finding(class_name: str, task: str) -> Finding:
-    """Return the codes for a bundle's class: a nodule of the lung where name and task say so, otherwise a lesion."""
+    """Return the codes of a bundle's class: nodule of the lung if name and task say so, otherwise lesion."""
     if "nodule" in class_name.lower() and "lung" in f"{class_name} {task}".lower():
         return Finding(ABNORMAL, NODULE, LUNG)
     return Finding(ABNORMAL, LESION)

@@ -1,11 +1,11 @@
-"""Segmentations as DICOM objects, on the grid and in the frame of reference of their source.
+"""Write segmentations as DICOM objects, on the grid and in the frame of reference of their source.
 
     segmentation.dcm   BINARY SEG: per class the consensus, then one segment per sample; a frame per segment and slice
     confidence.dcm     FRACTIONAL SEG: per class the share of samples, a probability; k of N is stored exactly for N up to 255
     overlay.dcm        Secondary Capture of the overlay, which any viewer shows
 
-The same input gives the same bytes. UIDs are hashes of all that decides the content, because an archive keeps the object that
-it has under a UID; dates are those of the source. Every object is read back and compared before it leaves.
+The same input gives the same bytes. UIDs are hashes of everything that decides the content, because an archive keeps the first
+object that it has under a UID. Dates are those of the source. Every object is read back and compared before it is returned.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from medseg_runtime.readers.dicom.guard import EXTRA, import_highdicom, silenced
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, Term, finding
-from medseg_runtime.writers.dicom.reference import functional_group, has_a_place, position_of, reference
+from medseg_runtime.writers.dicom.reference import functional_group, has_position, position_of, reference
 
 Stored = npt.NDArray[np.uint8]
 
@@ -46,7 +46,7 @@ DATES = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDa
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """One segment: its label and what it holds, (slices, H, W)."""
+    """One segment: its label, its codes and its values (slices, H, W)."""
 
     label: str
     finding: Finding
@@ -75,10 +75,10 @@ def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: in
 
 
 def check_sources(images: Sequence[SourceImage]) -> None:
-    """Find out before anything is computed whether DICOM objects can be written.
+    """Check, before anything is computed, that DICOM objects can be written.
 
     Raises:
-        ParameterError: a source is not DICOM, or lies in the patient and does not say how thick it is; or highdicom is not installed.
+        ParameterError: a source is not DICOM, or has a position but no slice thickness; or highdicom is not installed.
     """
     for origin in (image.dicom for image in images):
         if origin is None:
@@ -86,9 +86,9 @@ def check_sources(images: Sequence[SourceImage]) -> None:
                 "a DICOM SEG refers to a DICOM image, and this one is not",
                 "Leave --dicom-seg out, or give the DICOM file.",
             )
-        if has_a_place(origin) and origin.plane is not None and origin.plane.thickness_mm is None:
+        if has_position(origin) and origin.plane is not None and origin.plane.thickness_mm is None:
             raise ParameterError(
-                "a DICOM SEG says how thick its slices are, and this source does not", "Leave --dicom-seg out."
+                "a DICOM SEG needs the slice thickness, which this source does not state", "Leave --dicom-seg out."
             )
     try:
         with silenced():
@@ -99,15 +99,15 @@ def check_sources(images: Sequence[SourceImage]) -> None:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Turn what pydicom and highdicom raise into OutputError, without its text, which may quote the data set."""
+    """Translate exceptions of pydicom and highdicom to OutputError, without their text: it may quote the data set."""
     try:
         with silenced():
             yield
     except MedsegError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a source's header provokes
+    except Exception as error:  # noqa: BLE001 - a header can make these libraries raise anything
         raise OutputError(
-            f"the source's DICOM header is not fit for a SEG to refer to ({type(error).__name__})",
+            f"a DICOM SEG cannot refer to this source's header ({type(error).__name__})",
             "Check the source with `dciodvfy`, or leave --dicom-seg out.",
         ) from None
 
@@ -138,12 +138,12 @@ def _confidence_segments(results: Sequence[Segmentation]) -> list[Segment]:
 
 
 def _layer(maps: npt.NDArray[Any], index: int, ndim: int) -> npt.NDArray[Any]:
-    """Return one class of maps that have an axis for classes only where there are several, before (H, W)."""
+    """Return the maps of one class. With a single class there is no class axis."""
     return maps if maps.ndim == ndim else maps[..., index, :, :]
 
 
 class _Writer:
-    """What the objects of one result have in common."""
+    """Makes the objects of one result, with what they have in common."""
 
     def __init__(self, results: Sequence[Segmentation], headers: Sequence[pydicom.Dataset]) -> None:
         self.highdicom = import_highdicom("a DICOM SEG")
@@ -215,7 +215,7 @@ class _Writer:
             patient_orientation=("L", "P"),
             laterality="L",
         )
-        # Which way is up is drawn in no overlay: it shows an enlarged part, and says nothing of sides.
+        # The overlay is an enlarged part without orientation marks.
         capture.PatientOrientation = None
         capture.Laterality = ""
         capture.ImageType = ["DERIVED", "SECONDARY"]
@@ -267,7 +267,7 @@ class _Writer:
         return str(generate_uid(entropy_srcs=[*self.entropy, kind]))
 
     def _refer_to_frames(self, seg: pydicom.Dataset) -> None:
-        """Name the source's frame, which `reference` has made the only one."""
+        """Put back the number of the source's frame; `reference` made it the only frame."""
         for groups in (*seg.SharedFunctionalGroupsSequence, *seg.PerFrameFunctionalGroupsSequence):
             for derivation in groups.get("DerivationImageSequence") or []:
                 for source in derivation.SourceImageSequence:
@@ -275,7 +275,7 @@ class _Writer:
                         source.ReferencedFrameNumber = self.frames[0]
 
     def _encoded(self, dataset: pydicom.Dataset, kind: str) -> bytes:
-        """Take everything out that depends on when and how often we run, and write the file."""
+        """Remove everything that depends on when and how often this runs, and encode the file."""
         date, time = next(
             (
                 (d, t)
@@ -301,7 +301,7 @@ class _Writer:
         return buffer.getvalue()
 
     def _compare(self, content: bytes, expected: list[Stored]) -> None:
-        """Read a SEG back: every segment of every slice, and where it lies.
+        """Read a SEG back and compare every segment of every slice, and its position.
 
         expected: per segment (slices, H, W), as stored.
         """
