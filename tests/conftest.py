@@ -1,4 +1,4 @@
-"""Fixtures that several suites share, and what a bug report needs in the header."""
+"""Shared fixtures, and versions and CPU features in the header."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory) -> None:
-    """Leave the user's cache folder alone, in the commands that tests start too."""
+    """Use a cache folder of the test run, also in the commands that tests start."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -72,7 +72,7 @@ def phantom() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def lidc_zips() -> Path:
-    """The folder with the real LIDC-IDRI crops; not part of the repository, and not ours to publish."""
+    """The folder with the real LIDC-IDRI crops, which are not part of the repository."""
     folder = ROOT.parent / "shared" / "data"
     if not (folder / "lidc-val-0.zip").exists():
         pytest.skip(f"no LIDC-IDRI crops: {folder}/lidc-val-0.zip is absent")

@@ -219,7 +219,7 @@ def test_the_number_of_samples_that_fits_is_named_and_fits(tmp_path):
 @pytest.mark.parametrize(
     ("free", "remedy"), [(2 << 20, r"Use at most \d+ samples"), (1 << 16, "Give a crop of the image")]
 )
-def test_what_does_not_fit_into_the_memory_of_this_machine_is_refused(monkeypatch, free, remedy):
+def test_masks_that_do_not_fit_into_free_memory_are_refused(monkeypatch, free, remedy):
     monkeypatch.setattr(memory, "available_bytes", lambda: free)
     toy = toy_segmenter()
     with pytest.raises(ParameterError, match=remedy):
@@ -240,7 +240,7 @@ def test_images_of_a_stream_share_the_memory(monkeypatch):
     assert toy(GREY).samples == 16  # its clones alone were two
 
 
-def test_running_out_of_memory_all_the_same_is_one_line(infer, tmp_path, monkeypatch):
+def test_running_out_of_memory_gives_one_line(infer, tmp_path, monkeypatch):
     def starve(*_, **__):
         raise MemoryError
 
@@ -279,7 +279,7 @@ def test_an_audit_file_that_cannot_be_written_stops_the_run(kind, infer, tmp_pat
     assert not (tmp_path / "results").exists()
 
 
-def test_an_engine_without_the_provider_is_refused(tmp_path, monkeypatch):
+def test_a_session_without_the_asked_provider_is_refused(tmp_path, monkeypatch):
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda _: ["AzureExecutionProvider"])

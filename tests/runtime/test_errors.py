@@ -1,4 +1,4 @@
-"""Errors travel: into copies, and to the process that asked another for the work."""
+"""Errors can be copied and pickled."""
 
 import copy
 import pickle

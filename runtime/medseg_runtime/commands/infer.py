@@ -70,7 +70,8 @@ def infer(
         Path | None, typer.Option(help="Bundle folder. Default: the lung-nodule model that is included.")
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="auto (the fastest on this CPU), onnxruntime, openvino, cuda or tensorrt.", metavar="NAME")
+        str,
+        typer.Option(help="auto (the fastest on this CPU), onnxruntime, openvino, cuda or tensorrt.", metavar="NAME"),
     ] = "auto",
     precision: Annotated[
         str, typer.Option(help="Arithmetic of the networks: auto, float32, bfloat16 or float16.", metavar="NAME")
@@ -96,12 +97,17 @@ def infer(
         int, typer.Option(help="Number of slices around the point, for --dicom-seg or --nifti of a series.")
     ] = 1,
     dicom_seg: Annotated[
-        bool, typer.Option("--dicom-seg", help="Also write DICOM: masks and confidence as SEG, the overlay as Secondary Capture.")
+        bool,
+        typer.Option(
+            "--dicom-seg", help="Also write DICOM: masks and confidence as SEG, the overlay as Secondary Capture."
+        ),
     ] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Also write NIfTI volumes.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Result folder; for several images, the folder of their result folders. Default: results/IMAGE."),
+        typer.Option(
+            help="Result folder; for several images, the folder of their result folders. Default: results/IMAGE."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace older results.")] = False,
     audit: Annotated[

@@ -152,7 +152,7 @@ def test_a_full_disk_under_stdout_is_one_line():
     )
 
 
-def test_threads_that_a_second_interrupt_left_do_not_see_the_end_of_the_process():
+def test_a_second_interrupt_exits_without_waiting_for_workers():
     code = """
 import atexit, threading, time, typer
 from medseg_runtime.commands.program import run_command
@@ -169,14 +169,14 @@ run_command(app, "a command", extras="")
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "printed", "")
 
 
-def test_muted_libraries_are_heard_again_afterwards(capfd):
+def test_silenced_libraries_print_again_afterwards(capfd):
     with program.silent_libraries():
         os.write(2, b"from C")
     os.write(2, b"later")
     assert capfd.readouterr().err == "later"
 
 
-def test_what_python_writes_while_libraries_are_muted_arrives(tmp_path):
+def test_python_still_prints_while_libraries_are_silenced(tmp_path):
     code = (
         "import os, sys\nfrom medseg_runtime.commands.program import silent_libraries\n"
         "with silent_libraries():\n    os.write(2, b'from C')\n    print('from Python', file=sys.stderr)\n"
@@ -186,7 +186,7 @@ def test_what_python_writes_while_libraries_are_muted_arrives(tmp_path):
     assert done.stderr == "from Python\nlater\n"
 
 
-def test_the_memory_that_is_left(tmp_path):
+def test_available_memory(tmp_path):
     meminfo, cgroup = tmp_path / "meminfo", tmp_path / "cgroup"
     cgroup.mkdir()
     assert available_bytes(meminfo, cgroup) is None

@@ -1,4 +1,4 @@
-"""medseg-doctor says what is broken, and what to type."""
+"""medseg-doctor reports what is broken, and the commands that repair it."""
 
 import sys
 from importlib import metadata
@@ -92,7 +92,7 @@ def test_no_engine(monkeypatch, capsys):
 
 @pytest.mark.usefixtures("healthy")
 @pytest.mark.parametrize("error", [AttributeError("no __version__"), ImportError("libfoo.so: cannot open")])
-def test_what_is_left_of_two_wheels(error, monkeypatch, capsys):
+def test_a_damaged_onnxruntime(error, monkeypatch, capsys):
     engine(monkeypatch, error)
     code, out = run(monkeypatch, capsys)
     assert code == 1
@@ -132,13 +132,11 @@ def test_what_auto_would_take(monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("healthy")
-def test_a_comparison_that_ended_its_process(monkeypatch, capsys, cache_home):
+def test_a_comparison_that_crashed(monkeypatch, capsys, cache_home):
     auto(monkeypatch, COMPARISON_UNFINISHED)
     code, out = run(monkeypatch, capsys)
     assert code == 1
-    assert (
-        f"problem: a comparison of the backends crashed, or is still running\n    rm -r {cache_home}/choice" in out
-    )
+    assert f"problem: a comparison of the backends crashed, or is still running\n    rm -r {cache_home}/choice" in out
 
 
 @pytest.mark.usefixtures("healthy")
@@ -183,7 +181,7 @@ def test_the_real_machine_is_examined_without_an_exception():
 
 
 @pytest.mark.usefixtures("cache_home")
-def test_a_cache_that_can_be_read_and_not_written_is_told(monkeypatch):
+def test_a_read_only_cache_is_reported(monkeypatch):
     cache.store("kind/name", b"content")
     monkeypatch.setattr(cache, "writable", lambda: False)
     (line,) = [line for line in doctor.diagnose().lines if line.startswith("cache")]

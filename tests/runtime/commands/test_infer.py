@@ -1,4 +1,4 @@
-"""medseg-infer, run as a person runs it, on a toy model."""
+"""medseg-infer on a toy model, run as a command."""
 
 import json
 import subprocess
@@ -215,7 +215,7 @@ def test_auto_says_how_many_were_drawn(infer, image, tmp_path):
         (("--samples", "some"), "Give --samples 16, for example, or auto."),
     ],
 )
-def test_numbers_of_samples_that_make_no_sense(arguments, remedy, infer, image, tmp_path):
+def test_numbers_of_samples_out_of_range(arguments, remedy, infer, image, tmp_path):
     code, out, err = infer(image, *arguments)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.endswith(remedy + "\n")
@@ -248,7 +248,7 @@ def test_version(infer):
     assert infer("--version") == (0, f"medseg-infer {__version__}\n", "")
 
 
-def test_help_says_what_it_is_not(infer):
+def test_help_says_that_it_is_not_a_medical_device(infer):
     code, out, _ = infer("--help")
     assert code == 0
     assert "not a medical device" in out
@@ -258,8 +258,8 @@ def test_no_image_is_a_usage_error(infer):
     assert infer()[0] == 1  # test_bad_input.py has the rest
 
 
-def test_a_folder_that_is_no_bundle_is_one_line(image, tmp_path):
-    """In a process of its own: what a person sees, with nothing patched."""
+def test_a_folder_without_a_bundle_gives_one_line(image, tmp_path):
+    """In a new process, with nothing patched."""
     code = "from medseg_runtime.commands.infer import program; program()"
     done = subprocess.run(
         [sys.executable, "-c", code, str(image), "--bundle", str(tmp_path / "none")],
@@ -274,8 +274,8 @@ def test_a_folder_that_is_no_bundle_is_one_line(image, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path, monkeypatch):
-    """Nothing is torn down after the command, but what waits in a buffer arrives, and so does the exit code."""
+def test_the_program_exits_at_once_and_flushes_its_output(tmp_path, monkeypatch):
+    """Nothing runs at exit, but buffered output and the exit code arrive."""
     code = (
         "import atexit, sys; from medseg_runtime import Segmenter; from medseg_runtime.commands import infer; from medseg_runtime.testing import toy_segmenter; "
         "Segmenter.load = lambda *_, **__: toy_segmenter(); atexit.register(print, 'torn down'); "
@@ -288,7 +288,7 @@ def test_the_program_ends_at_once_and_says_all_that_it_had_to(tmp_path, monkeypa
     assert "missing.png" in done.stderr
 
 
-def test_an_engine_that_is_taken_for_want_of_a_comparison_is_named(infer, loads, image, monkeypatch):
+def test_a_backend_used_without_a_comparison_gives_a_warning(infer, loads, image, monkeypatch):
     monkeypatch.setattr(type(toy_segmenter().backend), "why", COMPARISON_UNFINISHED)
     code, _, err = infer(image.name)
     assert code == 0
@@ -307,7 +307,7 @@ infer_command.program()
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2])
-def test_a_stream_that_was_closed_is_no_reason_to_fail(closed, image, tmp_path):
+def test_closed_standard_streams_do_not_matter(closed, image, tmp_path):
     command = f'exec "$0" -c "$1" {image.name} {closed}{"<" if closed == 0 else ">"}&-'
     done = subprocess.run(
         ["/bin/sh", "-c", command, sys.executable, STREAMS], check=False, cwd=tmp_path, capture_output=True
@@ -325,7 +325,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(image, tmp_path, monkey
     assert done.stdout.startswith(rb"\u65e5.png: 16 samples")
 
 
-def test_a_number_that_makes_another_images_name_is_not_the_last_word(tmp_path):
+def test_a_numbered_name_that_clashes_is_numbered_again(tmp_path):
     names = ["p/d/a.png", "q/d/a.png", "2-d-a.png.png"]
     jobs = inputs.plan([tmp_path / name for name in names], None)
     assert len({job.out for job in jobs}) == 3

@@ -46,7 +46,7 @@ def test_every_source_is_judged(written):
     assert len(NAMES) >= 12
 
 
-def test_dciodvfy_finds_nothing_that_the_source_has_not(source, written, needs, tmp_path):
+def test_dciodvfy_finds_no_error_that_the_source_does_not_have(source, written, needs, tmp_path):
     program = needs("dciodvfy", "dicom3tools")
     made = written(source)
     excused = dciodvfy_errors(program, made.path)

@@ -29,7 +29,7 @@ def test_a_frame_is_as_thick_as_its_functional_group_says(sources):
 
 
 @pytest.mark.parametrize("thickness", ["nan", "inf", "1e400", "-5", "0", "", "5,0"])
-def test_a_thickness_that_is_none_is_a_millimetre(thickness, changed, tmp_path):
+def test_an_unusable_thickness_becomes_one_millimeter(thickness, changed, tmp_path):
     path, placeholder = tmp_path / "a.dcm", b"77777"  # pydicom itself would not write it
     changed("CT_small.dcm", SliceThickness=placeholder.decode()).save_as(path, enforce_file_format=True)
     path.write_bytes(path.read_bytes().replace(placeholder, thickness.encode().ljust(len(placeholder))))
@@ -37,7 +37,7 @@ def test_a_thickness_that_is_none_is_a_millimetre(thickness, changed, tmp_path):
 
 
 def test_slices_of_a_tilted_gantry_have_no_qform(changed, tmp_path):
-    """It cannot say shear: SimpleITK, which prefers it, would put them millimetres from where they are."""
+    """A qform cannot express shear. SimpleITK prefers it, and would misplace them by millimeters."""
     tilt = np.deg2rad(20)
     for index in range(3):
         dataset = changed(

@@ -110,7 +110,7 @@ def test_codes_are_those_of_the_standard():
         assert (term[0], term[1]) == (known.value, known.scheme_designator)
 
 
-def test_what_reads_back_otherwise_is_not_published(write, sources, monkeypatch):
+def test_an_object_that_does_not_read_back_is_refused(write, sources, monkeypatch):
     real = module._decoded
 
     def flipped(content):
@@ -142,7 +142,7 @@ def test_without_highdicom_the_extra_is_named(sources, monkeypatch):
         module.check_sources([read_image(sources("CT_small.dcm"))])
 
 
-def test_nothing_of_highdicom_leaks(write, changed, tmp_path, caplog, capfd):
+def test_no_output_of_highdicom_leaks(write, changed, tmp_path, caplog, capfd):
     dataset = changed("CT_small.dcm", PatientName="DOE^JANE^19700101", PatientID="")
     del dataset.PatientSex
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
@@ -178,7 +178,7 @@ def test_names_with_code_extensions(extension, name, write, changed, tmp_path):
         assert str(opened(content).PatientName) == name
 
 
-def test_a_frame_in_a_frame_of_reference_but_without_a_place(write, changed, tmp_path):
+def test_a_frame_without_a_position(write, changed, tmp_path):
     dataset = changed("examples_ybr_color.dcm", FrameOfReferenceUID="1.2.3", PositionReferenceIndicator="")
     dataset.save_as(tmp_path / "us.dcm", enforce_file_format=True)
     made = write(tmp_path / "us.dcm", 7)
@@ -187,7 +187,7 @@ def test_a_frame_in_a_frame_of_reference_but_without_a_place(write, changed, tmp
 
 @pytest.mark.parametrize("thickness", ["", None])
 def test_a_slice_of_unknown_thickness_is_refused(thickness, changed, tmp_path):
-    """A SEG must say it (PS3.3, C.7.6.16.2.1), and nobody may invent it."""
+    """A SEG must state it (PS3.3, C.7.6.16.2.1)."""
     pytest.importorskip("highdicom")
     changed("CT_small.dcm", SliceThickness=thickness).save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with pytest.raises(ParameterError, match="slice thickness"):

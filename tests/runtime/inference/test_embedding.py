@@ -1,4 +1,4 @@
-"""A segmenter inside somebody else's program: threads, and memory that does not grow with the number of samples."""
+"""A segmenter inside another program: threads, and memory that does not grow with the number of samples."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def shipped():
     return Segmenter.load(backend="onnxruntime", threads=1)
 
 
-def test_clones_in_several_threads_draw_the_masks_of_one(shipped):
+def test_clones_in_several_threads_give_the_same_masks(shipped):
     images = [np.roll(IMAGE, 7 * k, axis=1) for k in range(8)]
     expected = [shipped(image, samples=4, steps=2, seed=k) for k, image in enumerate(images)]
 
@@ -144,7 +144,7 @@ print(time.process_time() - before)
     assert float(done.stdout) < 0.01
 
 
-def test_a_result_says_what_drew_it():
+def test_a_result_names_its_backend():
     result = toy_segmenter()(IMAGE, samples=3)
     assert (result.samples, str(result.provenance.backend), result.provenance.backend.precision) == (
         3,

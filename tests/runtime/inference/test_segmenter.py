@@ -1,4 +1,4 @@
-"""The front door on a backend that needs no engine: what is drawn, in which calls, and what is said about it."""
+"""The segmenter on a fake backend: its calls, its masks, its maps and its refusals."""
 
 import math
 from dataclasses import replace
@@ -239,7 +239,7 @@ def test_masks_are_where_the_region_is(geometry):
     assert result.masks.shape == (4, *IMAGE.shape)
 
 
-# --- what is said about the masks --------------------------------------------------------------------------------------
+# --- maps and warnings ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("geometry", ["native", "resize"])
@@ -336,7 +336,7 @@ def test_outside_the_field_there_is_nothing():
     assert result.mean_pairwise_iou == 1.0
 
 
-def test_empty_masks_come_with_a_warning():
+def test_empty_masks_give_a_warning():
     result = decoding([-9.0])(IMAGE, samples=4)
     assert not result.masks.any()
     assert result.mean_pairwise_iou == 1.0
@@ -344,7 +344,7 @@ def test_empty_masks_come_with_a_warning():
     assert toy()(IMAGE, samples=4).warnings == ()
 
 
-def test_steps_that_a_model_was_not_tuned_for_come_with_a_warning():
+def test_steps_that_the_model_was_not_tuned_for_give_a_warning():
     manifest = toy_manifest()
     tuned = replace(manifest, sampling=replace(manifest.sampling, steps=1, tuned=True))
     segmenter = Segmenter(tuned, FakeBackend(tuned))
@@ -365,7 +365,7 @@ def test_steps_that_a_model_was_not_tuned_for_come_with_a_warning():
         (257, {"region": Box(x=0, y=0, width=9, height=9)}, False),
     ],
 )
-def test_a_much_larger_image_that_nobody_points_into_comes_with_a_warning(side, pointed, warned):
+def test_a_much_larger_image_without_a_point_gives_a_warning(side, pointed, warned):
     warnings = toy()(np.zeros((100, side), np.uint8), samples=1, **pointed).warnings
     assert any("saw only the 64x64 px" in warning for warning in warnings) == warned
 
@@ -406,7 +406,7 @@ def test_arguments_out_of_range_are_refused_before_the_network_runs(arguments, r
 @pytest.mark.parametrize(
     "image", [np.zeros(4), np.zeros((4, 4, 2)), np.full((8, 8), np.nan)], ids=["1-d", "2 channels", "NaN"]
 )
-def test_what_is_no_image_is_refused(image):
+def test_arrays_that_are_not_images_are_refused(image):
     with pytest.raises(ImageError, match=r"(Pass|Replace)"):
         toy()(image)
 
@@ -418,7 +418,7 @@ def test_a_batch_beyond_what_the_graphs_allow_is_refused(max_batch):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_none_are_an_error_and_no_mask(value):
+def test_nan_and_infinity_are_an_error_not_a_mask(value):
     logits = np.zeros((1, 64, 64))
     logits[0, 5, 7] = value
     with pytest.raises(BackendError, match=r"fake returned NaN or infinite values from the decoder\. Try another"):

@@ -1,4 +1,4 @@
-"""Lanes and the caller: order, bounds, errors in their place, and nothing left behind."""
+"""Workers and the caller: order, bounds, errors in their place, and no threads left."""
 
 import gc
 import subprocess
@@ -19,8 +19,8 @@ from medseg_runtime.testing import toy_segmenter
 IMAGES = [np.full((70, 80), grey, np.uint8) for grey in range(6)]
 
 
-def run(items, work=lambda item: item, lanes=2, ahead=3):
-    return run_workers(items, [work] * lanes, ahead=ahead)
+def run(items, work=lambda item: item, workers=2, ahead=3):
+    return run_workers(items, [work] * workers, ahead=ahead)
 
 
 def threads_of_ours():
@@ -33,14 +33,14 @@ def no_thread_is_left():
     assert threads_of_ours() == []
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
-def test_everything_comes_out_in_order(lanes):
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_everything_comes_out_in_order(workers):
     def work(n):
         time.sleep(0.002 * (n % 3))
         return str(n)
 
-    assert list(run(range(50), work, lanes, ahead=7)) == [Outcome(n, str(n)) for n in range(50)]
-    assert list(run([], work, lanes)) == []
+    assert list(run(range(50), work, workers, ahead=7)) == [Outcome(n, str(n)) for n in range(50)]
+    assert list(run([], work, workers)) == []
 
 
 def test_an_item_that_fails_comes_out_as_its_error_and_the_others_go_on():
@@ -71,15 +71,15 @@ def test_a_defect_is_raised(where):
         list(run(items, lambda n: fail_at_two(n, "work")))
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_results_before_a_defect_are_not_lost(lanes):
-    outcomes = run([1, 2, 0], lambda n: 1 / n, lanes)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_before_a_defect_are_not_lost(workers):
+    outcomes = run([1, 2, 0], lambda n: 1 / n, workers)
     assert [next(outcomes).value, next(outcomes).value] == [1.0, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(outcomes)
 
 
-def test_only_so_many_are_begun_ahead():
+def test_the_number_of_started_items_is_bounded():
     taken = []
 
     def endless():
@@ -97,7 +97,7 @@ def test_only_so_many_are_begun_ahead():
     assert len(taken) == 4
 
 
-def test_lanes_work_side_by_side_and_beside_the_caller():
+def test_workers_run_side_by_side_and_beside_the_caller():
     # Each waits for the others: fewer threads than three would wait for ever.
     together, taken = threading.Barrier(2, timeout=30), threading.Event()
 
@@ -130,7 +130,7 @@ def test_turns_are_in_the_order_of_the_items_however_they_end():
             if n % 4 == 1:
                 raise MemoryError
 
-    assert len(list(run(range(40), work, lanes=4, ahead=8))) == 40
+    assert len(list(run(range(40), work, workers=4, ahead=8))) == 40
     assert ended == list(range(40))
 
 
@@ -145,7 +145,7 @@ def at_the_end(act):
 # --- Segmenter.stream --------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_gives_what_calls_give(tmp_path):
+def test_a_stream_gives_the_results_of_single_calls(tmp_path):
     segmenter = toy_segmenter()
     Image.fromarray(IMAGES[1]).save(tmp_path / "image.png")
     images = [IMAGES[0], tmp_path / "image.png", str(tmp_path / "image.png"), *IMAGES[2:]]
@@ -170,7 +170,7 @@ def test_arguments_of_a_stream_are_refused_at_once():
         toy_segmenter().stream([], samples=0)
 
 
-def test_a_stream_leaves_the_segmenter_to_its_caller():
+def test_the_caller_may_use_the_segmenter_during_a_stream():
     segmenter = toy_segmenter()
     list(segmenter.stream(IMAGES, samples=2))
     assert segmenter.backend.calls == []
@@ -192,14 +192,14 @@ HOW
 
 
 @pytest.mark.parametrize("how", ["", "raise RuntimeError"])
-def test_a_program_may_end_with_a_stream_open(how):
-    """What is begun is finished: a thread that Python stops in the midst of C++ ends the process."""
+def test_a_program_may_exit_with_an_open_stream(how):
+    """Work in progress is finished: killing native code would abort the process."""
     code = AT_THE_END.replace("HOW", how)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stdout) == (int(bool(how)), "0 1 ")
 
 
-def test_an_error_that_is_kept_keeps_nothing_that_was_read():
+def test_a_kept_error_does_not_keep_the_image():
     class Content:
         pass
 

@@ -53,7 +53,7 @@ def test_ged_is_symmetric_and_not_negative(samples, raters):
     assert forth >= -1e-12  # 1 - IoU is a metric of negative type
 
 
-def test_sixteen_empty_masks_against_four_raters_of_whom_two_drew():
+def test_ged_of_empty_masks_when_two_of_four_raters_marked():
     # E d(S,Y) = 1/2, E d(S,S') = 0, E d(Y,Y') = 8/16 where both draw the same: GED = 1 - 0 - 1/2
     samples = np.stack([EMPTY] * 16)
     assert metrics.generalized_energy_distance(samples, np.stack([EMPTY, EMPTY, mask(3), mask(3)])) == 0.5
@@ -295,7 +295,7 @@ def test_a_confidence_on_an_edge_falls_into_the_bin_above(num_samples):
     assert calibration.count.tolist() == np.bincount(bins, minlength=15).tolist()
 
 
-def test_an_image_where_nobody_sees_anything_counts_for_nothing():
+def test_an_image_without_marks_adds_nothing_to_the_calibration():
     calibration = metrics.Calibration.of(np.zeros(9, np.float32), np.zeros((4, 9), bool))
     assert calibration.count.sum() == 0
     assert (calibration.brier, calibration.expected_calibration_error) == (0.0, 0.0)

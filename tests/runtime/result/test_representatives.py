@@ -1,4 +1,4 @@
-"""A few masks for many: the choice against all choices, the shares against the conditions of an optimum."""
+"""Representatives: the choice against all choices, the shares against the conditions of an optimum."""
 
 import json
 from itertools import combinations
@@ -77,7 +77,7 @@ def test_masks_that_repeat_are_represented_exactly():
     np.testing.assert_allclose(weights, [0.6, 0.2, 0.2], atol=1e-6)
 
 
-def test_there_are_no_more_than_the_draws_hold():
+def test_there_are_no_more_representatives_than_different_masks():
     one = representatives(np.zeros((8, 5, 5), bool), 4)
     assert (len(one), one.shares.tolist()) == (1, [1.0])
     two = np.zeros((8, 5, 5), bool)
@@ -95,7 +95,7 @@ def test_weights_fall_and_sum_to_one():
 
 
 @pytest.mark.parametrize("count", [2, 4, 8])
-def test_they_stand_for_the_draws_better_than_as_many_draws(count):
+def test_representatives_are_better_than_the_same_number_of_plain_samples(count):
     masks = blobs(2, count=64, kinds=8)
     plain = np.mean(
         [distance(masks, range(s, s + count), np.full(count, 1 / count)) for s in range(0, 64 - count, count)]
@@ -116,7 +116,7 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (150, 160)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("classes", [("nodule",), ("core", "rim")])
-def test_those_of_a_segmentation_are_those_of_its_masks(classes):
+def test_a_segmentation_chooses_among_its_own_masks(classes):
     result = toy_segmenter(toy_manifest(classes=classes))(
         PIXELS, samples=12, center=(140, 20)
     )  # the field leaves the image
@@ -154,7 +154,7 @@ def test_the_command_writes_them_with_their_shares(image, tmp_path, monkeypatch)
     assert not (tmp_path / "out" / "representatives.png").exists()
 
 
-def test_a_settled_number_of_samples_may_be_smaller_than_what_is_asked_for(image, tmp_path, monkeypatch):
+def test_auto_may_draw_fewer_samples_than_representatives_asked_for(image, tmp_path, monkeypatch):
     done = infer(monkeypatch, image, "--samples", "auto", "--representatives", 64, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "out" / "result.json").read_text())
