@@ -23,8 +23,8 @@ from medseg_runtime.machine.processor import processor
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_trainer.evaluation.evaluate import Evaluation, evaluate
 from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.models.manifest import manifest_of
 from medseg_trainer.training.run_folder import RunFolder
-from medseg_trainer.training.validation import manifest_of
 
 mpl.use("agg")
 STEPS = (1, 2, 4, 10, 50)

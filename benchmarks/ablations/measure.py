@@ -23,9 +23,10 @@ from medseg_runtime.model.bundle import Sampling
 from medseg_trainer.data.layouts import Cases, read_cases
 from medseg_trainer.evaluation.evaluate import SampleSettings
 from medseg_trainer.evaluation.statistics import CaseFigures, measure, summarise
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.training.run_folder import RunFolder, build_networks
-from medseg_trainer.training.validation import manifest_of
+from medseg_trainer.models.manifest import manifest_of
+from medseg_trainer.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)

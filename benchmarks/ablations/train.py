@@ -21,7 +21,8 @@ from medseg_runtime.files.typed_json import typed
 from medseg_runtime.machine.processor import processor
 from medseg_trainer.data.working_set import BatchSource, WorkingSet
 from medseg_trainer.training.loop import fit, run_stage, start_fabric
-from medseg_trainer.training.run_folder import RunFolder, write_atomically
+from medseg_trainer.training.run_files import write_atomically
+from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.stages import Stage, energy_stage
 from medseg_trainer.training.validation import Validator
 

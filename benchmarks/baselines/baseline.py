@@ -17,7 +17,7 @@ from medseg_runtime.model.bundle import Precision, Sampling
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.sampler import SamplerTable
 from medseg_trainer.config.run import TrainConfig
-from medseg_trainer.training.validation import manifest_of
+from medseg_trainer.models.manifest import manifest_of
 
 
 class Baseline(nn.Module, ABC):

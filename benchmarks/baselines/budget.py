@@ -23,7 +23,8 @@ from rich.console import Console
 from benchmarks.json_record import JsonRecord
 from medseg_trainer.data.working_set import BatchSource
 from medseg_trainer.training.loop import run_stage
-from medseg_trainer.training.run_folder import RunFolder, write_atomically
+from medseg_trainer.training.run_files import write_atomically
+from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.stages import Stage
 
 CPU_MINUTES = 20.0

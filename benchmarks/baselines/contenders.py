@@ -14,7 +14,7 @@ from benchmarks.baselines.unet import DeterministicUNet
 from benchmarks.latency.networks import parameters
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.working_set import Batch
-from medseg_trainer.training.run_folder import build_networks
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.training.stages import Draws, Losses, random_raters
 
 

@@ -17,9 +17,9 @@ from medseg_runtime.inference.segmenter import Segmenter
 from medseg_trainer.config.presets import fast, paper
 from medseg_trainer.config.run import Optimisation, TrainConfig
 from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.models.manifest import manifest_of
 from medseg_trainer.training.loop import fit
 from medseg_trainer.training.run_folder import RunFolder
-from medseg_trainer.training.validation import manifest_of
 
 TRIALS = (1 / 800, 1 / 200)
 """Shares of a preset's steps that are tried to learn what all of them would take."""

@@ -20,7 +20,7 @@ from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.config.presets import PRESETS
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.models.graphs import Networks
-from medseg_trainer.training.validation import manifest_of
+from medseg_trainer.models.manifest import manifest_of
 
 
 @dataclass(frozen=True, slots=True)

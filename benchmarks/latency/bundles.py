@@ -14,7 +14,7 @@ from medseg_runtime.files.publish import published
 from medseg_runtime.model.bundle import MANIFEST_NAME, SHIPPED, Bundle
 from medseg_trainer.config.presets import PRESETS
 from medseg_trainer.config.run import TrainConfig
-from medseg_trainer.training.validation import manifest_of
+from medseg_trainer.models.manifest import manifest_of
 
 EXPORTED = Path(__file__).parents[2] / ".benchmarks" / "bundles"
 

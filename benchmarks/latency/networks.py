@@ -19,9 +19,9 @@ from medseg_runtime.model.bundle import Bundle
 from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.config.presets import PRESETS
 from medseg_trainer.config.run import TrainConfig
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import DecoderGraph, Networks
-from medseg_trainer.training.run_folder import build_networks
-from medseg_trainer.training.validation import manifest_of
+from medseg_trainer.models.manifest import manifest_of
 
 PARAMETER_TOLERANCE = 0.01
 """An exporter folds a few constants; another architecture differs by far more."""

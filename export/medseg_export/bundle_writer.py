@@ -22,8 +22,9 @@ from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, Manifest, Samplin
 from medseg_runtime.model.sampler import sampler_table
 from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.training.run_folder import RunFolder, read_json
-from medseg_trainer.training.validation import manifest_of
+from medseg_trainer.models.manifest import manifest_of
+from medseg_trainer.training.run_files import read_json
+from medseg_trainer.training.run_folder import RunFolder
 
 BUNDLE = FolderKind(
     "bundle",

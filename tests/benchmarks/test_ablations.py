@@ -22,8 +22,10 @@ from medseg_runtime.model.sampler import NUM_TRAIN_TIMESTEPS, ProbabilityPath, s
 from medseg_runtime.result.metrics import Calibration
 from medseg_trainer.config.run import EnergyConfig, Optimisation
 from medseg_trainer.evaluation.statistics import CaseFigures
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.training import loop
-from medseg_trainer.training.run_folder import Ema, RunFolder, build_networks
+from medseg_trainer.training.ema import Ema
+from medseg_trainer.training.run_folder import RunFolder
 
 FLOW = ProbabilityPath(objective="flow", shift=3.0)
 SPREAD = 0.3  # standard deviation of the clean latents in the Gaussian case
@@ -257,7 +259,7 @@ def test_a_whole_training_is_measured_before_and_after_the_tuning(recipe, whole_
 def test_a_finished_whole_training_is_left_as_it_is(recipe, whole_runs, phantom_zips, monkeypatch):
     run = whole_runs["latent-kl"]
     before = (run / "energy.safetensors").read_bytes(), RunFolder(run).networks().mask_autoencoder.latent_scale
-    monkeypatch.setattr(loop, "_step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(loop, "take_step", lambda *_: pytest.fail("it trained"))
     train(recipe.variants["latent-kl"], None, phantom_zips, run, command="")
     assert is_finished(run)
     assert (

@@ -35,8 +35,11 @@ from medseg_trainer.config.presets import fast
 from medseg_trainer.data.layouts import Case
 from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
 from medseg_trainer.evaluation.statistics import CaseFigures, Figure
+from medseg_trainer.models.build import build_networks
+from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.loop import start_fabric
-from medseg_trainer.training.run_folder import Ema, RunFolder, build_networks, save_safetensors
+from medseg_trainer.training.run_files import save_safetensors
+from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.stages import Draws
 
 MACHINE = Machine(

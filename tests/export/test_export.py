@@ -250,7 +250,7 @@ def test_a_graph_that_returns_nan_fails_wherever_it_does(bundle_of, run_of):
 
 
 def test_what_torch_cannot_export_is_one_error(run_of):
-    from medseg_trainer.training.validation import manifest_of
+    from medseg_trainer.models.manifest import manifest_of
 
     class Stubborn(torch.nn.Module):
         def forward(self, latent):

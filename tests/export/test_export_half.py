@@ -23,8 +23,8 @@ from medseg_runtime.errors import DataError, ExportError
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle
 from medseg_runtime.model.sampler import MAX_PERIOD, time_features
 from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.models.manifest import manifest_of
 from medseg_trainer.training.run_folder import RunFolder
-from medseg_trainer.training.validation import manifest_of
 
 GRAPHS = ("encoder", "denoiser", "decoder")
 EVERY_GRAPH = pytest.mark.parametrize("graph", GRAPHS)

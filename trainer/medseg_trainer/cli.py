@@ -89,7 +89,8 @@ def evaluate(
     """Measure a checkpoint or a bundle against the raters: GED, HM-IoU, diversity, Dice, HD95, calibration."""
     from medseg_trainer.evaluation.evaluate import evaluate as measure
     from medseg_trainer.evaluation.evaluate import split_named
-    from medseg_trainer.training.run_folder import CONFIG_NAME, write_atomically
+    from medseg_trainer.training.run_files import write_atomically
+    from medseg_trainer.training.run_folder import CONFIG_NAME
 
     segmenter = _segmenter(target, backend)
     if out is None and (target / CONFIG_NAME).exists():
@@ -161,8 +162,8 @@ def _segmenter(target: Path, backend: str) -> Segmenter:
     from medseg_runtime.inference.segmenter import Segmenter
     from medseg_runtime.model.bundle import MANIFEST_NAME
     from medseg_trainer.models.graphs import TorchBackend
+    from medseg_trainer.models.manifest import manifest_of
     from medseg_trainer.training.run_folder import CONFIG_NAME, RunFolder
-    from medseg_trainer.training.validation import manifest_of
 
     if (target / MANIFEST_NAME).exists():
         return Segmenter.load(target, backend=cast("BackendName", backend))

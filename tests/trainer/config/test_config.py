@@ -13,7 +13,7 @@ from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
 from medseg_trainer import cli
 from medseg_trainer.config.presets import PRESETS, paper, photo, tiny
 from medseg_trainer.config.run import AugmentConfig, Optimisation, TrainConfig
-from medseg_trainer.training.run_folder import build_networks
+from medseg_trainer.models.build import build_networks
 
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS)
 

@@ -20,8 +20,8 @@ from medseg_trainer.evaluation.evaluate import SampleSettings, _ranked, _shown, 
 from medseg_trainer.evaluation.reliability import CURVE, _place, draw_reliability
 from medseg_trainer.evaluation.statistics import TITLES, CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.models.manifest import manifest_of
 from medseg_trainer.training.run_folder import RunFolder
-from medseg_trainer.training.validation import manifest_of
 
 
 def figures(value, group, calibration=None):

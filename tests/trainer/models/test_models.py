@@ -11,11 +11,11 @@ from medseg_runtime.model.noise import NoiseLaw, SampleNoise
 from medseg_runtime.model.sampler import ProbabilityPath, sampler_table, time_features
 from medseg_trainer.config.run import AutoencoderConfig, Optimisation
 from medseg_trainer.models.autoencoder import Bottleneck, ImageAutoencoder, MaskAutoencoder, class_weights
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.condition import AutoencoderCondition, UNetCondition
 from medseg_trainer.models.denoiser import Denoiser
 from medseg_trainer.models.graphs import DenoiserGraph, TorchBackend
 from medseg_trainer.models.layers import Attention, ResidualBlock, UNet
-from medseg_trainer.training.run_folder import build_networks
 
 OPTIMISATION = Optimisation(steps=1, batch_size=1, learning_rate=1e-3)
 

@@ -13,7 +13,9 @@ from medseg_runtime.model.noise import NoiseLaw, SampleNoise
 from medseg_runtime.model.sampler import sampler_table, time_features
 from medseg_runtime.result.metrics import generalized_energy_distance, hungarian_matched_iou
 from medseg_trainer.config.run import EnergyConfig, Optimisation, TrainConfig
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import TorchBackend
+from medseg_trainer.models.manifest import manifest_of
 from medseg_trainer.objectives.energy import (
     FEW_PX,
     EnergyStage,
@@ -23,9 +25,9 @@ from medseg_trainer.objectives.energy import (
     ruzicka_distance,
     starting_noise,
 )
+from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.loop import fit
-from medseg_trainer.training.run_folder import Ema, RunFolder, build_networks
-from medseg_trainer.training.validation import manifest_of
+from medseg_trainer.training.run_folder import RunFolder
 
 LAW = NoiseLaw(stratified=0.5)
 

@@ -19,8 +19,9 @@ from medseg_runtime.errors import CheckpointError, DataError, OutputError
 from medseg_trainer.config.run import Optimisation
 from medseg_trainer.data.working_set import BatchSource
 from medseg_trainer.training import loop
+from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.loop import fit
-from medseg_trainer.training.run_folder import Ema, RunFolder
+from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.validation import Validator
 
 TEXT = {".json", ".jsonl"}
@@ -208,7 +209,7 @@ FIT = """
 import os, signal, sys
 from pathlib import Path
 from medseg_trainer.training import loop
-from medseg_trainer.training.run_folder import Ema
+from medseg_trainer.training.ema import Ema
 from medseg_trainer.config.run import TrainConfig
 
 config, data, out, save_every, kill_at = sys.argv[1:]
@@ -283,7 +284,7 @@ def test_two_processes_do_what_one_does(fit_in_a_process, reference, tmp_path):
 
 def test_a_finished_run_is_left_as_it_is(config, reference, phantom_zips, tmp_path, monkeypatch):
     run = shutil.copytree(reference, tmp_path / "run")
-    monkeypatch.setattr(loop, "_step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(loop, "take_step", lambda *_: pytest.fail("it trained"))
     fit(config, phantom_zips, run)
     assert contents(run) == contents(reference)
 
@@ -299,7 +300,7 @@ def test_a_folder_of_another_configuration_is_refused(config, reference, phantom
 def test_what_is_wrong_with_the_data_is_said_before_anything_is_written(
     split, config, phantom_zips, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loop, "_step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(loop, "take_step", lambda *_: pytest.fail("it trained"))
     data = shutil.copytree(phantom_zips, tmp_path / "data")
     for archive in data.glob(f"lidc-{split}-*.zip"):
         archive.unlink()

@@ -10,15 +10,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from medseg_runtime.errors import CheckpointError, OutputError
-from medseg_trainer.training import run_folder
+from medseg_trainer.training import run_files
+from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.loop import fit
-from medseg_trainer.training.run_folder import Ema, RunFolder, save_safetensors
+from medseg_trainer.training.run_files import save_safetensors
+from medseg_trainer.training.run_folder import RunFolder
 
 
 def test_a_torn_last_line_is_dropped(tmp_path):
     lines = '{"stage": "a", "step": 1}\n{"stage": "b", "step": 2}\n{"stage": "b", "step": 3}\n{"stage": "b", "validation": {}'
     (tmp_path / "metrics.jsonl").write_text(lines)
-    RunFolder(tmp_path).forget_after("b", 2)
+    RunFolder(tmp_path).drop_log_after("b", 2)
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines.splitlines(keepends=True)[:2])
 
 
@@ -78,7 +80,7 @@ def test_weights_that_somebody_deleted_are_made_again(config, reference, phantom
 
 def test_two_processes_do_not_train_in_one_folder(config, reference, phantom_zips, tmp_path):
     run = shutil.copytree(reference, tmp_path / "run")
-    with RunFolder(run).alone(), pytest.raises(CheckpointError, match="another process trains in 'run'"):
+    with RunFolder(run).locked(), pytest.raises(CheckpointError, match="another process trains in 'run'"):
         fit(config, phantom_zips, run)
     fit(config, phantom_zips, run)
 
@@ -91,7 +93,7 @@ def test_a_full_disk_is_said_in_a_line_and_costs_nothing_that_was_there(referenc
         path.write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr(run_folder, "save_file", full)
+    monkeypatch.setattr(run_files, "save_file", full)
     with pytest.raises(OutputError, match=r"denoiser.safetensors cannot be written: .*No space left.*same command"):
         RunFolder(run).save_weights("denoiser", {}, {})
     assert (run / "denoiser.safetensors").read_bytes() == before

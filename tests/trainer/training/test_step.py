@@ -12,10 +12,11 @@ from medseg_runtime.errors import ParameterError
 from medseg_trainer.config.run import Optimisation
 from medseg_trainer.data.working_set import Batch
 from medseg_trainer.models.autoencoder import MaskAutoencoder
-from medseg_trainer.training import loop
-from medseg_trainer.training.loop import fit, learning_rate
+from medseg_trainer.training import loop, plan
+from medseg_trainer.training.loop import fit
 from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.stages import Draws, random_raters, set_latent_scale
+from medseg_trainer.training.step import learning_rate, take_step
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
@@ -71,7 +72,7 @@ def test_the_scale_of_latents_is_that_of_the_whole_batch_whatever_the_number_of_
     monkeypatch.setattr(Fabric, "world_size", 2)
     monkeypatch.setattr(loop, "run_stage", lambda *_: None)
     monkeypatch.setattr(RunFolder, "load_weights", lambda *_: None)
-    monkeypatch.setattr(loop, "set_latent_scale", looked_at)
+    monkeypatch.setattr(plan, "set_latent_scale", looked_at)
     base = micro()
     autoencoder = replace(base.mask_autoencoder, regulariser="kl", latent_noise=0.0)
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -91,7 +92,7 @@ def step_of_a_stub(config, losses, *, rank=0, precision="32-true"):
     )
     stage = SimpleNamespace(optimisation=config.denoiser.optimisation, losses=losses)
     optimiser = SimpleNamespace(param_groups=[{}], step=lambda: None, zero_grad=lambda: None)
-    loop._step(fabric, stage, None, optimiser, None, SimpleNamespace(seed=7, rank=0, world_size=1), 5)
+    take_step(fabric, stage, None, optimiser, None, SimpleNamespace(seed=7, rank=0, world_size=1), 5)
     return asked
 
 

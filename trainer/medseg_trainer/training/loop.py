@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -21,21 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from medseg_runtime.errors import ParameterError
-from medseg_trainer.config.run import Optimisation, TrainConfig
+from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.layouts import layout_of
-from medseg_trainer.data.working_set import Batch, BatchSource, WorkingSet
-from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder, class_weights
-from medseg_trainer.models.condition import AutoencoderCondition
-from medseg_trainer.training.run_folder import DataSplit, Ema, RunFolder, build_condition
-from medseg_trainer.training.stages import (
-    Draws,
-    Stage,
-    denoiser_stage,
-    energy_stage,
-    image_stage,
-    mask_stage,
-    set_latent_scale,
-)
+from medseg_trainer.data.working_set import BatchSource, WorkingSet
+from medseg_trainer.models.autoencoder import class_weights
+from medseg_trainer.training.ema import Ema
+from medseg_trainer.training.interrupt import interrupt_between_steps
+from medseg_trainer.training.plan import Context, PlannedStage, plan
+from medseg_trainer.training.run_folder import DataSplit, RunFolder
+from medseg_trainer.training.stages import Stage
+from medseg_trainer.training.step import take_step
 from medseg_trainer.training.validation import Validator
 
 LOG_EVERY = 10
@@ -73,12 +64,12 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
     with ExitStack() as stack:
         if validator is not None:
             run.start(config)
-            stack.enter_context(run.alone())
+            stack.enter_context(run.locked())
             splits = {
                 "train": DataSplit(len(train), train.num_groups, train.names_sha256),
                 "val": DataSplit(validator.available, validator.num_groups, validator.names_sha256),
             }
-            run.describe_data(layout_of(data, config.classes[0]), splits, command)
+            run.record_data(layout_of(data, config.classes[0]), splits, command)
         fabric.barrier()
         _train(fabric, run, config, train, frequency, validator, console)
 
@@ -92,61 +83,32 @@ def _train(
     validator: Validator | None,
     console: Console,
 ) -> None:
-    """Train one stage after the other; frequency: of the classes, background first."""
+    """Train the stages of the plan; frequency: (classes + 1,) share of each class, background first."""
     weights = class_weights(frequency).float()
     console.print(
         f"{len(train)} images, {fabric.strategy.precision.precision}; class share {_listed(frequency)}, weights {_listed(weights)}",
         highlight=False,
     )
-
-    def source(optimisation: Optimisation, seed: int) -> BatchSource:
-        part = (fabric.global_rank, fabric.world_size)
-        if optimisation.batch_size % fabric.world_size:
-            raise ParameterError(
-                f"a batch of {optimisation.batch_size} cannot be shared equally by {fabric.world_size} processes",
-                "Start a number of processes that divides it.",
-            )
-        return BatchSource(
-            train, config.input, config.augment, optimisation.batch_size, config.seed * 1000 + seed, *part
-        )
-
-    torch.manual_seed(config.seed)
-    mask_autoencoder = MaskAutoencoder(config.mask_autoencoder, config.num_logits)
-    mask_autoencoder.class_weight.copy_(weights)
-    run_stage(
-        fabric, run, mask_stage(config, mask_autoencoder), source(config.mask_autoencoder.optimisation, 1), console
-    )
-    run.load_weights("mask_autoencoder", mask_autoencoder)
-    if fabric.is_global_zero and config.mask_autoencoder.regulariser != "sphere":
-        whole = dataclasses.replace(source(config.mask_autoencoder.optimisation, 1), rank=0, world_size=1)
-        set_latent_scale(mask_autoencoder, whole[0])
-        run.save_weights("mask_autoencoder", mask_autoencoder.state_dict(), {})
-    fabric.barrier()
-    run.load_weights("mask_autoencoder", mask_autoencoder)
-
-    torch.manual_seed(config.seed)  # whether the stage before was trained now or earlier
-    condition = build_condition(config)
-    if config.condition.autoencoder is not None:
-        image_autoencoder = ImageAutoencoder(config.condition.autoencoder, config.input.channels)
-        optimisation = config.condition.autoencoder.optimisation
-        run_stage(
-            fabric,
-            run,
-            image_stage(config.condition.autoencoder, config, image_autoencoder),
-            source(optimisation, 2),
-            console,
-        )
-        run.load_weights("image_autoencoder", image_autoencoder)
-        condition = AutoencoderCondition(image_autoencoder)
-
-    torch.manual_seed(config.seed)
-    stage = denoiser_stage(config, mask_autoencoder.to(fabric.device), condition, validator)
-    run_stage(fabric, run, stage, source(config.denoiser.optimisation, 3), console)
-    if config.energy is not None:
+    context = Context(config=config, run=run, device=fabric.device, class_weight=weights, validator=validator)
+    for planned in plan(config):
+        source = _batch_source(fabric, config, train, planned)
+        torch.manual_seed(config.seed)  # the initial weights do not depend on what was trained before, now or earlier
+        run_stage(fabric, run, planned.build(context), source, console)
+        if planned.finish is not None and fabric.is_global_zero:
+            planned.finish(context, replace(source, rank=0, world_size=1)[0])
         fabric.barrier()
-        torch.manual_seed(config.seed)
-        stage = energy_stage(config, config.energy, run.networks("denoiser").to(fabric.device), validator)
-        run_stage(fabric, run, stage, source(config.energy.optimisation, 4), console)
+
+
+def _batch_source(fabric: Fabric, config: TrainConfig, train: WorkingSet, planned: PlannedStage) -> BatchSource:
+    """Return this process's part of a stage's batches."""
+    batch_size, processes = planned.optimisation.batch_size, fabric.world_size
+    if batch_size % processes:
+        raise ParameterError(
+            f"a batch of {batch_size} cannot be shared equally by {processes} processes",
+            "Start a number of processes that divides it.",
+        )
+    seed = config.seed * 1000 + planned.batch_seed
+    return BatchSource(train, config.input, config.augment, batch_size, seed, fabric.global_rank, processes)
 
 
 def start_fabric(config: TrainConfig) -> Fabric:
@@ -185,7 +147,7 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
             _keep_last(fabric, run, stage, ema, progress, console)
         return
     if fabric.is_global_zero:
-        run.forget_after(stage.name, progress["step"])
+        run.drop_log_after(stage.name, progress["step"])
     wrapped, wrapped_optimiser = fabric.setup(stage.module, optimiser)
     saved = time.monotonic()
 
@@ -200,11 +162,11 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar, _interrupt_between_steps(console) as interrupted:
+    with Progress(*columns, console=console) as bar, interrupt_between_steps(console) as interrupted:
         task = bar.add_task(stage.name, total=settings.steps, completed=progress["step"], figures="")
         started, first = time.monotonic(), progress["step"]
         for batch in source.batches(range(first, settings.steps), fabric.device):
-            losses = _step(fabric, stage, wrapped, wrapped_optimiser, batch, source, progress["step"])
+            losses = take_step(fabric, stage, wrapped, wrapped_optimiser, batch, source, progress["step"])
             progress["step"] += 1
             step = progress["step"]
             ema.update(stage.module, step)
@@ -232,70 +194,11 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
     fabric.barrier()
 
 
-@contextmanager
-def _interrupt_between_steps(console: Console) -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of the step: what is saved in its midst would be the state of no step.
-
-    Yields whether it was pressed; pressed again, it stops at once, and nothing is saved.
-    """
-    pressed = False
-
-    def wait(_signal: int, _frame: object) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        console.print("stopping after this step; Ctrl-C again stops at once, without saving", highlight=False)
-
-    if threading.current_thread() is not threading.main_thread():  # no signal arrives elsewhere
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, wait)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _step(
-    fabric: Fabric,
-    stage: Stage,
-    module: Any,
-    optimiser: Any,
-    batch: Batch,
-    source: BatchSource,
-    step: int,
-) -> dict[str, Tensor]:
-    """Do one optimiser step; returns this process's loss and its parts."""
-    settings = stage.optimisation
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(settings, step)
-    seed = int(np.random.SeedSequence((source.seed, 2, step)).generate_state(1, np.uint64)[0] >> 1)
-    # dropout takes no generator; each process leaves out its own features
-    torch.manual_seed(seed + fabric.global_rank)
-    generator = torch.Generator(fabric.device).manual_seed(seed)
-    draws = Draws(generator, settings.batch_size, source.rank, source.world_size)
-    loss, parts = stage.losses(module, batch, draws)
-    fabric.backward(loss)
-    # float16 scales the loss until gradients overflow now and then, and leaves those steps out
-    scaled = fabric.strategy.precision.precision == "16-mixed"
-    fabric.clip_gradients(module, optimiser, max_norm=settings.gradient_clip, error_if_nonfinite=not scaled)
-    optimiser.step()
-    optimiser.zero_grad()
-    return {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
-
-
 def _mean(fabric: Fabric, losses: dict[str, Tensor]) -> dict[str, float]:
     """Average over the processes."""
     mean = fabric.all_reduce(losses, reduce_op="mean")
     assert isinstance(mean, dict)
     return {name: float(value) for name, value in mean.items()}
-
-
-def learning_rate(settings: Optimisation, step: int) -> float:
-    """Return the rate of a step: linear warm-up, then half a cosine down to zero."""
-    warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
-    return settings.learning_rate * warm * 0.5 * (1.0 + float(np.cos(np.pi * step / settings.steps)))
 
 
 def _validate(

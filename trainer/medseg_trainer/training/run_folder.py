@@ -1,10 +1,10 @@
-"""The run folder: what a training leaves, and what it needs to go on. Safetensors and JSON, no pickle.
+"""The run folder: results of a training, and the state to resume it from. Safetensors and JSON, no pickle.
 
 config.json                   the resolved configuration
 mask_autoencoder.safetensors  EMA weights of a finished stage; of the last two stages, those with the best GED on val
 image_autoencoder.safetensors (if the condition is one)
 denoiser.safetensors          condition.* and denoiser.*
-energy.safetensors            the same, tuned to draw in one step (if the configuration has that stage)
+energy.safetensors            the same, tuned to sample in few steps (if the configuration has that stage)
 data.json                     what it was trained on
 metrics.jsonl                 one line per logged step and per validation
 samples/*.png                 one sheet of pictures per validation
@@ -14,57 +14,39 @@ state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stag
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from medseg_runtime.errors import CheckpointError, OutputError
+from medseg_runtime.files.lock import lock
 from medseg_trainer.config.run import Optimisation, TrainConfig
 from medseg_trainer.data.layouts import Layout
-from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder
-from medseg_trainer.models.condition import AutoencoderCondition, UNetCondition
-from medseg_trainer.models.denoiser import Denoiser
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import Networks
+from medseg_trainer.training.ema import Ema
+from medseg_trainer.training.run_files import (
+    load_safetensors,
+    read_json,
+    read_metadata,
+    save_safetensors,
+    write_atomically,
+    writing,
+)
+from medseg_trainer.training.state import restore_state, state_tensors
 
 CONFIG_NAME = "config.json"
-T = TypeVar("T")
-
-
-class Ema:
-    """Exponential moving average of a module's weights; of what is no float, the last value.
-
-    Early on it averages over a tenth of the steps so far, so that it does not remember the initial weights.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Take in the weights after a step."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        current = module.state_dict()
-        floating = [name for name, average in self.tensors.items() if average.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.tensors[name] for name in floating], [current[name] for name in floating], 1.0 - decay
-        )
-        for name in self.tensors.keys() - floating:
-            self.tensors[name].copy_(current[name])
 
 
 @dataclass(frozen=True, slots=True)
 class DataSplit:
-    """Which data a run has of a split."""
+    """What a run used of one split."""
 
     images: int
     groups: int
@@ -83,7 +65,7 @@ class RunFolder:
         """Read the configuration.
 
         Raises:
-            CheckpointError: there is no run here.
+            CheckpointError: the folder holds no run, or one of another version.
         """
         try:
             text = (self.path / CONFIG_NAME).read_text()
@@ -94,10 +76,10 @@ class RunFolder:
         return TrainConfig.from_json(text)
 
     def start(self, config: TrainConfig) -> None:
-        """Make the folder, unless it is there from an earlier start.
+        """Make the folder and write its configuration, unless they are there.
 
         Raises:
-            OutputError: it cannot be made.
+            OutputError: the folder cannot be made.
         """
         try:
             (self.path / "state").mkdir(parents=True, exist_ok=True)
@@ -112,28 +94,24 @@ class RunFolder:
             ) from error
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes from training in this folder, until the block or this process ends.
 
         Raises:
-            CheckpointError: one does already.
+            CheckpointError: another process trains here.
         """
-        with (self.path / CONFIG_NAME).open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        with (self.path / CONFIG_NAME).open("rb") as file:
+            if not lock(file.fileno(), wait=False):
                 raise CheckpointError(
                     f"another process trains in {self.path.name!r}", "Wait for it, or use another --out."
-                ) from error
-            except OSError:  # a file system without locks
-                pass
+                )
             yield
 
     def check_same(self, config: TrainConfig) -> None:
-        """Check that the folder is no other run's.
+        """Refuse a folder that was started with another configuration.
 
         Raises:
-            CheckpointError: it was started with another configuration.
+            CheckpointError: it was.
         """
         if (self.path / CONFIG_NAME).exists() and self.config() != config:
             raise CheckpointError(
@@ -141,11 +119,11 @@ class RunFolder:
                 "Use another --out, or the preset and options it was started with.",
             )
 
-    def describe_data(self, layout: Layout, splits: dict[str, DataSplit], command: str) -> None:
-        """Write data.json, or hold it against what is there.
+    def record_data(self, layout: Layout, splits: dict[str, DataSplit], command: str) -> None:
+        """Write data.json; if it is there, check that the data are the same.
 
         Raises:
-            CheckpointError: the run began with other data: what it says of them would no longer be true.
+            CheckpointError: the run was started with other data.
         """
         content: dict[str, Any] = {
             "layout": layout.name,
@@ -156,23 +134,24 @@ class RunFolder:
             "grouped_by": layout.grouped_by,
         }
         path = self.path / "data.json"
-        told = read_json(path)
-        if told and (told["layout"], told["splits"]) != (content["layout"], content["splits"]):
-            before, now = _counted(told["splits"]), _counted(content["splits"])
+        recorded = read_json(path)
+        if recorded and (recorded["layout"], recorded["splits"]) != (content["layout"], content["splits"]):
+            before, now = _counted(recorded["splits"]), _counted(content["splits"])
             raise CheckpointError(
                 f"{self.path.name!r} was started on {before}, and there are {'others' if now == before else now} now",
                 "Give it the same data, or use another --out.",
             )
-        if not told:
+        if not recorded:
             write_atomically(path, json.dumps(content, indent=2) + "\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        with writing(self.path / "metrics.jsonl") as path, path.open("a") as lines:
+        path = self.path / "metrics.jsonl"
+        with writing(path), path.open("a") as lines:
             lines.write(json.dumps(record) + "\n")
 
-    def forget_after(self, stage: str, step: int) -> None:
-        """Drop the lines of a stage that a resumed run will write again."""
+    def drop_log_after(self, stage: str, step: int) -> None:
+        """Remove the logged lines of a stage that a resumed run will write again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
             # a process killed while it wrote leaves a last line without its end
@@ -183,39 +162,29 @@ class RunFolder:
     def save_state(
         self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: dict[str, Any]
     ) -> None:
-        """Write all that a stage needs to go on."""
-        tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
-        tensors |= {f"ema.{name}": tensor for name, tensor in ema.tensors.items()}
-        for index, moments in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        save_safetensors(self.path / "state" / f"{stage}.safetensors", tensors, {"progress": json.dumps(progress)})
+        """Write the state that `load_state` resumes a stage from."""
+        tensors = state_tensors(module, ema, optimiser)
+        save_safetensors(self._state(stage), tensors, {"progress": json.dumps(progress)})
 
     def load_state(
         self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer
     ) -> dict[str, Any] | None:
-        """Put a stage back to where it was saved; None if it was not."""
-        path = self.path / "state" / f"{stage}.safetensors"
+        """Load the saved state of a stage into its parts. Return its progress, or None if nothing was saved.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = self._state(stage)
         if not path.exists():
             return None
-        tensors = _load(path)
-        module.load_state_dict(
-            {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-        )
-        for name, average in ema.tensors.items():
-            average.copy_(tensors[f"ema.{name}"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimiser."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = tensor
-        optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+        restore_state(load_safetensors(path), module, ema, optimiser)
         return _progress(path)
 
     def check_finished(self) -> None:
-        """Check that the last stage has come to its end; without its state, its weights count as finished.
+        """Refuse a run whose denoiser or tuning is unfinished. A stage without a saved state counts as finished.
 
         Raises:
-            CheckpointError: it has not.
+            CheckpointError: a stage is unfinished.
         """
         config = self.config()
         stages: dict[str, Optimisation] = {"denoiser": config.denoiser.optimisation}
@@ -225,30 +194,30 @@ class RunFolder:
             self.check_stage_finished(stage, optimisation.steps, "Run the same `medseg-train fit` to its end.")
 
     def check_stage_finished(self, stage: str, steps: int, remedy: str) -> None:
-        """Check that a stage has taken so many steps; without its state, its weights count as finished.
+        """Refuse a stage that has taken fewer steps. A stage without a saved state counts as finished.
 
         Raises:
-            CheckpointError: it has not.
+            CheckpointError: it has taken fewer.
         """
-        path = self.path / "state" / f"{stage}.safetensors"
+        path = self._state(stage)
         if path.exists() and (step := _progress(path)["step"]) < steps:
             raise CheckpointError(f"the {stage} is at step {step} of {steps}", remedy)
 
     def save_weights(self, stage: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        """Write the weights of a stage that are worth keeping."""
-        save_safetensors(self.path / f"{stage}.safetensors", tensors, metadata)
+        """Write the resulting weights of a stage."""
+        save_safetensors(self._weights(stage), tensors, metadata)
 
     def has_weights(self, stage: str) -> bool:
-        """Tell whether they are there."""
-        return (self.path / f"{stage}.safetensors").exists()
+        """Tell whether the weights of a stage were written."""
+        return self._weights(stage).exists()
 
     def load_weights(self, stage: str, module: nn.Module) -> None:
-        """Load them into a module that may be a part of the stage's.
+        """Load the weights of a stage into a module.
 
         Raises:
             CheckpointError: the stage has not been trained, or its file does not fit.
         """
-        tensors = _load(self.path / f"{stage}.safetensors")
+        tensors = load_safetensors(self._weights(stage))
         try:
             module.load_state_dict(tensors)
         except RuntimeError as error:
@@ -257,29 +226,29 @@ class RunFolder:
             ) from error
 
     def kept_step(self) -> int:
-        """Return the step of the last stage whose weights had the best GED on val and were kept.
+        """Return the step at which the weights of the last stage were kept.
 
         Raises:
             CheckpointError: the stage has not been trained, or its file is damaged.
         """
-        return int(_metadata(self.path / f"{self.config().last_stage}.safetensors")["step"])
+        return int(read_metadata(self._weights(self.config().last_stage))["step"])
 
     def kept(self) -> str:
-        """Say which weights are the result: a figure belongs to these and no others.
+        """Describe the weights that are the result, so that a measurement can say which weights it is of.
 
         Raises:
             CheckpointError: they are missing or damaged.
         """
         config = self.config()
         which = f"{config.last_stage} weights of step {self.kept_step():,}"
-        if _metadata(self.path / f"{config.last_stage}.safetensors").get("chosen") == "last":
+        if read_metadata(self._weights(config.last_stage)).get("chosen") == "last":
             return f"{which}, the last ones, made again after the best were deleted"
-        told = read_json(self.path / "data.json").get("splits", {}).get("val", {})
-        measured = min(config.validation_images, told.get("images", config.validation_images))
+        recorded = read_json(self.path / "data.json").get("splits", {}).get("val", {})
+        measured = min(config.validation_images, recorded.get("images", config.validation_images))
         return f"{which}, the best GED on {measured} val images"
 
     def networks(self, stage: Literal["denoiser", "energy"] | None = None) -> Networks:
-        """Load the trained networks, by default as the last stage left them.
+        """Load the trained networks; default: as the last stage left them.
 
         Raises:
             CheckpointError: a stage is missing.
@@ -293,104 +262,17 @@ class RunFolder:
         )
         return networks
 
+    def _weights(self, stage: str) -> Path:
+        return self.path / f"{stage}.safetensors"
 
-def build_condition(config: TrainConfig) -> nn.Module:
-    """Build the condition's network, untrained."""
-    channels = config.input.channels
-    if config.condition.autoencoder is not None:
-        return AutoencoderCondition(ImageAutoencoder(config.condition.autoencoder, channels))
-    return UNetCondition(config.condition, channels, config.mask_autoencoder.factor)
-
-
-def build_networks(config: TrainConfig) -> Networks:
-    """Build all networks of a configuration, untrained."""
-    return Networks(
-        condition=build_condition(config),
-        denoiser=Denoiser(config.denoiser, config.latent[0], config.condition.channels),
-        mask_autoencoder=MaskAutoencoder(config.mask_autoencoder, config.num_logits),
-    )
-
-
-def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write to a temporary name, then rename: a killed process leaves the old file whole."""
-    with writing(path):
-        temporary = path.with_name(f".{path.name}.tmp")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        temporary.chmod(0o644)  # safetensors leaves 0600, which colleagues on a shared disk cannot read
-        temporary.replace(path)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename."""
-    with writing(path):
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Turn what is raised while a file of a run is written into OutputError; what was there before stays."""
-    try:
-        yield path
-    except (OSError, SafetensorError) as error:
-        path.with_name(f".{path.name}.tmp").unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise OutputError(
-            f"{_named(path)} cannot be written: {reason}", "Free some space; a run goes on by the same command."
-        ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object that a run folder may hold; empty without the file.
-
-    Raises:
-        CheckpointError: it is damaged.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is damaged: {error}", "Make it again, or delete it.") from error
-    return content
+    def _state(self, stage: str) -> Path:
+        return self.path / "state" / f"{stage}.safetensors"
 
 
 def _counted(splits: dict[str, dict[str, int]]) -> str:
     return " and ".join(f"{part['images']:,} {name} images" for name, part in splits.items())
 
 
-def _named(path: Path) -> str:
-    """Return a file's name in the run folder."""
-    return f"state/{path.name}" if path.parent.name == "state" else path.name
-
-
 def _progress(path: Path) -> dict[str, Any]:
-    progress: dict[str, Any] = json.loads(_metadata(path)["progress"])
+    progress: dict[str, Any] = json.loads(read_metadata(path)["progress"])
     return progress
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    def read() -> dict[str, str]:
-        with safe_open(path, "pt") as opened:
-            found: dict[str, str] = opened.metadata()
-        return found
-
-    return _translated(path, read)
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    return _translated(path, lambda: load_file(path))
-
-
-def _translated(path: Path, read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path.stem} has not been trained yet", "Run the same `medseg-train fit` to its end."
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{_named(path)} is damaged: {error}", "Copy the run again, or delete this file and train on."
-        ) from error

@@ -12,10 +12,10 @@ from medseg_runtime.model.bundle import Sampling
 from medseg_trainer.config.run import AutoencoderConfig, EnergyConfig, Optimisation, TrainConfig
 from medseg_trainer.data.working_set import Batch
 from medseg_trainer.models.autoencoder import ImageAutoencoder, MaskAutoencoder
+from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import Networks
 from medseg_trainer.objectives.diffusion import DenoiserStage
 from medseg_trainer.objectives.energy import BLOCK, EnergyStage, starting_noise
-from medseg_trainer.training.run_folder import build_networks
 from medseg_trainer.training.validation import Validator
 
 Losses = tuple[Tensor, dict[str, Tensor]]

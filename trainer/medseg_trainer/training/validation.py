@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg_runtime.files.replace import replacing
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.model.bundle import Graph, Manifest, Sampling
-from medseg_runtime.model.signatures import GraphName, Shape
+from medseg_runtime.model.bundle import Sampling
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.layouts import Case, Cases, read_cases
@@ -15,10 +15,10 @@ from medseg_trainer.evaluation.evaluate import SampleSettings
 from medseg_trainer.evaluation.sheet import draw_sheet
 from medseg_trainer.evaluation.statistics import CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import Networks, TorchBackend
-from medseg_trainer.training.run_folder import writing
+from medseg_trainer.models.manifest import manifest_of
+from medseg_trainer.training.run_files import writing
 
 SHEET_ROWS = 8
-INTENDED_USE = "Research only. Not a medical device: not for diagnosis, treatment, or any clinical decision."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,9 @@ class Validator:
             if index % stride == 0 and len(shown) < SHEET_ROWS:  # the others are forgotten: photographs are large
                 shown.append((case, result))
         summary = summarise(figures)
-        with writing(self.sheets / f"{name}.png") as path:
-            draw_sheet(shown).save(path)
+        sheet = self.sheets / f"{name}.png"
+        with writing(sheet), replacing(sheet) as temporary:
+            draw_sheet(shown).save(temporary)
         wanted = (
             "ged",
             "hm_iou",
@@ -69,42 +70,3 @@ class Validator:
             "ece",
         )
         return {key: summary[key].mean for key in wanted}
-
-
-def manifest_of(config: TrainConfig, sampling: Sampling | None = None) -> Manifest:
-    """Describe the networks of a run as a bundle does, before there are any files; by default as the finished run draws."""
-    batch: Shape = ("N", *config.latent)
-    rule = config.input
-    image: Shape = (1, rule.channels, rule.height, rule.width)
-    condition: Shape = (1, config.condition.channels, *config.latent[1:])
-    features: Shape = (1, config.denoiser.time_features)
-    shapes: dict[GraphName, tuple[dict[str, Shape], dict[str, Shape]]] = {
-        "encoder": ({"image": image}, {"condition": condition}),
-        "denoiser": (
-            {"latent": batch, "extra": batch, "condition": condition, "time_features": features, "row": (5,)},
-            {"next_latent": batch, "denoised": batch},
-        ),
-        "decoder": ({"latent": batch}, {"logits": ("N", config.num_logits, rule.height, rule.width)}),
-    }
-    return Manifest(
-        name=config.name,
-        task=config.task,
-        classes=config.classes,
-        input=rule,
-        latent=config.latent,
-        path=config.path,
-        sampling=config.tuned_sampling if sampling is None else sampling,
-        graphs={
-            name: Graph(
-                file=f"{name}.onnx",
-                sha256="",
-                opset=0,
-                precision="float32",
-                weights="float32",
-                inputs=inputs,
-                outputs=outputs,
-            )
-            for name, (inputs, outputs) in shapes.items()
-        },
-        intended_use=INTENDED_USE,
-    )
