@@ -1,1 +1,1 @@
-"""MedSegLatDiff's trainer: makes checkpoints from images and the masks of one or several raters. Needs torch."""
+"""Train MedSegLatDiff on images and the masks of one or several raters, and evaluate it. Needs torch."""

@@ -1,4 +1,4 @@
-"""medseg-train: fit, evaluate, show."""
+"""The command medseg-train: fit, evaluate, show."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ app = typer.Typer(
 DataOption = Annotated[
     Path,
     typer.Option(
-        help="Data folder: LIDC-IDRI-slices, ISIC-2018 Task 1 or CVC-ClinicDB (as zips or unpacked), or images/, masks/, "
-        "splits.csv. Of several data sets there, the one that outlines the first class is read."
+        help="Data folder: LIDC-IDRI-slices, ISIC-2018 Task 1 or CVC-ClinicDB, as zips or unpacked; or images/, masks/ and "
+        "splits.csv. If it holds several data sets, the one whose masks outline the first class is used."
     ),
 ]
 
@@ -38,14 +38,16 @@ DataOption = Annotated[
 def fit(
     preset: Annotated[str, typer.Argument(help="Name of a preset; `medseg-train show` lists them.")],
     data: DataOption,
-    out: Annotated[Path, typer.Option(help="Run folder. The same command again goes on from an interruption.")],
+    out: Annotated[Path, typer.Option(help="Run folder. After an interruption, the same command resumes.")],
     classes: Annotated[
-        str | None, typer.Option(help="Names of the foreground classes, with commas; default: the preset's.")
+        str | None, typer.Option(help="Names of the foreground classes, separated by commas; default: the preset's.")
     ] = None,
     raters: Annotated[int | None, typer.Option(help="Masks per image; default: the preset's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Of weights, data order and noise.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, data order and noise.")
+    ] = None,
 ) -> None:
-    """Train the autoencoders, then the denoiser."""
+    """Train the autoencoders, then the denoiser, then its tuning if the preset has one."""
     from medseg_trainer.training.loop import fit as run_fit
 
     config = _preset(preset)
@@ -68,25 +70,25 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="Run folder or bundle.", metavar="RUN_OR_BUNDLE")],
     data: DataOption,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    samples: Annotated[int, typer.Option(min=1)] = 16,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the bundle's.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Samples for each image.")] = 16,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps; default: the model's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
     images: Annotated[
-        int | None, typer.Option(min=1, help="Measure only that many, evenly spaced; default: all.")
+        int | None, typer.Option(min=1, help="Evaluate only so many images, evenly spaced; default: all.")
     ] = None,
-    ged100: Annotated[
-        bool, typer.Option("--ged100", help="Draw 100 samples, for GED of 100 beside the other figures.")
-    ] = False,
-    backend: Annotated[str, typer.Option(help="For a bundle: auto, or what `medseg-doctor` lists.")] = "auto",
+    ged100: Annotated[bool, typer.Option("--ged100", help="Draw 100 samples, and add the GED of all of them.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="Backend for a bundle: auto, or one that `medseg-doctor` lists.")
+    ] = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the figures there as JSON, and beside it a PNG of the best, median and worst images with a reliability "
-            "diagram; default for a run: its evaluation.json."
+            help="JSON file for the results. A PNG with the best, median and worst images and a reliability diagram is written "
+            "next to it. Default for a run: its evaluation.json."
         ),
     ] = None,
 ) -> None:
-    """Measure a checkpoint or a bundle against the raters: GED, HM-IoU, diversity, Dice, HD95, calibration."""
+    """Compare a run or a bundle with the raters: GED, HM-IoU, diversity, Dice, HD95, calibration."""
     from medseg_trainer.evaluation.evaluate import evaluate as measure
     from medseg_trainer.evaluation.evaluate import split_named
     from medseg_trainer.training.run_files import write_atomically
@@ -117,7 +119,7 @@ def evaluate(
 
 @app.command()
 def show(
-    preset: Annotated[str | None, typer.Argument(help="Name of a preset; without one, their list.")] = None,
+    preset: Annotated[str | None, typer.Argument(help="Name of a preset; without it, the presets are listed.")] = None,
 ) -> None:
     """Print a preset as JSON, or list the presets."""
     from medseg_trainer.config.presets import PRESETS
@@ -135,7 +137,7 @@ def _print_table(report: Evaluation) -> None:
 
     from medseg_trainer.evaluation.statistics import TITLES
 
-    table = Table("figure", "mean", f"95 % interval over {report.grouped_by}")
+    table = Table("metric", "mean", f"95 % interval over {report.grouped_by}")
     for name, title in TITLES.items():
         figure = report.figures[name]
         if not math.isnan(figure.mean):
@@ -158,7 +160,7 @@ def _preset(name: str) -> TrainConfig:
 
 
 def _segmenter(target: Path, backend: str) -> Segmenter:
-    """Load a run in torch, or a bundle on a backend."""
+    """Load a bundle on a backend, or a run in torch."""
     from medseg_runtime.inference.segmenter import Segmenter
     from medseg_runtime.model.bundle import MANIFEST_NAME
     from medseg_trainer.models.graphs import TorchBackend
@@ -177,5 +179,5 @@ def _segmenter(target: Path, backend: str) -> Segmenter:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command and exit the process."""
     run_command(app, "medseg-train", extras="train")

@@ -204,7 +204,7 @@ def test_what_nothing_covers_is_background(mode, num_classes, own_folder):
 )
 def test_numbers_that_no_label_is_are_refused(values, own_folder):
     data = own_folder()
-    with pytest.raises(DataError, match="no label is"):
+    with pytest.raises(DataError, match="values that are no labels"):
         marked(Image.fromarray(np.full((20, 30), values)), data, 2)
 
 

@@ -294,7 +294,7 @@ def test_class_frequency_is_counted_in_the_field():
 @pytest.mark.parametrize(("labels", "name"), [(0, "lesion"), (1, "background")])
 def test_a_class_that_no_mask_marks_is_nothing_to_learn(labels, name):
     data = WorkingSet(np.zeros((1, 1, 64, 64), np.float16), np.full((1, 1, 64, 64), labels, np.uint8), 1)
-    with pytest.raises(DataError, match=rf"marks any {name} in the 32x32 px .* middle.* such as photo"):
+    with pytest.raises(DataError, match=rf"marks any {name} in the 32x32 px .* center.* such as photo"):
         data.class_frequency(NATIVE, ("lesion",))
 
 
@@ -311,7 +311,7 @@ def own_folder(folder, images):
 def test_pictures_in_which_nothing_can_be_seen_are_refused(tmp_path):
     """12 bits in files of 16: a tenth of what augmentation alone adds and takes away."""
     twelve_bits = np.random.default_rng(0).integers(0, 4096, (2, 32, 32), np.uint16)
-    with pytest.raises(DataError, match=r"between 0% and 6% of what their files can hold\. Stretch them"):
+    with pytest.raises(DataError, match=r"between 0% and 6% of the range of their files\. Stretch them"):
         WorkingSet.read(own_folder(tmp_path, twelve_bits), "train", COLOUR, 1, 1, quiet=True)
 
 

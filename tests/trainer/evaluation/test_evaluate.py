@@ -17,7 +17,7 @@ from medseg_runtime.testing import toy_manifest, toy_segmenter
 from medseg_trainer import cli
 from medseg_trainer.data.layouts import Case, read_cases
 from medseg_trainer.evaluation.evaluate import SampleSettings, _ranked, _shown, evaluate, split_named
-from medseg_trainer.evaluation.reliability import CURVE, _place, draw_reliability
+from medseg_trainer.evaluation.reliability import CURVE, _place, render_reliability
 from medseg_trainer.evaluation.statistics import TITLES, CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.models.manifest import manifest_of
@@ -307,8 +307,8 @@ def test_the_sheet_draws_what_was_measured(phantom_zips):
 
 
 def test_the_reliability_diagram_is_on_the_line_where_confidence_is_right():
-    right = draw_reliability((ReliabilityBin(10, 0.5, 0.5),))
-    wrong = draw_reliability((ReliabilityBin(10, 0.5, 0.0),))
+    right = render_reliability((ReliabilityBin(10, 0.5, 0.5),))
+    wrong = render_reliability((ReliabilityBin(10, 0.5, 0.0),))
     x, y = map(round, _place(0.5, 0.5))
     assert (right.getpixel((x, y)), wrong.getpixel((x, y)) == CURVE) == (CURVE, False)
     assert wrong.getpixel(tuple(map(round, _place(0.5, 0.0)))) == CURVE

@@ -19,12 +19,12 @@ from medseg_trainer.config.run import (
     TrainConfig,
 )
 
-# 99.5 % of all mask pixels of LIDC lie in the central 64x64 of the 128x128 crops.
+# The central 64x64 px of the 128x128 crops hold 99.5 % of all mask pixels of LIDC.
 LIDC_INPUT = InputRule(channels=1, height=64, width=64, geometry="native", intensity="minmax", context=128)
 
 
 def fast() -> TrainConfig:
-    """LIDC-IDRI in one step: flow matching between unit-sphere latents, then tuning by the energy score of the masks."""
+    """LIDC-IDRI, one sampling step: flow matching on unit-sphere latents, then tuning by the energy score of the masks."""
     return TrainConfig(
         name="lidc-nodule",
         task="outline the lung nodule at the centre of a chest CT crop, as one of several radiologists would",
@@ -67,7 +67,7 @@ def fast() -> TrainConfig:
 
 
 def paper() -> TrainConfig:
-    """LIDC-IDRI as the paper does it: frozen VQ autoencoders, epsilon-prediction, a thousand-step schedule."""
+    """LIDC-IDRI as in the paper: frozen VQ autoencoders, epsilon-prediction, a schedule of 1,000 steps."""
     autoencoder = AutoencoderConfig(
         optimisation=Optimisation(steps=1500, batch_size=64, learning_rate=1e-3),
         width=64,
@@ -100,7 +100,7 @@ def paper() -> TrainConfig:
 
 
 def photo() -> TrainConfig:
-    """Colour photographs of any size, squashed to 256x256, one outline each: skin, endoscopy, one's own folder."""
+    """Color photographs of any size, resized to 256x256 px, one rater: skin, endoscopy, your own folder."""
     base = fast()
     return replace(
         base,
@@ -136,7 +136,7 @@ def isic() -> TrainConfig:
 
 
 def cvc() -> TrainConfig:
-    """CVC-ClinicDB: `photo` for polyps in colonoscopy; of 404 frames, a hundred times each."""
+    """CVC-ClinicDB: `photo` for polyps in colonoscopy; 3,000 steps of 16, about 120 epochs of its 404 frames."""
     base = photo()
     return replace(
         base,
@@ -148,7 +148,7 @@ def cvc() -> TrainConfig:
 
 
 def tiny() -> TrainConfig:
-    """Every stage of `fast` in under two minutes on two cores: for tests, and for trying a data set."""
+    """Every stage of `fast`, small: two minutes on two cores. For tests, and for trying a data set."""
     base = fast()
     return replace(
         base,

@@ -1,22 +1,20 @@
-"""Everything that decides what a training run does; written beside its results as config.json."""
+"""The configuration of a training run. The run folder keeps it as config.json."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Literal, get_args
 
 from medseg_runtime.errors import CheckpointError, ParameterError
+from medseg_runtime.files.typed_json import typed
 from medseg_runtime.model.bundle import Sampling
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.preprocess import InputRule
 from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
 
 Regulariser = Literal["vq", "kl", "sphere"]
-T = TypeVar("T")
 
 
 def _require(condition: bool, problem: str, remedy: str) -> None:
@@ -59,15 +57,15 @@ class AutoencoderConfig:
     kl_weight: float = 1e-3
     codebook_size: int = 512
     reconstruction: Literal["cross_entropy", "mse"]
-    """`cross_entropy` is weighted by class frequency (masks); `mse` for images, and for the ablation of the former."""
+    """The loss. `cross_entropy`: weighted by class frequency, for masks. `mse`: for images, and for masks in an ablation."""
     latent_noise: float = 0.0
-    """`sphere` only: the decoder learns to read latents with noise of up to this standard deviation."""
+    """`sphere` only: largest standard deviation of the noise that training adds to the decoder's latents."""
 
     def __post_init__(self) -> None:
         _require(
-            self.regulariser in typing.get_args(Regulariser),
+            self.regulariser in get_args(Regulariser),
             f"there is no regulariser {self.regulariser!r}",
-            f"Use one of: {', '.join(typing.get_args(Regulariser))}.",
+            f"Use one of: {', '.join(get_args(Regulariser))}.",
         )
         _require(self.factor in (2, 4, 8, 16), f"factor {self.factor} is not a power of two", "Use 2, 4, 8 or 16.")
         _require(
@@ -79,21 +77,21 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionConfig:
-    """What the denoiser sees of the image."""
+    """The condition: the features of the image that the denoiser gets."""
 
     kind: Literal["autoencoder", "unet"]
     """`autoencoder`: the latent of the image autoencoder (the paper). `unet`: a U-Net trained with the denoiser."""
     tuned: bool
-    """Whether the condition's weights move with the denoiser; the paper freezes them."""
+    """Whether the condition is trained with the denoiser; the paper freezes it."""
     autoencoder: AutoencoderConfig | None = None
-    """Of the image; `autoencoder` only."""
+    """The image autoencoder; `autoencoder` only."""
     widths: tuple[int, ...] = ()
     """Channels per level from half the image's resolution down; `unet` only."""
     blocks: int = 1
     channels: int = 4
-    """Of the condition."""
+    """Channels of the condition."""
     dropout: float = 0.0
-    """Share of the features that each block leaves out in training; `unet` only."""
+    """Dropout rate of each block; `unet` only."""
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.dropout < 1.0, f"dropout {self.dropout} is out of range", "Use a value in [0, 1).")
@@ -104,71 +102,71 @@ class ConditionConfig:
                 "Configure one.",
             )
         else:
-            _require(self.tuned, "a U-Net condition cannot be frozen: nothing else trains it", "Set tuned.")
-            _require(len(self.widths) > 1, "a U-Net condition needs widths", "Give one width a level.")
+            _require(self.tuned, "a U-Net condition cannot be frozen: no other stage trains it", "Set tuned.")
+            _require(len(self.widths) > 1, "a U-Net condition needs widths", "Give one width for each level.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoiserConfig:
-    """The network that runs N x S times."""
+    """The denoiser, which runs once for each sample and step."""
 
     optimisation: Optimisation
     widths: tuple[int, ...]
     blocks: int
     attention_from: int
-    """First level, 0 is the finest, with self-attention."""
+    """First level with self-attention; 0 is the finest."""
     time_features: int = 128
     mask_cell_weight: float = 1.0
-    """Loss weight of the cells around any rater's mask; others weigh 1."""
+    """Loss weight of the latent cells in and next to any rater's mask. Other cells weigh 1."""
     auxiliary_weight: float = 0.0
-    """Weight of the loss that makes the condition predict the raters' mean; 0 leaves that head out."""
+    """Weight of the loss of a head that predicts the raters' mean from the condition; 0 removes the head."""
     raters_per_image: int = 1
-    """Masks per image and step, each with its own noise and time; the condition is computed once for them."""
+    """Masks per image and step, each with its own noise and time. They share one computation of the condition."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnergyConfig:
-    """Tuning the finished denoiser to draw in one or two steps; see `energy`."""
+    """Tuning the trained denoiser to sample in few steps; see `objectives.energy`."""
 
     optimisation: Optimisation
     steps: int = 1
-    """Of the sampler, through all of which the score is differentiated."""
+    """Sampler steps. The gradient goes through all of them."""
     samples: int = 8
-    """Masks per image and step, of the 16 that are drawn jointly."""
+    """Masks per image and optimiser step, chosen from 16 that share their stratified noise."""
     matching_weight: float = 0.0
-    """Of the distance in the best matching of samples and raters, beside the score."""
+    """Weight of the distance in the best matching of samples and raters; the energy score weighs 1."""
     confidence_weight: float = 0.0
-    """Of the error of the confidence against the raters' mean, beside the score."""
+    """Weight of the error of the confidence against the raters' mean."""
     noise: NoiseLaw
 
     def __post_init__(self) -> None:
-        _require(1 <= self.steps <= 4, f"{self.steps} steps to tune is out of range", "Use 1 to 4.")
-        _require(2 <= self.samples <= 16, f"{self.samples} samples per image is out of range", "Use 2 to 16.")
+        _require(1 <= self.steps <= 4, f"tuning for {self.steps} steps is out of range", "Use 1 to 4.")
+        _require(2 <= self.samples <= 16, f"tuning with {self.samples} samples is out of range", "Use 2 to 16.")
         _require(
             not self.noise.antithetic,
-            "tuning by the energy score knows no antithetic noise",
+            "tuning by the energy score does not support antithetic noise",
             "Use stratified or independent noise.",
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """What may happen to an image and its masks before a step."""
+    """How images and masks are augmented. Each value is the bound of a uniform distribution."""
 
     shift_px: int = 0
-    """Largest shift along each side."""
+    """Largest shift along each axis."""
     flip: bool = True
-    """Mirror either side, and exchange rows and columns of square fields: the eight symmetries."""
+    """Use the eight symmetries of the square: mirror rows and columns, transpose. Fields that are not square are never transposed."""
     intensity: float = 0.0
     """Largest relative change of gain, offset and exponent of the intensities."""
     tint: float = 0.0
-    """Largest relative change of each colour by itself; of grey images it is one more change of gain."""
+    """Largest relative change of gain of each color channel by itself."""
     rotation_deg: float = 0.0
-    """Largest angle, either way, about the field's middle."""
+    """Largest rotation in either direction, about the field's center."""
     zoom: float = 0.0
-    """Largest magnification or its inverse, less one: 0.25 is 0.8 to 1.25 times the size."""
+    """Largest magnification minus one: 0.25 gives 0.8 to 1.25 times the size."""
     turn_share: float = 1.0
-    """Share of the images that are turned and zoomed; the others stay as sharp as those that a model will see."""
+    """Share of the images that are rotated and zoomed. The others are not interpolated, as in inference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,15 +184,15 @@ class TrainConfig:
     denoiser: DenoiserConfig
     path: ProbabilityPath
     sampling: Sampling
-    """Of the denoiser before any tuning."""
+    """How the denoiser samples before tuning."""
     augment: AugmentConfig
     energy: EnergyConfig | None = None
-    """The last stage, if there is one."""
+    """The tuning, which is the last stage; None: no tuning."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    """`auto`: bf16 where the device multiplies in it, otherwise float32."""
+    """`auto`: bfloat16 if the device computes in it natively; otherwise float16 on a GPU, float32 on a CPU."""
     seed: int = 0
     validate_every: int = 1000
-    """Steps of the denoiser between validations; the weights with the best GED are kept."""
+    """Steps between validations of the denoiser and of the tuning. The weights with the best GED are kept."""
     validation_images: int = 64
     validation_samples: int = 16
 
@@ -205,11 +203,11 @@ class TrainConfig:
         _require(
             len({*self.classes, ""}) == 1 + len(self.classes),
             f"classes {', '.join(map(repr, self.classes))} are not distinct names",
-            "Give each a name of its own.",
+            "Give each class a different name.",
         )
         _require(
             self.input.height % factor == 0 and self.input.width % factor == 0,
-            f"a field of {self.input.height}x{self.input.width} does not divide by the factor {factor}",
+            f"a field of {self.input.height}x{self.input.width} px is not divisible by the factor {factor}",
             "Change one of them.",
         )
         _require(
@@ -233,13 +231,13 @@ class TrainConfig:
             table = sampler_table(self.path, self.sampling.sampler, self.energy.steps)
             _require(
                 not table.rows[:, 4].any(),
-                f"the score cannot be followed through {self.energy.steps} steps of {self.sampling.sampler}",
+                f"tuning does not support {self.energy.steps} steps of {self.sampling.sampler}",
                 "Use euler, or ddim.",
             )
 
     @property
     def num_logits(self) -> int:
-        """K: 1 for one class, otherwise background and each class."""
+        """K: 1 for one class; for several, their number plus one for the background."""
         return 1 if len(self.classes) == 1 else len(self.classes) + 1
 
     @property
@@ -255,7 +253,7 @@ class TrainConfig:
 
     @property
     def tuned_sampling(self) -> Sampling:
-        """How the result draws."""
+        """How the finished run samples."""
         if self.energy is None:
             return self.sampling
         return replace(self.sampling, steps=self.energy.steps, noise=self.energy.noise, tuned=True)
@@ -269,26 +267,14 @@ class TrainConfig:
         """Read the text of config.json.
 
         Raises:
-            CheckpointError: it is not a configuration of this version.
+            CheckpointError: it is not a configuration of this version: a field is missing, unknown, of another type or
+                out of range.
         """
         try:
-            return _build(cls, json.loads(text))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            config: TrainConfig = typed(cls, json.loads(text), "config")
+        except (TypeError, ValueError) as error:
             raise CheckpointError(
                 f"config.json is not a configuration of this version: {error}",
                 "Train again, or install the version that wrote it.",
             ) from error
-
-
-def _build(kind: type[T], content: dict[str, Any]) -> T:
-    """Rebuild nested dataclasses and tuples from what JSON made of them."""
-    hints = typing.get_type_hints(kind)
-    return kind(**{key: _value(hints[key], value) for key, value in content.items()})
-
-
-def _value(hint: Any, value: Any) -> Any:
-    if isinstance(hint, types.UnionType):
-        hint = next(choice for choice in typing.get_args(hint) if choice is not type(None))
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and value is not None:
-        return _build(hint, value)
-    return tuple(value) if typing.get_origin(hint) is tuple else value
+        return config

@@ -1,4 +1,4 @@
-"""What may happen to an image and its masks before a step: shifted, turned, zoomed, mirrored, and shown in other intensities."""
+"""Augment an image and its masks: shift, rotate, zoom, mirror, and change intensities."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Draw:
     intensity: tuple[float, float, float] | None
     """Gain, offset, exponent."""
     turn: tuple[float, float] | None
-    """Angle in radians, clockwise on the screen; magnification."""
+    """Angle in radians, clockwise in the image; magnification."""
     tint: tuple[float, float, float] | None = None
-    """Gain of each colour."""
+    """Gain of each color channel."""
 
     @classmethod
     def of(cls, rng: np.random.Generator, augment: AugmentConfig) -> Draw:
-        """Draw for one image. Rotation, zoom and tint take numbers only where they are on: the images after it then get others."""
+        """Draw the choices for one image. Rotation, zoom and tint take random numbers only if they are on."""
         down, right = rng.integers(-augment.shift_px, augment.shift_px + 1, 2)
         mirror_rows, mirror_columns, transpose = rng.random(3) < (0.5 if augment.flip else 0.0)
         gain, offset, exponent = rng.uniform(-augment.intensity, augment.intensity, 3)
@@ -57,7 +57,10 @@ class Draw:
 def augmented(
     image: npt.NDArray[np.floating[Any]], labels: Labels, rule: InputRule, draw: Draw
 ) -> tuple[Float32, Labels]:
-    """Cut the field out of the working size: image (C, H, W) in [0, 1], labels (R, H, W) => the same at the field's size."""
+    """Cut the augmented field out of the working size.
+
+    Image (C, h, w) in [0, 1], labels (R, h, w) => the same, (C, H, W) float32 and (R, H, W), at the size of the field.
+    """
     rows, columns = _coordinates(image.shape[1:], rule, draw)
     if draw.turn is None:
         field, marked = _cut(image, labels, rows, columns)
@@ -73,7 +76,7 @@ def augmented(
 
 
 def _coordinates(size: tuple[int, ...], rule: InputRule, draw: Draw) -> tuple[Float32, Float32]:
-    """Return the place in the working size of each row and column of the field; they broadcast to (H, W)."""
+    """Return the row and the column in the working size of each pixel of the field; they broadcast to (H, W)."""
     top = (size[0] - rule.height) // 2 + draw.down
     left = (size[1] - rule.width) // 2 + draw.right
     rows = np.arange(top, top + rule.height, dtype=np.float32)[:, None]
@@ -90,7 +93,7 @@ def _coordinates(size: tuple[int, ...], rule: InputRule, draw: Draw) -> tuple[Fl
 def _cut(
     image: npt.NDArray[np.floating[Any]], labels: Labels, rows: Float32, columns: Float32
 ) -> tuple[Float32, Labels]:
-    """Take whole pixels. Beyond the working size the image repeats its edge, as in `imaging`, and there is no mask."""
+    """Take whole pixels. Outside the working size, the image repeats its edge, as in inference, and labels are 0."""
     height, width = image.shape[1:]
     beyond = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
     near = np.clip(rows, 0, height - 1).astype(np.intp), np.clip(columns, 0, width - 1).astype(np.intp)
@@ -100,7 +103,7 @@ def _cut(
 def _resampled(
     image: npt.NDArray[np.floating[Any]], labels: Labels, rows: Float32, columns: Float32
 ) -> tuple[Float32, Labels]:
-    """Read between pixels, bilinearly. A class is where it has more than half of the weight, so that outlines stay smooth."""
+    """Interpolate bilinearly. A label is set where it has more than half of the weight, which keeps outlines smooth."""
     padded = np.pad(labels, ((0, 0), (1, 1), (1, 1)))
     marked = np.zeros((len(labels), *np.broadcast_shapes(rows.shape, columns.shape)), np.uint8)
     for value in range(1, int(labels.max(initial=0)) + 1):
@@ -109,7 +112,7 @@ def _resampled(
 
 
 def _bilinear(values: Float32, rows: Float32, columns: Float32) -> Float32:
-    """Sample (C, h, w) at places (H, W); beyond the edge it repeats."""
+    """Sample values (C, h, w) at rows and columns that broadcast to (H, W); outside, the edge is repeated."""
     height, width = values.shape[1:]
     places = np.stack(np.broadcast_arrays(2.0 * columns / (width - 1) - 1.0, 2.0 * rows / (height - 1) - 1.0), axis=-1)
     sampled = F.grid_sample(
@@ -123,7 +126,7 @@ def _bilinear(values: Float32, rows: Float32, columns: Float32) -> Float32:
 
 
 def _mirrored(values: npt.NDArray[Any], draw: Draw) -> npt.NDArray[Any]:
-    """Apply one of the eight symmetries to the last two axes; the transpose only to square ones."""
+    """Apply one of the eight symmetries to the last two axes. Only square arrays are transposed."""
     mirror_rows, mirror_columns, transpose = draw.symmetry
     if mirror_rows:
         values = values[..., ::-1, :]

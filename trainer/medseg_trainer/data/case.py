@@ -1,4 +1,4 @@
-"""One image with the masks of its raters, and the reading of such files."""
+"""Images with the masks of their raters, and decoding of their files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from medseg_runtime.readers.raster import read_raster
 Split = Literal["train", "val", "test"]
 Labels = npt.NDArray[np.uint8]
 Files = dict[str, Callable[[], bytes]]
-"""Path inside a data set, with forward slashes -> its reader."""
+"""Path in a data set, with forward slashes -> a function that reads the file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,18 +34,18 @@ class Case:
 
     name: str
     group: str
-    """Patient, or video sequence: what a split and a bootstrap must not tear apart."""
+    """Patient or video sequence. Splits and bootstraps keep a group together."""
     image: Pixels
     """(H, W) or (H, W, 3)."""
     masks: Labels
-    """(R, H, W) labels, 0 background; a rater who marked nothing is an empty mask."""
+    """(R, H, W) labels, 0 for background. The mask of a rater who marked nothing is empty."""
     spacing_mm: tuple[float, float] | None = None
-    """Distance of neighbouring rows and columns, where the data set tells."""
+    """Distance of neighboring rows and of neighboring columns, if known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A case that has not been decoded yet."""
+    """A case that is not decoded."""
 
     name: str
     group: str
@@ -54,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """The cases of a split, in a fixed order; each is decoded when it is asked for, so that any number of them fits in memory."""
+    """The cases of a split, in a fixed order. A case is decoded at each access, and not kept in memory."""
 
     entries: Sequence[Entry]
 
@@ -69,24 +69,24 @@ class Cases:
 
     @property
     def names_sha256(self) -> str:
-        """Which cases they are, and of whom."""
+        """Hash of the names and groups, whatever their order."""
         lines = sorted(f"{entry.group}\t{entry.name}\n" for entry in self.entries)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def num_groups(self) -> int:
-        """Patients, or video sequences."""
+        """Number of patients or video sequences."""
         return len({entry.group for entry in self.entries})
 
     def evenly(self, count: int | None) -> Cases:
-        """Return `count` of them, evenly spaced; None, or more than there are: all."""
+        """Return `count` cases, evenly spaced; all if there are no more, or for None."""
         if count is None or count >= len(self):
             return self
         return Cases([self.entries[k * len(self) // count] for k in range(count)])
 
 
 def files_in_folder(root: Path) -> Files:
-    """List a folder's files by their path in it; links lead where they point, but not round in circles."""
+    """Return the files of a folder. Links are followed, but a folder is visited once, so cycles end."""
     found, seen = list[Path](), set[Path]()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = Path(folder).resolve()
@@ -99,7 +99,11 @@ def files_in_folder(root: Path) -> Files:
 
 
 def files_in_zips(archives: list[Path]) -> Files:
-    """List the files of several zips as one tree."""
+    """Return the files of several zips as one tree.
+
+    Raises:
+        DataError: an archive is damaged; the reader of a damaged file raises it too.
+    """
     files: Files = {}
     for archive in sorted(archives):
         with _readable(archive):
@@ -122,7 +126,11 @@ def _readable(archive: Path) -> Iterator[None]:
 
 
 def decode_image(content: bytes, name: str) -> Pixels:
-    """Decode an image file as (H, W) or (H, W, 3), with the reader that serves."""
+    """Decode an image file as (H, W) or (H, W, 3), with the reader that inference uses.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
     try:
         return read_raster(content, "").pixels
     except ImageError as error:
@@ -132,8 +140,11 @@ def decode_image(content: bytes, name: str) -> Pixels:
 def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
     """Decode a mask as labels (H, W).
 
-    One class: above 127 is foreground, as published masks have soft edges; a file that holds only 0 and 1 is taken as such.
-    Several: the pixel value is the class, 0 the background; of a palette image the index is, as in PASCAL VOC.
+    One class: values above 127 are foreground, as published masks have soft edges; or all values are 0 and 1.
+    Several classes: the pixel value is the class, 0 the background. In a palette image the index is the class, as in PASCAL VOC.
+
+    Raises:
+        DataError: the file is damaged, or holds values that are no labels.
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
@@ -142,8 +153,8 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
         raise DataError(f"{name} is not a mask that can be read", "Replace it by a whole PNG or TIFF file.") from error
     if mask.dtype.kind in "if" and not (np.isfinite(mask) & (mask >= 0) & (mask == np.trunc(mask))).all():
         raise DataError(
-            f"{name} holds numbers that no label is: negative, fractional or none at all",
-            "Write 0 for the background, and whole numbers.",
+            f"{name} holds values that are no labels: negative, fractional or not finite",
+            "Write 0 for the background, and a whole number for each class.",
         )
     if num_classes == 1:
         brightest = int(mask.max(initial=0))
@@ -162,23 +173,31 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
 
 
 def read_pair(files: Files, image: str, mask: str) -> tuple[Pixels, Labels]:
-    """Decode an image and its mask of one class, given by their paths: (H, W) or (H, W, 3), and (H, W)."""
+    """Decode an image and its mask of one class: (H, W) or (H, W, 3), and (H, W).
+
+    Raises:
+        DataError: either cannot be decoded, or their sizes differ.
+    """
     pixels, labels = decode_image(files[image](), image), decode_mask(files[mask](), mask, 1)
     check_size(labels, mask, pixels)
     return pixels, labels
 
 
 def check_size(labels: Labels, name: str, image: Pixels) -> None:
-    """Refuse a mask of another size than its image."""
+    """Refuse a mask whose size is not that of its image.
+
+    Raises:
+        DataError: the sizes differ.
+    """
     if labels.shape != image.shape[:2]:
         raise DataError(
             f"{name} is {labels.shape[1]}x{labels.shape[0]} px, its image {image.shape[1]}x{image.shape[0]}",
-            "Export the mask in the image's own size.",
+            "Export the mask in the size of the image.",
         )
 
 
 def _mask_values(picture: Image.Image, num_classes: int) -> npt.NDArray[Any]:
-    """Return the values (H, W) that a mask's pixels hold; of colours the brightest channel, 0 where nothing covers the pixel."""
+    """Return the pixel values (H, W): of colors the brightest channel, of transparent pixels 0."""
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         values = np.asarray(picture.convert("RGBA"))
         return np.where(values[:, :, 3] > 127, values[:, :, :3].max(axis=2), 0)

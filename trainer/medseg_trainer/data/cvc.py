@@ -4,9 +4,9 @@
     CVC-ClinicDB/PNG/Ground Truth/<frame>.png
     CVC-ClinicDB/sequences.csv                   columns frame,sequence: which video a frame is from
 
-as a folder, or as zips named cvc-clinicdb-<split>-<part>.zip. TIF/ or no folder in place of PNG/, and no CVC-ClinicDB/, are read
-too; where a frame comes both as PNG and as TIFF, the PNG is. Neighbouring frames are near copies, so that a split is by sequence: splits.csv
-(sequence,split) says which; without it the hash of "sequence-<number>" does: 80 % train, 10 % val, 10 % test.
+as a folder, or as zips named cvc-clinicdb-<split>-<part>.zip. PNG/ may be TIF/ or missing, and CVC-ClinicDB/ may be missing. A
+frame that is there as PNG and as TIFF is read from the PNG. Neighboring frames are near copies, so a sequence is in one split:
+that of splits.csv (sequence,split), otherwise that of the hash of "sequence-<number>": 80 % train, 10 % val, 10 % test.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ IMAGE = re.compile(rf"^(?P<root>(?:{ROOT}/)?(?:PNG/|TIF/)?)Original/(?P<frame>\d
 
 
 def recognises(data: Path) -> bool:
-    """Tell whether a folder holds this layout."""
+    """Tell whether a folder has this layout."""
     return any((data / part / "Original").is_dir() for part in PARTS) or any(data.glob("cvc-clinicdb-*.zip"))
 
 
 def read(data: Path, split: Split, num_classes: int) -> Cases:
-    """Read one split; see `medseg_trainer.data.read_cases`."""
+    """List the cases of one split; see `data.layouts.read_cases`."""
     if num_classes != 1:
         raise DataError(
             f"CVC-ClinicDB has one class, not {num_classes}", "Use a configuration with the class polyp alone."
@@ -60,14 +60,16 @@ def read(data: Path, split: Split, num_classes: int) -> Cases:
 
 
 def _entries(files: Files, split: Split, table: dict[str, str] | None) -> list[Entry]:
-    """Return the frames of one tree that are in a split; without a table, all of them."""
-    matches = {m["frame"]: m for m in map(IMAGE.match, sorted(files, reverse=True)) if m}  # .png behind .tif
+    """Return the frames of one tree that are in a split; all of them if `table` is None."""
+    matches = {
+        m["frame"]: m for m in map(IMAGE.match, sorted(files, reverse=True)) if m
+    }  # .png after .tif, and replaces it
     sequences = _sequences(files)
     unknown = sorted(matches.keys() - sequences.keys(), key=int)
     if unknown:
         raise DataError(
             f"sequences.csv does not say which video frame {unknown[0]} is from",
-            "Give it a line frame,sequence for every frame: a split by frames would put near copies on both sides.",
+            "Give it a line frame,sequence for every frame; splits must not share a sequence.",
         )
     check_named(table or (), set(sequences.values()), "sequence")
     found = [
@@ -87,7 +89,7 @@ def _sequences(files: Files) -> dict[str, str]:
     name = next(filter(TABLE.match, files), None)
     if name is None:
         raise DataError(
-            "sequences.csv is missing: frames of one video are near copies, and must not be torn apart",
+            "sequences.csv is missing, which keeps the frames of one video in one split",
             f"Put it into {ROOT}/, with the columns frame and sequence.",
         )
     rows = list(csv.DictReader(io.StringIO(files[name]().decode("utf-8-sig"))))

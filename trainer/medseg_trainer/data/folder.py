@@ -1,11 +1,12 @@
-"""Anyone's own data.
+"""A folder of your own data.
 
-    images/<name>.png          or .jpg, .tif: any size, grey or colour
+    images/<name>.png          or .jpg, .tif: any size, gray or color
     masks/<name>.png           one rater, or
-    masks/<rater>/<name>.png   several, each with a mask for every image (all zero where nothing was marked)
+    masks/<rater>/<name>.png   several raters, each with a mask for every image, which is zero if nothing was marked
     splits.csv                 columns image,split[,group][,spacing_mm]
 
-The group is the patient or video; spacing_mm the pixel's side, or "rows columns" where they differ. A mask is 0 / 255 (or 0 / 1) for one class, and holds the number of the class for several.
+group is the patient or video; spacing_mm is the side of a pixel, or "rows columns" if they differ. A mask of one class holds 0 and
+255, or 0 and 1; a mask of several classes holds the number of the class.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from medseg_trainer.data.splits import read_table
 
 
 def recognises(data: Path) -> bool:
-    """Tell whether a folder holds this layout."""
+    """Tell whether a folder has this layout."""
     return (data / "images").is_dir()
 
 
 def read(data: Path, split: Split, num_classes: int) -> Cases:
-    """Read one split; see `medseg_trainer.data.read_cases`."""
+    """List the cases of one split; see `data.layouts.read_cases`."""
     raters = _raters(data)
     images = _by_stem(data / "images")
     masks = [_by_stem(rater) for rater in raters]
@@ -42,13 +43,13 @@ def read(data: Path, split: Split, num_classes: int) -> Cases:
         stem = _stem(row["image"], images)
         if stem not in images:
             raise DataError(
-                f"splits.csv names {row['image']!r}, which is not in images/", "Add the image, or take out the row."
+                f"splits.csv names {row['image']!r}, which is not in images/", "Add the image, or remove the line."
             )
         for rater, found in zip(raters, masks, strict=True):
             if stem not in found:
                 raise DataError(
                     f"images/{images[stem].name} has no mask in {rater.relative_to(data).as_posix()}/",
-                    f"Add {stem}.png there; all zero where that rater marked nothing.",
+                    f"Add {stem}.png there; all zero if that rater marked nothing.",
                 )
     return Cases([_entry(row, images, masks, num_classes) for row in rows])
 
@@ -66,7 +67,7 @@ def _entry(row: dict[str, str], images: dict[str, Path], masks: list[dict[str, P
 
 
 def _stem(image: str, images: dict[str, Path]) -> str:
-    """Return what a line calls an image, by its file or without a suffix; a UID has dots of its own."""
+    """Return the stem of an image that a line names with or without a suffix. A UID contains dots."""
     return image if image in images else Path(image).stem
 
 
@@ -77,7 +78,7 @@ def _mask(path: Path, image: Pixels, num_classes: int) -> Labels:
 
 
 def _spacing(row: dict[str, str]) -> tuple[float, float] | None:
-    """Return the spacing of rows and columns that a line of the table gives."""
+    """Return the spacing of rows and columns that a line gives, or None."""
     text = row.get("spacing_mm") or ""
     try:
         sides = [float(side) for side in text.split()]
@@ -93,9 +94,9 @@ def _spacing(row: dict[str, str]) -> tuple[float, float] | None:
 
 def _table(data: Path, images: dict[str, Path]) -> list[dict[str, str]]:
     table = data / "splits.csv"
-    remedy = "Write one line per image: image,split with train, val or test; and group, where images share a patient."
+    remedy = "Write one line per image: image,split with train, val or test; and group, if images share a patient."
     if not table.is_file():
-        raise DataError("splits.csv is missing beside images/", remedy)
+        raise DataError("splits.csv is missing next to images/", remedy)
     rows = read_table(table)
     if not rows or not {"image", "split"} <= rows[0].keys():
         raise DataError("splits.csv has no columns image and split", remedy)
@@ -119,7 +120,7 @@ def _raters(data: Path) -> list[Path]:
     root = data / "masks"
     if not root.is_dir():
         raise DataError(
-            "masks/ is missing beside images/", "Put one mask per image there, or one folder of masks per rater."
+            "masks/ is missing next to images/", "Put one mask per image there, or one folder of masks per rater."
         )
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
     return folders or [root]

@@ -4,9 +4,9 @@
     ISIC2018_Task1_Training_GroundTruth/<id>_segmentation.png
 
 and the same with Validation and Test: as folders, as the published zips of these names, or as zips named
-isic2018-*-<split>-<part>.zip, which hold images of one split. Otherwise splits.csv (image,split) says what is in which split;
-without it Training, Validation and Test are train, val and test, or, where only Training is there, the hash of each image's name
-decides: 80 % train, 10 % val, 10 % test.
+isic2018-*-<split>-<part>.zip, each with images of one split. The first two are split by splits.csv (image,split). Without that
+file, Training, Validation and Test are train, val and test. If only Training is there, the hash of an image's name decides:
+80 % train, 10 % val, 10 % test.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ IMAGE = re.compile(r"^ISIC2018_Task1-2_(?P<part>Training|Validation|Test)_Input/
 
 
 def recognises(data: Path) -> bool:
-    """Tell whether a folder holds this layout."""
+    """Tell whether a folder has this layout."""
     return any(data.glob("ISIC2018_Task1-2_*_Input*")) or any(data.glob("isic2018-*.zip"))
 
 
 def read(data: Path, split: Split, num_classes: int) -> Cases:
-    """Read one split; see `medseg_trainer.data.read_cases`."""
+    """List the cases of one split; see `data.layouts.read_cases`."""
     if num_classes != 1:
         raise DataError(
             f"ISIC-2018 Task 1 has one class, not {num_classes}", "Use a configuration with the class lesion alone."
@@ -54,7 +54,7 @@ def read(data: Path, split: Split, num_classes: int) -> Cases:
 
 
 def _files(data: Path, split: Split) -> Files:
-    """Return the files of the zips of a split, or else of all published folders and zips."""
+    """Return the files of the zips of a split; without such zips, of all published folders and zips."""
     archives = list(data.glob("isic2018-*.zip"))
     if archives:
         return files_in_zips([archive for archive in archives if f"-{split}-" in archive.name])

@@ -1,4 +1,4 @@
-"""Training data: one reader per layout, all giving the same cases."""
+"""The layouts of training data, and the choice among them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from medseg_trainer.data.case import Case, Cases, Split
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A way in which data sets are published."""
+    """How a data set is arranged on disk, and what a run records about it."""
 
     name: str
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Split, int], Cases]
     grouped_by: str
-    """What must not be torn apart by a split: `patients`, or `groups` where the user decides."""
+    """The units that a split keeps together: `patients`; `groups` for your own folder."""
     structure: str
-    """What its masks outline, as the presets name the class; empty where the user decides."""
+    """The class that its masks outline, as the presets name it; empty for your own folder."""
     licence: str
     citation: str
 
@@ -39,18 +39,17 @@ __all__ = ["LAYOUTS", "Case", "Cases", "Layout", "Split", "layout_of", "read_cas
 def layout_of(data: Path, structure: str | None = None) -> Layout:
     """Return the layout of a data folder.
 
-    structure: class that is to be learnt or measured, which decides where a folder holds several data sets; None: the first of
-        `LAYOUTS`.
+    structure: the class to segment, which decides if a folder holds several data sets; None: the first of `LAYOUTS`.
 
     Raises:
-        DataError: there is no such folder, it has no layout that we know, or several and none of that structure.
+        DataError: there is no such folder, it has no known layout, or it has several and none of that structure.
     """
     if not data.is_dir():
         raise DataError(f"there is no folder {data.name!r}", "Give --data the folder that holds the data set.")
     found = [layout for layout in LAYOUTS if layout.recognises(data)]
     if not found:
         raise DataError(
-            f"{data.name!r} holds no data set that we know",
+            f"{data.name!r} holds no data set of a known layout",
             "Put lidc-*.zip or LIDC-IDRI-slices/ there, ISIC-2018 or CVC-ClinicDB as published, or images/, masks/ and splits.csv "
             "(see the README).",
         )
@@ -64,11 +63,11 @@ def layout_of(data: Path, structure: str | None = None) -> Layout:
 
 
 def read_cases(data: Path, split: Split, num_classes: int, structure: str | None = None) -> Cases:
-    """List the cases of one split, in a fixed order; each is decoded when it is asked for.
+    """List the cases of one split, in a fixed order. A case is decoded when it is accessed.
 
     structure: see `layout_of`.
 
     Raises:
-        DataError: no layout that we know, or files that are missing or do not pair.
+        DataError: the layout is unknown, files are missing, or images and masks do not pair.
     """
     return layout_of(data, structure).read(data, split, num_classes)

@@ -3,8 +3,8 @@
     LIDC-IDRI-slices/<patient>/nodule-<k>/images/slice-<n>.png
     LIDC-IDRI-slices/<patient>/nodule-<k>/mask-{0..3}/slice-<n>.png
 
-as a folder, or as zips named lidc-<split>-<part>.zip. A folder has its splits in splits.csv (patient,split); without that file
-a patient's split follows from the hash of the name: 80 % train, 10 % val, 10 % test.
+as a folder, or as zips named lidc-<split>-<part>.zip. A folder is split by splits.csv (patient,split). Without that file, the
+hash of a patient's name decides: 80 % train, 10 % val, 10 % test.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ IMAGE = re.compile(rf"^(?P<nodule>{ROOT}/(?P<patient>[^/]+)/nodule-\d+)/images/(
 
 
 def recognises(data: Path) -> bool:
-    """Tell whether a folder holds this layout."""
+    """Tell whether a folder has this layout."""
     return (data / ROOT).is_dir() or any(data.glob("lidc-*.zip"))
 
 
 def read(data: Path, split: Split, num_classes: int) -> Cases:
-    """Read one split; see `medseg_trainer.data.read_cases`."""
+    """List the cases of one split; see `data.layouts.read_cases`."""
     if num_classes != 1:
         raise DataError(
             f"LIDC-IDRI has one class, not {num_classes}", "Use a configuration with the class nodule alone."
@@ -64,7 +64,7 @@ def read(data: Path, split: Split, num_classes: int) -> Cases:
 
 
 def _files(data: Path, split: Split) -> tuple[Files, dict[str, str] | None]:
-    """Return the files, and each patient's split where the files do not tell."""
+    """Return the files, and the table of splits; None for zips, whose names give the split."""
     if not (data / ROOT).is_dir():
         return files_in_zips(list(data.glob(f"lidc-{split}-*.zip"))), None
     return files_in_folder(data), split_table(data, "patient")
@@ -88,5 +88,5 @@ def _case(files: Files, m: re.Match[str]) -> Case:
 
 
 def _natural(name: str) -> list[int | str]:
-    """Sort slice-10 behind slice-9."""
+    """Return a sort key that puts slice-10 after slice-9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

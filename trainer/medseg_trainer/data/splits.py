@@ -1,4 +1,4 @@
-"""Which split a patient, image or video sequence is in: by splits.csv, or by its name."""
+"""Assign patients, images or video sequences to splits: by splits.csv, or by the hash of the name."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from medseg_trainer.data.case import Split
 
 
 def hashed_split(name: str) -> Split:
-    """Return the split of what no table names: 80 % train, 10 % val, 10 % test, the same for ever."""
+    """Return the split of a name that no table holds: 80 % train, 10 % val, 10 % test. It must never change."""
     tenth = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
     return "val" if tenth == 0 else "test" if tenth == 1 else "train"
 
 
 def read_table(table: Path) -> list[dict[str, str]]:
-    """Read a CSV file with a line of column names; what a short line lacks is empty.
+    """Read a CSV file with column names. Missing values of a short line are empty.
 
     Raises:
-        DataError: it is no such text.
+        DataError: the file cannot be read as CSV in UTF-8.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
@@ -32,10 +32,12 @@ def read_table(table: Path) -> list[dict[str, str]]:
 
 
 def split_table(data: Path, unit: str) -> dict[str, str]:
-    """Read splits.csv with the columns `unit` and split; without that file nothing is known of any.
+    """Read splits.csv, with the columns `unit` and split; empty if there is no such file.
+
+    unit: patient, image or sequence.
 
     Raises:
-        DataError: a line lacks either, names another split than train, val or test, or a unit that is in another one.
+        DataError: a line lacks a value, names an unknown split, or puts a unit into a second split.
     """
     table = data / "splits.csv"
     if not table.is_file():
@@ -56,26 +58,26 @@ def split_table(data: Path, unit: str) -> dict[str, str]:
 
 
 def check_named(table: Collection[str], known: Collection[str], unit: str) -> None:
-    """Refuse a table whose lines mean nobody: who was meant would go where a hash puts them, a test patient into training.
+    """Reject unknown names in splits.csv. Ignored, a misspelled test patient would be split by its hash, perhaps into training.
 
     Raises:
-        DataError: a line names something that is not there; the first of them.
+        DataError: a line names a unit that the data set lacks; the first is shown.
     """
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise DataError(
             f"splits.csv names the {unit} {unknown[0]!r}, which is not there",
-            f"Write it as the data set does, for example {min(known, default='...')!r}, or take out the line.",
+            f"Write it as the data set does, for example {min(known, default='...')!r}, or remove the line.",
         )
 
 
 def check_paired(wanted: Collection[str], files: Collection[str], rule: str) -> None:
-    """Refuse a split whose masks are not all there, before anything is decoded.
+    """Refuse missing masks before anything is decoded.
 
-    wanted: paths of the masks. rule: what the remedy reminds of, for example "every slice has four".
+    wanted: paths of the masks. rule: how images and masks pair, for the remedy, for example "every slice has four".
 
     Raises:
-        DataError: one is missing; the first of them is named.
+        DataError: masks are missing; the first is shown.
     """
     missing = [mask for mask in wanted if mask not in files]
     if missing:

@@ -1,7 +1,7 @@
-"""A split in memory, at the network's resolution, and the batches drawn from it.
+"""A split in memory, at the network's resolution, and its batches.
 
-A batch is a function of (seed, step) alone: nothing of the data order needs saving, and a resumed run sees what an uninterrupted
-one would have seen. All processes draw the whole batch and take their part, so that two of them do what one does.
+A batch is a function of (seed, step) alone, so a resumed run sees the same batches without saving their order. Each process draws
+the random numbers of the whole batch and takes its part, so the number of processes does not change the result.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from medseg_trainer.data.layouts import Case, Split, read_cases
 Float16 = npt.NDArray[np.float16]
 
 LEAST_CONTRAST = 0.15
-"""Between the darkest and the brightest pixel of a data set; augmentation alone moves intensities by up to 0.1."""
+"""Smallest difference of the brightest and the darkest pixel of a data set, in [0, 1]."""
 MOST_WORKERS = 4
-"""Processes that prepare batches for a GPU."""
+"""Most processes that prepare batches for a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingSet:
-    """Every case of a split, brought to one size: the context of `native` geometry, the field of `resize`."""
+    """All cases of a split at one size: that of the context for `native` geometry, of the field for `resize`."""
 
     images: Float16
-    """(n, C, H, W) in [0, 1]; half precision is finer than the 8 bits of its sources."""
+    """(n, C, H, W) float16 in [0, 1]; finer than the 8 bits of most sources."""
     labels: Labels
-    """(n, R, H, W)."""
+    """(n, R, H, W) uint8, 0 for background."""
     num_groups: int
     """Patients, or video sequences."""
     names_sha256: str = ""
@@ -62,10 +62,10 @@ class WorkingSet:
         structure: str | None = None,
         quiet: bool,
     ) -> WorkingSet:
-        """Read a split; structure: see `medseg_trainer.data.layout_of`.
+        """Read a split; structure: see `data.layouts.layout_of`.
 
         Raises:
-            DataError: missing or unpaired files, or another number of raters.
+            DataError: files are missing or do not pair, the number of raters is another, or the images have no contrast.
         """
         images, labels = [], []
         cases = read_cases(data, split, num_classes, structure)
@@ -86,26 +86,26 @@ class WorkingSet:
         return found
 
     def _check_brightness(self) -> None:
-        """Refuse images in which there is next to nothing to see, as 12 bits in files of 16 are for the rule `unit`."""
+        """Refuse images with almost no contrast, such as 12-bit images in 16-bit files under the intensity rule `unit`."""
         darkest, brightest = float(self.images.min()), float(self.images.max())
         if brightest - darkest < LEAST_CONTRAST:
             raise DataError(
-                f"all images lie between {darkest:.0%} and {brightest:.0%} of what their files can hold",
+                f"all pixels are between {darkest:.0%} and {brightest:.0%} of the range of their files",
                 "Stretch them to the whole range, or save them with 8 bits.",
             )
 
     def class_frequency(self, rule: InputRule, classes: Sequence[str]) -> Tensor:
-        """Return the share of each class, background first, in the central field of all raters' masks.
+        """Return the share of each class in the central field of all raters' masks: (classes + 1,), background first.
 
         Raises:
-            DataError: one is nowhere in them: there is nothing to learn of it.
+            DataError: a class is in no mask, so it cannot be learned.
         """
         top, left = (self.labels.shape[2] - rule.height) // 2, (self.labels.shape[3] - rule.width) // 2
         field = self.labels[:, :, top : top + rule.height, left : left + rule.width]
         counts = np.bincount(field.reshape(-1), minlength=len(classes) + 1)
         for name, count in zip(("background", *classes), counts, strict=True):
             if not count:
-                where = "in the middle of the images" if rule.geometry == "native" else "in the images"
+                where = "in the center of the images" if rule.geometry == "native" else "in the images"
                 raise DataError(
                     f"no training mask marks any {name} in the {rule.width}x{rule.height} px that the network sees, {where}",
                     "Check the masks, or use a preset that sees whole images, such as photo.",
@@ -114,7 +114,7 @@ class WorkingSet:
 
 
 def working_size(case: Case, rule: InputRule) -> tuple[npt.NDArray[np.float32], Labels]:
-    """Bring a case to the size that batches are cut from: image (C, H, W) in [0, 1], labels (R, H, W)."""
+    """Bring a case to the size of a working set: image (C, H, W) in [0, 1], labels (R, H, W)."""
     placement = place(case.image, rule, None)
     window = rule
     if rule.geometry == "native":
@@ -125,13 +125,13 @@ def working_size(case: Case, rule: InputRule) -> tuple[npt.NDArray[np.float32], 
 
 
 def _context(field: Box, rule: InputRule) -> Box:
-    """Return the context that has the field in its middle, as `BatchSource` cuts it out again."""
+    """Return the context with the field in its center."""
     down, right = (rule.context - rule.height) // 2, (rule.context - rule.width) // 2
     return Box(x=field.x - right, y=field.y - down, width=rule.context, height=rule.context)
 
 
 def _label_window(labels: Labels, field: Box, window: InputRule) -> Labels:
-    """Cut or resample one rater's labels; outside the image is background."""
+    """Cut or resample one rater's labels. Outside the image they are 0."""
     if window.geometry == "native":
         padded = np.pad(labels, ((field.height, field.height), (field.width, field.width)))
         top, left = field.y + field.height, field.x + field.width
@@ -145,7 +145,7 @@ def _label_window(labels: Labels, field: Box, window: InputRule) -> Labels:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step sees of this process's part of the batch."""
+    """The part of one step's batch that belongs to this process."""
 
     image: Tensor
     """(B, C, H, W) float32 in [0, 1]."""
@@ -157,7 +157,7 @@ class Batch:
         return Batch(self.image.to(device, non_blocking=True), self.labels.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """Put it where a GPU reads it without a copy by the processor; the loader's protocol."""
+        """Move it to pinned memory, for asynchronous copies to a GPU. DataLoader calls this."""
         return Batch(self.image.pin_memory(), self.labels.pin_memory())
 
 
@@ -174,14 +174,14 @@ class BatchSource:
     world_size: int = 1
 
     def indices(self, step: int) -> npt.NDArray[np.int64]:
-        """Return which cases the whole batch of a step holds: epoch after epoch, each in its own order."""
+        """Return the indices of the cases in the whole batch of a step. Each epoch has its own order."""
         wanted = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs = wanted // len(self.data)
         orders = {e: np.random.default_rng((self.seed, 0, e)).permutation(len(self.data)) for e in np.unique(epochs)}
         return np.array([orders[e][k % len(self.data)] for e, k in zip(epochs, wanted, strict=True)])
 
     def __getitem__(self, step: int) -> Batch:
-        """Return this process's part of a step's batch, augmented."""
+        """Return this process's part of the batch of a step, augmented."""
         rng = np.random.default_rng((self.seed, 1, step))
         drawn = [(index, Draw.of(rng, self.augment)) for index in self.indices(step)]
         part = drawn[self.rank :: self.world_size]
@@ -192,24 +192,24 @@ class BatchSource:
         )
 
     def batches(self, steps: range, device: torch.device) -> Iterator[Batch]:
-        """Yield the batches of those steps on a device; see `workers_for`."""
+        """Yield the batches of steps on a device. Worker processes prepare them as `workers_for` says."""
         loader: DataLoader[Batch] = DataLoader(
-            self,  # type: ignore[arg-type]  # a step is its key; it has no length
+            self,  # type: ignore[arg-type]  # it is indexed by step and has no length
             sampler=steps,
             batch_size=None,
             num_workers=workers_for(device),
             pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # not the global one, from which weights are drawn
-            worker_init_fn=_leave_interrupts_to_the_loop,
+            generator=torch.Generator(),  # keeps the loader off the global generator, which initial weights come from
+            worker_init_fn=_ignore_interrupts,
         )
         return (batch.to(device) for batch in loader)
 
 
 def workers_for(device: torch.device) -> int:
-    """Return how many processes prepare batches ahead: some for a GPU, none for a CPU, which has no time to spare."""
+    """Return how many processes prepare batches ahead: up to 4 for a GPU; none for a CPU, whose cores are busy training."""
     return min(MOST_WORKERS, os.cpu_count() or 1) if device.type == "cuda" else 0
 
 
-def _leave_interrupts_to_the_loop(_: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the loop ends its step first, and the workers with it."""
+def _ignore_interrupts(_: int) -> None:
+    """Ignore Ctrl-C, which reaches all processes of a terminal. The loop finishes its step, then ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,7 @@
-"""Measure a segmenter against one or several raters, image after image.
+"""Compare a segmenter with one or several raters on a split.
 
-Works on any `Segmenter`, so a checkpoint in torch and an exported bundle on any backend are measured by the same lines, in the
-image's own grid. Images are decoded, segmented and let go one at a time.
+A run in torch and a bundle on any backend are both a `Segmenter`, and are measured by the same code, at the resolution of each
+image. One image is in memory at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.result.metrics import ReliabilityBin
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_trainer.data.layouts import Case, Cases, Split, layout_of, read_cases
-from medseg_trainer.evaluation.sheet import draw_evaluation
+from medseg_trainer.evaluation.sheet import render_evaluation
 from medseg_trainer.evaluation.statistics import MANY, CaseFigures, Figure, measure, pooled, summarise
 
 SHOWN_PER_RANK = 3
@@ -31,17 +31,17 @@ SHOWN_PER_RANK = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """The figures of a model on a split, and how they were made."""
+    """The metrics of a model on a split, and how they were measured."""
 
     model: str
     bundle_sha256: str
     kept: str
-    """Which weights of a training these are; empty where nothing says so."""
+    """Which weights of a training these are; empty if unknown."""
     split: Split
     images: int
     groups: int
     grouped_by: str
-    """What the intervals are over: patients, images, video sequences."""
+    """The units that the intervals are bootstrapped over: patients, images, video sequences."""
     samples: int
     steps: int
     sampler: str
@@ -51,17 +51,17 @@ class Evaluation:
     command: str
     seconds: float
     figures: dict[str, Figure]
-    """By the keys of `figures.TITLES`."""
+    """By the keys of `statistics.TITLES`."""
     reliability: tuple[ReliabilityBin, ...]
 
     def to_json(self) -> str:
-        """Return it as JSON; a figure that does not exist is null."""
+        """Return it as JSON; an undefined metric is null."""
         return json.dumps(_rounded(dataclasses.asdict(self)), indent=2) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleSettings:
-    """How the samples of each image are drawn."""
+    """How each image is sampled."""
 
     samples: int = 16
     steps: int | None = None
@@ -69,20 +69,20 @@ class SampleSettings:
     seed: int = 0
 
     def segment(self, segmenter: Segmenter, case: Case, number: int) -> Segmentation:
-        """Segment case `number` of a split, with noise of its own: seed + 1000 times its number."""
+        """Segment case `number` of a split. Its noise has the seed `seed + 1000 * number`."""
         return segmenter(case.image, samples=self.samples, steps=self.steps, seed=self.seed + 1000 * number)
 
     def segment_all(self, segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[tuple[Case, Segmentation]]:
-        """Segment case after case."""
+        """Yield each case with its result."""
         for number, case in enumerate(cases):
             yield case, self.segment(segmenter, case, number)
 
 
 def split_named(name: str) -> Split:
-    """Check the name of a split.
+    """Return the split of a name.
 
     Raises:
-        ParameterError: it is none.
+        ParameterError: there is no such split.
     """
     for split in get_args(Split):
         if split == name:
@@ -103,14 +103,14 @@ def evaluate(
     ged_100: bool = False,
     sheet: Path | None = None,
 ) -> Evaluation:
-    """Measure a segmenter on a split.
+    """Evaluate a segmenter on a split.
 
-    images: measure only that many, evenly spaced; None: all.
-    ged_100: draw a hundred samples, all other figures being those of the first `samples`.
-    sheet: a PNG to write: the best, median and worst images, and the reliability diagram.
+    images: number of images, evenly spaced; None: all.
+    ged_100: draw 100 samples and add the GED of all; the other metrics are those of the first `samples`.
+    sheet: PNG file for the best, median and worst images by GED, and the reliability diagram.
 
     Raises:
-        DataError: the data are missing, or do not pair.
+        DataError: the data are missing, or images and masks do not pair.
     """
     started = time.monotonic()
     classes = segmenter.manifest.classes
@@ -125,7 +125,7 @@ def evaluate(
     reliability = pooled(measured).reliability
     if sheet is not None:
         ranked = _ranked([sum(one.values["ged"] for one in of_image) / len(of_image) for of_image in figures])
-        draw_evaluation(_shown(segmenter, cases, replace(settings, samples=samples), ranked), reliability).save(sheet)
+        render_evaluation(_shown(segmenter, cases, replace(settings, samples=samples), ranked), reliability).save(sheet)
     target, options = ("BUNDLE", f" --backend {segmenter.backend.name}") if segmenter.bundle_sha256 else ("RUN", "")
     options += ("" if images is None else f" --images {images}") + (" --ged100" if ged_100 else "")
     return Evaluation(
@@ -150,7 +150,7 @@ def evaluate(
 
 
 def _ranked(geds: list[float]) -> list[tuple[int, str]]:
-    """Return the numbers of the best, median and worst images by GED, each once, with what to call them."""
+    """Return the best, median and worst images by GED, each once: number and caption."""
     order = sorted(range(len(geds)), key=lambda number: geds[number])
     middle = max(len(order) // 2 - SHOWN_PER_RANK // 2, 0)
     ranks = {
@@ -168,13 +168,13 @@ def _ranked(geds: list[float]) -> list[tuple[int, str]]:
 def _shown(
     segmenter: Segmenter, cases: Cases, settings: SampleSettings, ranked: list[tuple[int, str]]
 ) -> list[tuple[str, Case, Segmentation]]:
-    """Segment a few images once more, which is cheaper than keeping the masks of all."""
+    """Segment the shown images again: keeping the masks of all images would take more memory."""
     found = [(caption, number, cases[number]) for number, caption in ranked]
     return [(caption, case, settings.segment(segmenter, case, number)) for caption, number, case in found]
 
 
 def _rounded(value: Any) -> Any:
-    """Round what is measured to five decimals, NaN to null."""
+    """Round floats to five decimals and turn NaN into None."""
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 5)
     if isinstance(value, dict):

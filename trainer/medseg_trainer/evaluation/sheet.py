@@ -1,4 +1,4 @@
-"""A sheet of pictures to judge a model by: one case a row, the raters' outlines beside the samples'."""
+"""A sheet of pictures for judging a model: one row for each case, with the outlines of raters and samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import NOTICE
 from medseg_trainer.data.case import Labels
 from medseg_trainer.data.layouts import Case
-from medseg_trainer.evaluation.reliability import BACKGROUND, draw_reliability
+from medseg_trainer.evaluation.reliability import BACKGROUND, render_reliability
 
 PANEL, GAP, HEADING = 192, 6, 26
 RATERS: tuple[Colour, ...] = (
@@ -38,23 +38,23 @@ TITLES = (
 )
 
 
-def draw_evaluation(
+def render_evaluation(
     shown: list[tuple[str, Case, Segmentation]], reliability: tuple[ReliabilityBin, ...]
 ) -> Image.Image:
-    """Draw the images of an evaluation, each with its caption, and its reliability diagram below them.
+    """Render the images of an evaluation with captions, and the reliability diagram below them.
 
-    shown: caption, case, result.
+    shown: caption, case and result of each image.
     """
-    rows = draw_sheet([(case, result) for _, case, result in shown], [caption for caption, _, _ in shown])
-    diagram = draw_reliability(reliability)
+    rows = render_sheet([(case, result) for _, case, result in shown], [caption for caption, _, _ in shown])
+    diagram = render_reliability(reliability)
     sheet = Image.new("RGB", (rows.width, rows.height + diagram.height), BACKGROUND)
     sheet.paste(rows)
     sheet.paste(diagram, (GAP, rows.height))
     return sheet
 
 
-def draw_sheet(results: list[tuple[Case, Segmentation]], captions: list[str] | None = None) -> Image.Image:
-    """Draw one row per case: image, raters, samples with consensus, confidence, raters' mean, and the first samples alone."""
+def render_sheet(results: list[tuple[Case, Segmentation]], captions: list[str] | None = None) -> Image.Image:
+    """Render one row for each case: image, raters, samples with consensus, confidence, raters' mean, first samples."""
     rows = [_row(case, result) for case, result in results]
     if captions is not None:
         rows = [(f"{caption}   {name}", panels) for caption, (name, panels) in zip(captions, rows, strict=True)]
@@ -79,7 +79,7 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Canvas]]:
     x, y = field.center
     view = Viewport.fitting(Box.around(x, y, side, side).clipped(height, width), PANEL)
     photo = photograph(case.image, view)
-    several = result.masks.ndim == 4  # the classes of a sample are drawn as one
+    several = result.masks.ndim == 4  # the union of the classes is shown
     masks: Bool = np.asarray(result.masks.any(axis=1) if several else result.masks)
     consensus: Bool = np.asarray(result.consensus.any(axis=0) if several else result.consensus)
     confidence: Float32 = np.asarray(result.confidence.max(axis=0) if several else result.confidence)
@@ -106,6 +106,6 @@ def _mean(labels: Labels) -> Float32:
 
 
 def _square(panel: Canvas) -> Canvas:
-    """Pad to a whole panel: views of odd boxes are a few screen pixels smaller."""
+    """Crop or pad to the size of a panel: views of boxes with odd sides are a few pixels smaller."""
     height, width = panel.shape[:2]
     return np.pad(panel[:PANEL, :PANEL], ((0, max(PANEL - height, 0)), (0, max(PANEL - width, 0)), (0, 0)))

@@ -1,4 +1,4 @@
-"""The figures of one image against its raters, and their means over images with intervals over patients."""
+"""Metrics of one image against its raters, and their means over images with intervals bootstrapped over patients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Bool = npt.NDArray[np.bool_]
 BOOTSTRAP_DRAWS = 1000
 SMALL_TARGET_PX = 20
 MANY = 100
-"""Samples of `ged_100`."""
+"""Samples for `ged_100`."""
 TITLES = {
     "ged": "GED (lower is better)",
     "ged_100": f"GED of {MANY} samples",
@@ -39,23 +39,23 @@ TITLES = {
     "ged_one_noise": "GED with all samples from one noise",
     "hm_iou_one_noise": "HM-IoU with all samples from one noise",
 }
-"""What each figure is called in tables."""
+"""Metric -> its title in tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFigures:
-    """The figures of one image (or of one class of it)."""
+    """The metrics of one image, or of one class of it."""
 
     name: str
     group: str
     values: dict[str, float]
-    """By the keys of `TITLES`; NaN where a figure does not exist: diversity of a single rater, HD95 of an empty mask."""
+    """By the keys of `TITLES`. NaN if undefined, as the diversity of one rater or the HD95 of an empty mask."""
     calibration: Calibration
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean over the images that have it, and its 95 % interval, bootstrapped over patients."""
+    """The mean of a metric over the images where it is defined, and its 95 % interval, bootstrapped over patients."""
 
     mean: float
     low: float
@@ -65,7 +65,7 @@ class Figure:
 def measure(case: Case, result: Segmentation, samples: int | None = None) -> list[CaseFigures]:
     """Compare one result with the raters, class by class.
 
-    samples: measure the first of the result's samples only, and GED of the first hundred beside them; None: all of them.
+    samples: use only the first so many samples, except for `ged_100`; None: all.
     """
     several = len(result.classes) > 1
     return [
@@ -84,29 +84,29 @@ def _measure_class(name: str, case: Case, masks: Bool, raters: Bool, count: int)
     confidence = uncertainty.confidence(np.count_nonzero(masks[:count], axis=0), count)
     calibration = Calibration.of(confidence, raters)
     overlaps = Overlaps.of(masks, raters)
-    values = _of_the_set(overlaps.of_samples(slice(count)))
+    values = _set_metrics(overlaps.of_samples(slice(count)))
     values["ged_100"] = overlaps.of_samples(slice(MANY)).ged() if len(masks) >= MANY else math.nan
-    values |= _of_the_consensus(uncertainty.consensus(confidence), metrics.majority(raters), case.spacing_mm)
+    values |= _consensus_metrics(uncertainty.consensus(confidence), metrics.majority(raters), case.spacing_mm)
     values["empty_samples"] = float(np.mean(~masks[:count].any(axis=(1, 2))))
     values["empty_raters"] = float(np.mean(~raters.any(axis=(1, 2))))
     values["brier"] = calibration.brier
     return CaseFigures(name, case.group, values, calibration)
 
 
-def _of_the_set(overlaps: Overlaps) -> dict[str, float]:
+def _set_metrics(overlaps: Overlaps) -> dict[str, float]:
     one_noise = overlaps.of_samples(slice(1))
     return {
         "ged": overlaps.ged(),
         "hm_iou": overlaps.hm_iou(),
         "sample_diversity": overlaps.sample_diversity,
         "rater_diversity": overlaps.rater_diversity,
-        # what is left when every sample starts from one noise: does the model use it?
+        # all samples from one noise: shows how much of the result the noise decides
         "ged_one_noise": one_noise.ged(),
         "hm_iou_one_noise": one_noise.hm_iou(),
     }
 
 
-def _of_the_consensus(consensus: Bool, target: Bool, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
+def _consensus_metrics(consensus: Bool, target: Bool, spacing_mm: tuple[float, float] | None) -> dict[str, float]:
     dice, iou = metrics.dice(consensus, target), metrics.iou(consensus, target)
     small = 0 < np.count_nonzero(target) < SMALL_TARGET_PX
     return {
@@ -121,7 +121,7 @@ def _of_the_consensus(consensus: Bool, target: Bool, spacing_mm: tuple[float, fl
 
 
 def summarise(figures: list[CaseFigures]) -> dict[str, Figure]:
-    """Average over images, with intervals from drawing patients with replacement; ECE is over the pixels of all images."""
+    """Average each metric over images, with intervals bootstrapped over patients. The ECE is over the pixels of all images."""
     summary = averages([(f.group, f.values) for f in figures])
     members, drawn = _patients([f.group for f in figures])
     summary["ece"] = _ece([pooled([figures[k] for k in of_patient]) for of_patient in members], drawn)
@@ -129,9 +129,9 @@ def summarise(figures: list[CaseFigures]) -> dict[str, Figure]:
 
 
 def averages(values: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Figure]:
-    """Average over what has a value, with intervals from drawing patients with replacement.
+    """Average each metric over the images where it is defined, with intervals bootstrapped over patients.
 
-    values: of each image, or mask: its patient, and figures by name, NaN where it has none. All have the same names.
+    values: patient and metrics of each image or mask; NaN where a metric is undefined. All have the same metrics.
     """
     members, drawn = _patients([group for group, _ in values])
     summary = {}
@@ -145,7 +145,7 @@ def averages(values: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, Fig
 
 
 def _patients(groups: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.int64]]:
-    """Return what belongs to each patient, by number, and which patients each of the bootstrap's draws takes."""
+    """Return the indices of each patient's images, and the bootstrap samples: (BOOTSTRAP_DRAWS, patients) patient indices."""
     members: dict[str, list[int]] = {group: [] for group in sorted(set(groups))}
     for number, group in enumerate(groups):
         members[group].append(number)

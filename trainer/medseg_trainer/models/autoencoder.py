@@ -1,7 +1,9 @@
-"""Autoencoders of masks and of images: the small latent in which the diffusion lives.
+"""Autoencoders of masks and of images. Diffusion runs in the latent of the masks.
 
-Both stop at `factor` times fewer rows and columns than the image: a pixel-unshuffle entry and a pixel-shuffle exit keep every
-convolution off the full resolution, where it would cost more than the whole denoiser.
+The latent has `factor` times fewer rows and columns than the image. A pixel-unshuffle entry and a pixel-shuffle exit keep all
+convolutions at that size: at full resolution they would cost more than the denoiser.
+
+Shape suffixes: B batch, C image channels, K logits, Z latent channels, M moments (Z or 2 Z), H W pixels, h w cells.
 """
 
 from __future__ import annotations
@@ -45,11 +47,11 @@ class Decoder(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """What bounds the latent, behind one switch.
+    """Regularises the latent.
 
     vq      nearest vector of a codebook, straight-through gradient (van den Oord et al. 2017, Eq. 3): the paper's
-    kl      a Gaussian, its divergence from N(0, I) as a small penalty (Rombach et al. 2022)
-    sphere  every cell on the sphere of radius sqrt(Z): unit variance by construction
+    kl      a Gaussian with its divergence from N(0, I) as a small penalty (Rombach et al. 2022)
+    sphere  each cell scaled to the sphere of radius sqrt(Z): unit mean square
     """
 
     COMMITMENT = 0.25
@@ -63,11 +65,11 @@ class Bottleneck(nn.Module):
 
     @property
     def moments(self) -> int:
-        """Numbers the encoder gives per latent channel: mean and log-variance for `kl`, otherwise the value."""
+        """Encoder outputs for each latent channel: mean and log-variance for `kl`, otherwise the value."""
         return 2 if self.kind == "kl" else 1
 
     def forward(self, h_BMhw: Tensor, noise_BZhw: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Encoder output => latent and its penalty; with noise, `kl` draws from its Gaussian, without it takes the mean."""
+        """Encoder output => latent and penalty. `kl` samples its Gaussian with the noise; None: it takes the mean."""
         none = h_BMhw.new_zeros(())
         if self.kind == "sphere":
             return h_BMhw * torch.rsqrt(h_BMhw.square().mean(dim=1, keepdim=True) + 1e-6), none
@@ -82,14 +84,14 @@ class Bottleneck(nn.Module):
         return h_BMhw + (quantised - h_BMhw).detach(), penalty
 
     def nearest_code(self, z_BZhw: Tensor) -> Tensor:
-        """Replace the vector of each cell by the nearest of the codebook."""
+        """Replace the vector of each cell by the nearest one of the codebook."""
         z_BhwZ = z_BZhw.permute(0, 2, 3, 1)
         distance = self.codebook.square().sum(dim=1) - 2.0 * z_BhwZ @ self.codebook.T
         return self.codebook[distance.argmin(dim=-1)].permute(0, 3, 1, 2)
 
 
 class MaskAutoencoder(nn.Module):
-    """Masks <=> latents. Its loss is the paper's weighted cross-entropy, which keeps tiny structures alive."""
+    """Masks <=> latents. Its loss is the paper's weighted cross-entropy, which preserves tiny structures."""
 
     class_weight: Tensor
     latent_scale: Tensor
@@ -101,26 +103,26 @@ class MaskAutoencoder(nn.Module):
         self.bottleneck = Bottleneck(config)
         self.encoder = Encoder(config, num_logits, config.latent_channels * self.bottleneck.moments)
         self.decoder = Decoder(config, num_logits)
-        # background first; K = 1 has background and foreground too
+        # background first; two weights for K = 1
         self.register_buffer("class_weight", torch.ones(max(2, num_logits)))
         self.register_buffer("latent_scale", torch.ones(()))
 
     def one_hot(self, labels_BHW: Tensor) -> Tensor:
-        """Labels 0..classes => (B, K, H, W) in {-1, 1}: the foreground for K = 1, otherwise one channel a class."""
+        """Labels 0..classes => (B, K, H, W) in {-1, 1}: the foreground for K = 1, otherwise one channel for each label."""
         if self.num_logits == 1:
             return 2.0 * (labels_BHW > 0).float()[:, None] - 1.0
         return 2.0 * F.one_hot(labels_BHW.long(), self.num_logits).permute(0, 3, 1, 2).float() - 1.0
 
     def encode(self, labels_BHW: Tensor) -> Tensor:
-        """Labels => latent (B, Z, h, w), scaled for the diffusion."""
+        """Labels => latent (B, Z, h, w), times `latent_scale`."""
         latent, _ = self.bottleneck(self.encoder(self.one_hot(labels_BHW)), None)
         out: Tensor = latent * self.latent_scale
         return out
 
     def decode(self, z_BZhw: Tensor) -> Tensor:
-        """Latent of the diffusion => logits (B, K, H, W), of which 0.5 is the fair threshold.
+        """Latent => logits (B, K, H, W) of the unweighted classes, so that probability 0.5 is the threshold.
 
-        Training with class weights w adds log w to the optimal logits (Elkan 2001); it is taken off again here.
+        Training with class weights w adds log w to the optimal logits (Elkan 2001). It is subtracted here.
         """
         latent = z_BZhw / self.latent_scale
         if self.bottleneck.kind == "vq":
@@ -137,7 +139,7 @@ class MaskAutoencoder(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one batch, and its parts.
 
-        noise_level_B: standard deviation, in [0, 1], of the noise that the decoder learns to read through.
+        noise_level_B: standard deviation, in [0, 1], of the noise added to the latent; `sphere` only.
         """
         latent, penalty = self.bottleneck(self.encoder(self.one_hot(labels_BHW)), noise_BZhw)
         if self.bottleneck.kind == "sphere":
@@ -146,9 +148,9 @@ class MaskAutoencoder(nn.Module):
         return reconstruction + penalty.float(), {"reconstruction": reconstruction, "penalty": penalty}
 
     def reconstruction_loss(self, logits_BKHW: Tensor, labels_BHW: Tensor) -> Tensor:
-        """Weighted cross-entropy (the paper), or the mean squared error it replaces."""
+        """Return the weighted cross-entropy (the paper), or the mean squared error of the ablation."""
         if self.config.reconstruction == "mse":
-            # logits are compared with {-1, 1}: the threshold at logit 0 stays where it is
+            # targets of -1 and 1 keep the threshold at logit 0
             return F.mse_loss(logits_BKHW, self.one_hot(labels_BHW))
         weight = self.class_weight
         if self.num_logits > 1:
@@ -160,14 +162,15 @@ class MaskAutoencoder(nn.Module):
 def class_weights(frequency: Tensor) -> Tensor:
     """Return the weight of each class from its share of the pixels: sqrt(share of background / share of class).
 
-    The paper does not state its weights. The inverse share itself, 80 on LIDC, makes masks bleed; its root, 9, does not.
-    frequency: (classes + 1,), background first. Returns the same shape; background weighs 1.
+    The paper does not state its weights. On LIDC the inverse share, 80, makes masks too large; its root, 9, does not.
+
+    frequency: (classes + 1,) share of the pixels, background first. Returns the same shape; background weighs 1.
     """
     return torch.sqrt(frequency[0] / frequency.clamp_min(1e-6)).clamp(max=math.sqrt(1e3))
 
 
 class ImageAutoencoder(nn.Module):
-    """Images <=> latents; its encoder is the paper's condition (Eq. 11)."""
+    """Images <=> latents. Its encoder is the paper's condition (Eq. 11)."""
 
     def __init__(self, config: AutoencoderConfig, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""What the denoiser knows of the image: computed once per image, whatever the number of samples and steps."""
+"""The condition: image features for the denoiser, computed once per image for all samples and steps.
+
+Shape suffixes: B batch, C image channels, H W pixels.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from medseg_trainer.models.layers import ResidualBlock, UNet, conv3x3, group_nor
 
 
 class AutoencoderCondition(nn.Module):
-    """The paper's condition: the clean latent of the image autoencoder, frozen or tuned with the denoiser."""
+    """The paper's condition: the latent of the image autoencoder, frozen or tuned with the denoiser.
+
+    (B, C, H, W) in [0, 1] => (B, Z, H / factor, W / factor).
+    """
 
     def __init__(self, autoencoder: ImageAutoencoder) -> None:
         super().__init__()
@@ -24,13 +30,13 @@ class AutoencoderCondition(nn.Module):
 
 
 class UNetCondition(nn.Module):
-    """A U-Net trained with the denoiser: capacity here is paid once, in the denoiser N x S times.
+    """A U-Net trained with the denoiser. It runs once per image; the denoiser runs once per sample and step.
 
     (B, C, H, W) in [0, 1] => (B, F, H / factor, W / factor).
     """
 
     ENTRY = 2
-    """Pixel-unshuffle at the entry: the first convolution runs at half resolution."""
+    """Factor of the pixel-unshuffle before the first convolution."""
 
     def __init__(self, config: ConditionConfig, channels: int, factor: int) -> None:
         super().__init__()

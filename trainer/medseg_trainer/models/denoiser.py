@@ -1,4 +1,7 @@
-"""The denoiser: a U-Net on the noisy mask latent beside the clean condition (MedSegLatDiff, Eq. 11)."""
+"""The denoiser: a U-Net on the noisy mask latent and the condition (MedSegLatDiff, Eq. 11).
+
+Shape suffixes: B batch, Z latent channels, F condition channels, T time features, h w cells.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from medseg_trainer.models.layers import UNet, conv3x3, group_norm
 
 
 class Denoiser(nn.Module):
-    """f(z, t, condition) => noise or clean latent, as the objective says.
+    """f(z, t, condition) => noise or clean latent, depending on the objective.
 
-    The first convolution of the channel concatenation is written as two, W [z; c] = W_z z + W_c c: the second term does not
-    depend on sample or step, so a condition of batch 1 is convolved once and broadcast.
+    The first convolution of the channel concatenation is split, W [z; c] = W_z z + W_c c. The second term is the same for all
+    samples, so a condition of batch 1 is convolved once and broadcast.
     """
 
     def __init__(self, config: DenoiserConfig, latent_channels: int, condition_channels: int) -> None:
@@ -32,9 +35,9 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.exit.weight)
 
     def forward(self, z_BZhw: Tensor, condition_BFhw: Tensor, time_features_BT: Tensor) -> Tensor:
-        """Run the network.
+        """Return the network's output, (B, Z, h, w).
 
-        condition: batch 1, or a divisor of B: each condition then serves that many latents in turn.
+        condition: batch 1, or a divisor of B; each condition then belongs to B / batch consecutive latents.
         time_features: (1 or B, T), from `medseg_runtime.model.sampler.time_features`.
         """
         common = self.condition_in(condition_BFhw)

@@ -1,4 +1,4 @@
-"""The three graphs of a bundle, as torch modules: what is exported, and what torch itself samples with."""
+"""The three graphs of a bundle as torch modules, for export and for sampling in torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EncoderGraph(nn.Module):
 
 
 class DenoiserGraph(nn.Module):
-    """One row of a sampler's table: latent, extra (N, Z, h, w) => next latent, denoised (N, Z, h, w).
+    """One step of a sampler: latent, extra (N, Z, h, w) => next latent, denoised (N, Z, h, w).
 
     denoised = p latent + q f(latent, t, condition); next = a latent + b denoised + c extra; row = (p, q, a, b, c).
     """
@@ -41,7 +41,7 @@ class DenoiserGraph(nn.Module):
         self, latent: Tensor, extra: Tensor, condition: Tensor, time_features: Tensor, row: Tensor
     ) -> tuple[Tensor, Tensor]:
         p, q, a, b, c = row.unbind()
-        # float32 before it meets the row: torch would round the row to the type of a low-precision network's output
+        # float32 first: otherwise torch would round the row to the type of a low-precision output
         denoised = p * latent + q * self.denoiser(latent, condition, time_features).float()
         return a * latent + b * denoised + c * extra, denoised
 
@@ -59,7 +59,7 @@ class DecoderGraph(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """Trained weights, ready to sample or to export."""
+    """The networks of a run, for sampling or export."""
 
     condition: nn.Module
     denoiser: Denoiser
@@ -79,7 +79,7 @@ class Networks:
 
 
 class TorchBackend(HostLoop):
-    """Torch behind the runtime's `Backend`: the same segmenter validates a training, checks an export, and serves."""
+    """Torch as a `Backend` of the runtime, so that its segmenter can validate a training and check an export."""
 
     name = "torch"
     version: str = torch.__version__
@@ -99,7 +99,7 @@ class TorchBackend(HostLoop):
         return tuple(np.asarray(tensor.float().cpu()) for tensor in tensors)
 
     def clone(self) -> TorchBackend:
-        """Return this one: torch modules in evaluation mode may run in several threads at once."""
+        """Return itself: torch modules in evaluation mode can run in several threads at once."""
         return self
 
     def close(self) -> None:

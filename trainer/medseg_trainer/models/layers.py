@@ -1,4 +1,7 @@
-"""The blocks that all networks are made of."""
+"""The blocks of all networks.
+
+Shape suffixes: B batch, F features, T time features, h w cells.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ def conv3x3(inputs: int, outputs: int, *, stride: int = 1) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut; the time embedding scales and shifts between them (Dhariwal & Nichol 2021)."""
+    """Two convolutions and a shortcut. The time embedding scales and shifts between them (Dhariwal & Nichol 2021)."""
 
     def __init__(self, inputs: int, outputs: int, *, time_width: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
@@ -30,7 +33,7 @@ class ResidualBlock(nn.Module):
         self.time = nn.Linear(time_width, 2 * outputs) if time_width else None
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.conv2.weight)  # a block starts as its shortcut
+        nn.init.zeros_(self.conv2.weight)  # the block starts as its shortcut
 
     def forward(self, x_BFhw: Tensor, time_BT: Tensor | None = None) -> Tensor:
         hidden = self.norm2(self.conv1(F.silu(self.norm1(x_BFhw))))
@@ -42,7 +45,7 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over all cells; three 1x1 convolutions project, so that no layout changes (7 % faster in bf16)."""
+    """Self-attention over all cells. The projections are 1x1 convolutions, which keep the layout (7 % faster in bf16)."""
 
     HEAD_WIDTH = 32
 
@@ -58,7 +61,7 @@ class Attention(nn.Module):
         split = (batch, self.heads, self.HEAD_WIDTH, height * width)
         normed = self.norm(x_BFhw)
         query, key, value = (project(normed).reshape(split) for project in (self.query, self.key, self.value))
-        scores = (query.transpose(2, 3) @ key).float() * self.HEAD_WIDTH**-0.5  # a sum of exponentials needs float32
+        scores = (query.transpose(2, 3) @ key).float() * self.HEAD_WIDTH**-0.5  # softmax needs float32
         weights = torch.softmax(scores, dim=-1).to(value.dtype)
         mixed = (value @ weights.transpose(2, 3)).reshape(batch, channels, height, width)
         out: Tensor = x_BFhw + self.out(mixed)
@@ -66,20 +69,20 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """A U-Net over feature maps: residual blocks at each level, attention at the deep ones, skips between equals.
+    """A U-Net: residual blocks at each level, attention at the coarse levels, skip connections.
 
-    (B, widths[0], h, w) => (B, widths[0], h, w); h and w must halve len(widths) - 1 times.
+    (B, widths[0], h, w) => (B, widths[0], h, w); h and w must be divisible by 2^(len(widths) - 1).
     """
 
     def __init__(
         self, widths: tuple[int, ...], *, blocks: int, attention_from: int, time_width: int = 0, dropout: float = 0.0
     ) -> None:
-        """Build it.
+        """Build the U-Net.
 
         widths: channels of each level, the finest first.
         blocks: residual blocks per level and direction.
-        attention_from: first level with attention; len(widths) means none.
-        dropout: share of the features that each block leaves out while it learns.
+        attention_from: first level with attention; len(widths): none.
+        dropout: dropout rate of each block.
         """
         super().__init__()
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -108,7 +111,7 @@ class UNet(nn.Module):
 
 
 class _Level(nn.Module):
-    """The residual blocks of one level and direction, and its attention."""
+    """The residual blocks and the attention of one level and direction."""
 
     def __init__(self, inputs: int, width: int, blocks: int, attention: bool, time_width: int, dropout: float) -> None:
         super().__init__()

@@ -1,8 +1,10 @@
-"""What the denoiser learns: to tell noise from mask, given the image.
+"""The training objective of the denoiser: predict the noise, or the clean latent, of a noisy mask latent.
 
 epsilon   || f(z_t, t, c) - noise ||^2, t uniform in 0..T-1                        (MedSegLatDiff Eqs. 2-5; Ho et al., Eq. 14)
 flow      || (f(z_u, u, c) - z_0) / u ||^2: f is the clean latent, the loss that of the velocity (z_u - f) / u
           u logit-normal (Esser et al. 2024, Eq. 19), then shifted towards the noise
+
+Shape suffixes: B batch, R raters, C image channels, F condition channels, H W pixels, h w cells.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from medseg_trainer.models.denoiser import Denoiser
 from medseg_trainer.models.layers import conv3x3
 
 LEAST_TIME = 0.05
-"""Below this u the velocity's loss is held down: it divides by u."""
+"""Smallest u in the loss weight 1 / u^2, which would be unbounded."""
 
 
 def corrupt(
     path: ProbabilityPath, latent: Tensor, noise: Tensor, time: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Clean latents (N, Z, h, w) => noisy ones, network times (N,), regression targets, and the loss weights (N,).
+    """Clean latents (N, Z, h, w) => noisy latents, network times (N,), regression targets and loss weights (N,).
 
     noise: (N, Z, h, w) standard normal.
-    time: (N,) standard normal; its quantile becomes t, or it becomes u.
+    time: (N,) standard normal; mapped to t by its quantile, or to u by the sigmoid.
     """
     if path.objective == "epsilon":
         uniform = 0.5 * (1.0 + torch.erf(time * 2**-0.5))
@@ -42,7 +44,7 @@ def corrupt(
 
 
 class AuxiliaryHead(nn.Module):
-    """Makes the condition predict the raters' mean by itself: cross-entropy, so that its features are about the mask from the start."""
+    """Predicts the raters' mean from the condition alone, by cross-entropy: the condition then learns about the mask early."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class AuxiliaryHead(nn.Module):
 
 
 class DenoiserStage(nn.Module):
-    """Condition and denoiser as they are trained together, on latents of a frozen mask autoencoder."""
+    """Condition and denoiser, trained together on the latents of a frozen mask autoencoder."""
 
     def __init__(self, config: TrainConfig, mask_autoencoder: MaskAutoencoder, condition: nn.Module) -> None:
         super().__init__()
@@ -69,16 +71,15 @@ class DenoiserStage(nn.Module):
         self.condition = condition.requires_grad_(config.condition.tuned)
         self.denoiser = Denoiser(config.denoiser, config.latent[0], config.condition.channels)
         self.auxiliary = AuxiliaryHead(config) if config.denoiser.auxiliary_weight else None
-        self._mask_autoencoder = [
-            mask_autoencoder.requires_grad_(False)
-        ]  # in a list: it is no part of this stage's weights
+        # in a list, so that its weights are not part of this module's state
+        self._mask_autoencoder = [mask_autoencoder.requires_grad_(False)]
 
     def forward(
         self, image_BCHW: Tensor, labels_BRHW: Tensor, noise: Tensor, time: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one batch, and its parts.
 
-        noise, time: standard normal, for the B x R latents, image by image; see `corrupt`.
+        noise, time: standard normal, (B R, Z, h, w) and (B R,), ordered by image; see `corrupt`.
         """
         config = self.config.denoiser
         condition = self.condition(image_BCHW)
@@ -98,7 +99,7 @@ class DenoiserStage(nn.Module):
         return denoising + config.auxiliary_weight * losses.get("auxiliary", denoising.new_zeros(())), losses
 
     def _cell_weight(self, labels_BRHW: Tensor) -> Tensor:
-        """Weigh the cells (B, 1, h, w) in and next to any rater's mask; the mean weight is not held at 1."""
+        """Return the loss weights (B, 1, h, w): more in and next to any rater's mask. Their mean is not normalised."""
         factor = self.config.mask_autoencoder.factor
         marked = (labels_BRHW > 0).any(dim=1, keepdim=True).float()
         near = F.max_pool2d(F.max_pool2d(marked, factor), 3, stride=1, padding=1)

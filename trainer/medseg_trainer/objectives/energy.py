@@ -1,19 +1,21 @@
-"""One step is enough: the denoiser tuned as a generator of whole masks, by a proper score of what it draws.
+"""Tune the denoiser as a one-step generator of whole masks, by a proper score of its samples.
 
-A denoiser trained by regression knows at pure noise only the mean of all plausible masks, so that one step draws a blur. Here it is
-asked for masks, and for as many different ones as the raters give: the energy score (Gneiting & Raftery 2007, section 4.3; for
-denoisers De Bortoli et al. 2025, arXiv 2502.02483)
+A denoiser trained by regression predicts, at pure noise, the mean of all plausible masks: one step gives a blur. The energy score
+(Gneiting & Raftery 2007, section 4.3; for denoisers De Bortoli et al. 2025, arXiv 2502.02483) instead asks for samples S that are
+distributed like the raters' masks Y:
 
     2 E d(S, Y) - E d(S, S')        over i != j
 
-is least where the samples S of an image have the law of the raters' masks Y. With d = 1 - IoU it is the generalised energy distance
-itself; d here is the same between soft masks (Ruzicka), which has a gradient. The sampler's table then has one row. GED counts the
-pairs i = j of its 16 samples too, whose distance is 0: the second term is 15/16 of that over i != j, and so it is here.
+It is least where both distributions are equal. With d = 1 - IoU it is the generalised energy distance; here d is the same for soft
+masks (Ruzicka distance), which has a gradient. The sampler's table then has one row. GED also counts the pairs i = j of its 16
+samples, whose distance is 0, so the second term is 15/16 of that over i != j; the same factor is used here.
 
-Beside it, by a weight, the mean distance in the best matching of samples and raters, 1 - HM-IoU: it asks each sample to be one rater's
-mask, where the score asks the whole set. By itself it would forget rare masks, the median of the raters' shares being its optimum.
-And, by another weight, the error of the confidence map against the raters' mean, which by itself would be content with any masks of the
-right mean. All three are of the same eight or sixteen masks.
+Two optional terms are added, each with a weight, over the same samples:
+- the mean distance in the best matching of samples and raters, 1 - HM-IoU. Alone it would lose rare masks, because its optimum is
+  the median of the raters' shares.
+- the error of the confidence map against the raters' mean. Alone it would accept any masks with the right mean.
+
+Shape suffixes: B batch, M samples, R raters, K 16 points, C classes, P pixels, Z latent channels, F condition channels, H W pixels, h w cells.
 """
 
 from __future__ import annotations
@@ -31,23 +33,22 @@ from medseg_trainer.config.run import EnergyConfig, TrainConfig
 from medseg_trainer.models.graphs import Networks
 
 BLOCK = 16
-"""Samples of one image that are drawn jointly: the usual N. A step sees some of them."""
-
+"""Samples of one image whose stratified noise is drawn jointly: the default N. A step uses some of them."""
 
 FEW_PX = 16.0
-"""Drawn pixels below which the confidence's error is no longer taken relative to their number."""
+"""Added to the number of sampled pixels that the confidence's error is divided by."""
 
 
 def ruzicka_distance(a_P: Tensor, b_P: Tensor) -> Tensor:
-    """1 - (sum min + 1) / (sum max + 1) of soft masks in [0, 1], over the last axis; of binary ones 1 - IoU but for the pixel added.
+    """Return 1 - (sum min + 1) / (sum max + 1) of soft masks in [0, 1], over the last axis.
 
-    The pixel makes two empty masks equal, and lets an almost empty one come near to an empty one.
+    For binary masks it is 1 - IoU except for the added pixel, which makes two empty masks equal and the distance continuous there.
     """
     return 1.0 - (torch.minimum(a_P, b_P).sum(dim=-1) + 1.0) / (torch.maximum(a_P, b_P).sum(dim=-1) + 1.0)
 
 
 def energy_score(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
-    """2 E d(S, Y) - E d(S, S') over all pairs of the 16 samples that these M >= 2 are drawn of; the mean over images and classes."""
+    """Return 2 E d(S, Y) - E d(S, S') of 16 samples, estimated from M >= 2 of them; the mean over images and classes."""
     first, second = torch.triu_indices(drawn_BMCP.shape[1], drawn_BMCP.shape[1], offset=1)
     to_raters = ruzicka_distance(drawn_BMCP[:, :, None], raters_BRCP[:, None]).mean()
     among = ruzicka_distance(drawn_BMCP[:, first], drawn_BMCP[:, second]).mean()
@@ -55,9 +56,9 @@ def energy_score(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
 
 
 def matching_distance(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
-    """Mean distance of the best one-to-one matching, both sets repeated to their least common multiple; the mean over images.
+    """Return the mean distance in the best one-to-one matching, the mean over images.
 
-    Of several classes a pair's distance is the mean over them.
+    Both sets are repeated to their least common multiple. The distance of a pair is the mean over the classes.
     """
     distance_BMR = ruzicka_distance(drawn_BMCP[:, :, None], raters_BRCP[:, None]).mean(dim=3)
     _, samples, raters = distance_BMR.shape
@@ -69,12 +70,12 @@ def matching_distance(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
 
 
 def confidence_error(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
-    """Squared error of the confidence against the raters' mean, summed over pixels, per drawn pixel; the mean over images and classes.
+    """Return the squared error of the confidence against the raters' mean, summed over pixels, per sampled pixel.
 
-    Of the confidence that samples without end would have: products of two samples' errors, i != j, leave out what a finite number
-    adds. That is exact of independent samples; stratified ones lean away from each other, so that it comes out a little lower, by
-    some hundredths of a pixel's variance. An image's weight is what the model draws, held fixed: a weight by what the raters marked
-    would favour empty masks.
+    The mean over images and classes. It estimates the error for infinitely many samples: products of the errors of two samples,
+    i != j, have no variance term. This is exact for independent samples. For stratified ones, which are negatively correlated, it
+    is lower by some hundredths of a pixel's variance. Each image is divided by its sampled pixels, held constant: dividing by the
+    raters' pixels would favor empty masks.
     """
     share = raters_BRCP.mean(dim=1, keepdim=True)
     error = drawn_BMCP - share
@@ -85,9 +86,10 @@ def confidence_error(drawn_BMCP: Tensor, raters_BRCP: Tensor) -> Tensor:
 
 
 def starting_noise(law: NoiseLaw, normal_BMZhw: Tensor, shift_BZ: Tensor, order_BK: Tensor) -> Tensor:
-    """Noise of M of the 16 samples of each image, as the runtime draws it for some seed.
+    """Return the noise (B, M, Z, h, w) of M of the 16 samples of each image, distributed as in `medseg_runtime.model.noise`.
 
-    normal: standard normal. shift: uniform in [0, 1), the image's "seed". order: (B, 16) uniform, the M least choose the samples.
+    normal: standard normal. shift: uniform in [0, 1), one digital shift for each image. order: (B, 16) uniform; the samples with
+    the M smallest values are used.
     """
     if not law.stratified:
         return normal_BMZhw
@@ -102,14 +104,14 @@ def starting_noise(law: NoiseLaw, normal_BMZhw: Tensor, shift_BZ: Tensor, order_
 
 
 class EnergyStage(nn.Module):
-    """Condition and denoiser, tuned through the frozen decoder of the masks."""
+    """Condition and denoiser, tuned through the frozen mask decoder."""
 
     def __init__(self, config: TrainConfig, settings: EnergyConfig, networks: Networks) -> None:
         super().__init__()
         self.config, self.settings = config, settings
         self.condition = networks.condition.requires_grad_(config.condition.tuned)
         self.denoiser = networks.denoiser
-        # in a list: it is no part of this stage's weights
+        # in a list, so that its weights are not part of this module's state
         self._mask_autoencoder = [networks.mask_autoencoder.requires_grad_(False)]
 
     def forward(self, image_BCHW: Tensor, labels_BRHW: Tensor, noise_BMZhw: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -126,7 +128,7 @@ class EnergyStage(nn.Module):
         return total, {name: loss for _, name, loss in weighted}
 
     def _draw(self, condition: Tensor, noise_BMZhw: Tensor) -> Tensor:
-        """Noise => soft masks (B, M, classes, P), by the few rows of the sampler's table, as the runtime draws them."""
+        """Noise => soft masks (B, M, classes, P), sampled by the rows of the sampler's table, as in the runtime."""
         sampling = self.config.tuned_sampling
         table = sampler_table(self.config.path, sampling.sampler, sampling.steps)
         latent = noise_BMZhw.flatten(0, 1)
@@ -140,6 +142,6 @@ class EnergyStage(nn.Module):
         return out
 
     def _raters(self, labels_BRHW: Tensor) -> Tensor:
-        """Labels => binary masks (B, R, classes, P)."""
+        """Labels 0..classes => binary masks (B, R, classes, P)."""
         classes = torch.arange(1, len(self.config.classes) + 1, device=labels_BRHW.device)
         return (labels_BRHW[:, :, None] == classes[:, None, None]).float().flatten(3)

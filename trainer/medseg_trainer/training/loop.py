@@ -1,4 +1,4 @@
-"""The training loop: one for all stages."""
+"""The training loop, which all stages share."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.layouts import layout_of
 from medseg_trainer.data.working_set import BatchSource, WorkingSet
 from medseg_trainer.models.autoencoder import class_weights
+from medseg_trainer.training.data_record import DataSplit, record_data
 from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.interrupt import interrupt_between_steps
 from medseg_trainer.training.plan import Context, PlannedStage, plan
-from medseg_trainer.training.run_folder import DataSplit, RunFolder
+from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.stages import Stage
 from medseg_trainer.training.step import take_step
 from medseg_trainer.training.validation import Validator
@@ -34,13 +35,14 @@ SAVE_EVERY_SECONDS = 60.0
 
 
 def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> None:
-    """Train all stages, from the start or from where the folder's run was interrupted.
+    """Train all stages, from the start or from where an earlier call in the same folder was interrupted.
 
-    command: what a person types to train this, for the record; without paths.
+    out: the run folder.
+    command: the command line, without paths, to record in data.json.
 
     Raises:
-        DataError: the data are missing, or do not pair.
-        CheckpointError: the folder belongs to a run with another configuration.
+        DataError: the data are missing, or images and masks do not pair.
+        CheckpointError: the folder belongs to a run with another configuration, or another process trains in it.
         OutputError: the folder cannot be written.
         ParameterError: a batch cannot be shared equally by the processes.
     """
@@ -58,7 +60,7 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
         structure=config.classes[0],
         quiet=not fabric.is_global_zero,
     )
-    # val is read now, and the folder made after that: what is wrong with the data is said before anything is written or trained
+    # before the folder is made, so that faults of the data are found before anything is written
     frequency = train.class_frequency(config.input, config.classes)
     validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
     with ExitStack() as stack:
@@ -69,7 +71,7 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
                 "train": DataSplit(len(train), train.num_groups, train.names_sha256),
                 "val": DataSplit(validator.available, validator.num_groups, validator.names_sha256),
             }
-            run.record_data(layout_of(data, config.classes[0]), splits, command)
+            record_data(run.path, layout_of(data, config.classes[0]), splits, command)
         fabric.barrier()
         _train(fabric, run, config, train, frequency, validator, console)
 
@@ -112,7 +114,7 @@ def _batch_source(fabric: Fabric, config: TrainConfig, train: WorkingSet, planne
 
 
 def start_fabric(config: TrainConfig) -> Fabric:
-    """Start Lightning Fabric on one process, or on those that torchrun or `fabric run` started."""
+    """Start Lightning Fabric on this process, or on those that torchrun or `fabric run` started."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("WORLD_SIZE", "1")) // local
     many = local * nodes > 1
@@ -125,16 +127,16 @@ def start_fabric(config: TrainConfig) -> Fabric:
 
 
 def native_precision() -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """Return bf16 where the device multiplies in it, otherwise float32: emulated, it is slower."""
+    """Return the fastest precision of the device. Emulated bfloat16, which torch offers too, is slower than float32."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "32-true"  # noqa: SLF001
 
 
 def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource, console: Console) -> None:
-    """Train one stage to its end, going on from its saved state; leaves its weights in the run folder.
+    """Train one stage to its end, from its saved state if there is one, and write its weights to the run folder.
 
-    What is kept is written before the state that says so: a process killed between the two does the step again, and writes the same.
+    Weights are written before the state: a process killed in between repeats the step and writes the same weights.
     """
     settings = stage.optimisation
     parameters = [p for p in stage.module.parameters() if p.requires_grad]
@@ -172,7 +174,7 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
             ema.update(stage.module, step)
             ends = step == settings.steps
             if step % LOG_EVERY == 0 or ends:
-                figures = _mean(fabric, losses)  # waits for the device: once in a while
+                figures = _mean(fabric, losses)  # waits for the device, so not at every step
                 speed = (step - first) * settings.batch_size / (time.monotonic() - started)
                 bar.update(task, completed=step, figures=f"loss {figures['loss']:.4f}  {speed:.0f} images/s")
                 if fabric.is_global_zero:
@@ -188,7 +190,7 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
                 saved = time.monotonic()
             if stops:
                 console.print(
-                    f"{stage.name} interrupted at step {step}; the same command goes on from there", highlight=False
+                    f"{stage.name} interrupted at step {step}; the same command resumes from there", highlight=False
                 )
                 raise KeyboardInterrupt
     fabric.barrier()
@@ -204,7 +206,7 @@ def _mean(fabric: Fabric, losses: dict[str, Tensor]) -> dict[str, float]:
 def _validate(
     fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console
 ) -> None:
-    """Validate the EMA weights, and keep them if no earlier ones had a lower GED."""
+    """Validate the EMA weights, and keep them if their GED is the lowest so far."""
     if fabric.is_global_zero:
         assert stage.validate is not None
         step = progress["step"]
@@ -224,10 +226,10 @@ def _validate(
 def _keep_last(
     fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console
 ) -> None:
-    """Write the weights of a finished stage again, whose file somebody has deleted: the last ones, which may not have been the best."""
+    """Write the last weights of a finished stage whose file was deleted. They may not be the best ones."""
     if fabric.is_global_zero:
         run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(progress["step"]), "chosen": "last"})
-        console.print(f"{stage.name}: the last weights, made again", highlight=False)
+        console.print(f"{stage.name}: its weights were missing; wrote the last ones", highlight=False)
     fabric.barrier()
 
 

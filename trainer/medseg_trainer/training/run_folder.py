@@ -13,7 +13,6 @@ state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stag
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +26,6 @@ from torch import Tensor, nn
 from medseg_runtime.errors import CheckpointError, OutputError
 from medseg_runtime.files.lock import lock
 from medseg_trainer.config.run import Optimisation, TrainConfig
-from medseg_trainer.data.layouts import Layout
 from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import Networks
 from medseg_trainer.training.ema import Ema
@@ -42,17 +40,6 @@ from medseg_trainer.training.run_files import (
 from medseg_trainer.training.state import restore_state, state_tensors
 
 CONFIG_NAME = "config.json"
-
-
-@dataclass(frozen=True, slots=True)
-class DataSplit:
-    """What a run used of one split."""
-
-    images: int
-    groups: int
-    """Patients, or video sequences."""
-    names_sha256: str
-    """See `Cases`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,31 +105,6 @@ class RunFolder:
                 f"{self.path.name!r} was started with another configuration",
                 "Use another --out, or the preset and options it was started with.",
             )
-
-    def record_data(self, layout: Layout, splits: dict[str, DataSplit], command: str) -> None:
-        """Write data.json; if it is there, check that the data are the same.
-
-        Raises:
-            CheckpointError: the run was started with other data.
-        """
-        content: dict[str, Any] = {
-            "layout": layout.name,
-            "command": command,
-            "splits": {name: dataclasses.asdict(split) for name, split in splits.items()},
-            "licence": layout.licence,
-            "citation": layout.citation,
-            "grouped_by": layout.grouped_by,
-        }
-        path = self.path / "data.json"
-        recorded = read_json(path)
-        if recorded and (recorded["layout"], recorded["splits"]) != (content["layout"], content["splits"]):
-            before, now = _counted(recorded["splits"]), _counted(content["splits"])
-            raise CheckpointError(
-                f"{self.path.name!r} was started on {before}, and there are {'others' if now == before else now} now",
-                "Give it the same data, or use another --out.",
-            )
-        if not recorded:
-            write_atomically(path, json.dumps(content, indent=2) + "\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -267,10 +229,6 @@ class RunFolder:
 
     def _state(self, stage: str) -> Path:
         return self.path / "state" / f"{stage}.safetensors"
-
-
-def _counted(splits: dict[str, dict[str, int]]) -> str:
-    return " and ".join(f"{part['images']:,} {name} images" for name, part in splits.items())
 
 
 def _progress(path: Path) -> dict[str, Any]:

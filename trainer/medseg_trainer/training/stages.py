@@ -1,4 +1,7 @@
-"""The stages of a training: what each one trains, on which random numbers, and how its weights are judged."""
+"""The stages of a training: modules, losses, random numbers and validation.
+
+Shape suffixes: B batch, R raters, H W pixels.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """The random numbers of one step, on the generator's device. Every process draws those of the whole batch and takes its part."""
+    """The random numbers of one step. Each process draws those of the whole batch and takes its part."""
 
     generator: torch.Generator
     batch_size: int
@@ -31,34 +34,34 @@ class Draws:
     world_size: int
 
     def normal(self, *shape: int) -> Tensor:
-        """Return standard normal numbers, (B, *shape)."""
+        """Return standard normal numbers, (B, *shape), on the generator's device; B is this process's part of the batch."""
         whole = torch.randn((self.batch_size, *shape), generator=self.generator, device=self.generator.device)
         return whole[self.rank :: self.world_size]
 
     def uniform(self, *shape: int) -> Tensor:
-        """Return uniform numbers in [0, 1), (B, *shape)."""
+        """Return uniform numbers in [0, 1); see `normal`."""
         whole = torch.rand((self.batch_size, *shape), generator=self.generator, device=self.generator.device)
         return whole[self.rank :: self.world_size]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """What differs between the stages."""
+    """What the loop needs to train one stage."""
 
     name: str
     module: nn.Module
     optimisation: Optimisation
     losses: Callable[[nn.Module, Batch, Draws], Losses]
-    """(module as Fabric wraps it, batch, random numbers) -> loss and its parts."""
+    """(module as Fabric wraps it, batch, random numbers) -> loss, and its parts by name."""
     keep: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
-    """Which of the EMA weights are worth keeping."""
+    """EMA weights -> those to write."""
     validate: Callable[[dict[str, Tensor], int], dict[str, float]] | None = None
-    """(EMA weights, step) -> figures, of which `ged` decides which weights are kept; None: the last ones."""
+    """(EMA weights, step) -> metrics; the weights with the lowest `ged` are kept. None: the last weights are kept."""
     validate_every: int = 0
 
 
 def mask_stage(config: TrainConfig, module: MaskAutoencoder) -> Stage:
-    """The mask autoencoder, on the mask of one random rater per image."""
+    """Return the stage of the mask autoencoder. A step uses one random rater per image."""
     noise_level = config.mask_autoencoder.latent_noise
 
     def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
@@ -72,7 +75,7 @@ def mask_stage(config: TrainConfig, module: MaskAutoencoder) -> Stage:
 
 
 def image_stage(settings: AutoencoderConfig, config: TrainConfig, module: ImageAutoencoder) -> Stage:
-    """The image autoencoder."""
+    """Return the stage of the image autoencoder."""
     _, height, width = config.latent
 
     def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
@@ -85,7 +88,7 @@ def image_stage(settings: AutoencoderConfig, config: TrainConfig, module: ImageA
 def denoiser_stage(
     config: TrainConfig, autoencoder: MaskAutoencoder, condition: nn.Module, validator: Validator | None
 ) -> Stage:
-    """The denoiser, and the condition if it is tuned."""
+    """Return the stage of the denoiser, and of the condition if it is tuned."""
     module = DenoiserStage(config, autoencoder, condition)
     raters = config.denoiser.raters_per_image
 
@@ -107,7 +110,7 @@ def denoiser_stage(
 
 
 def energy_stage(config: TrainConfig, settings: EnergyConfig, networks: Networks, validator: Validator | None) -> Stage:
-    """The finished denoiser and its condition, tuned to draw in one step."""
+    """Return the stage that tunes the trained denoiser and its condition to sample in few steps."""
 
     def losses(module: nn.Module, batch: Batch, draws: Draws) -> Losses:
         noise = starting_noise(
@@ -136,7 +139,7 @@ def _without_auxiliary(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def validation(
     config: TrainConfig, sampling: Sampling, autoencoder: MaskAutoencoder, validator: Validator | None, prefix: str
 ) -> Callable[[dict[str, Tensor], int], dict[str, float]]:
-    """Return what measures the weights of a stage after a step, and draws a sheet named by both."""
+    """Return a function that validates weights and renders a sheet named after the prefix and the step."""
 
     def validate(tensors: dict[str, Tensor], step: int) -> dict[str, float]:
         assert validator is not None
@@ -151,14 +154,14 @@ def validation(
 
 
 def random_raters(labels_BRHW: Tensor, draws: Draws, count: int) -> Tensor:
-    """Pick that many different raters of each image: (B, R, H, W) => (B, count, H, W)."""
+    """Pick `count` different raters of each image: (B, R, H, W) => (B, count, H, W)."""
     order = draws.uniform(labels_BRHW.shape[1]).argsort(dim=1)[:, :count]
     return torch.gather(labels_BRHW, 1, order[:, :, None, None].expand(-1, -1, *labels_BRHW.shape[2:]))
 
 
 @torch.no_grad()
 def set_latent_scale(autoencoder: MaskAutoencoder, batch: Batch) -> None:
-    """Scale latents so that the cells of masks, which are the signal, have unit mean square."""
+    """Set the scale of latents so that the cells with mask pixels have unit mean square."""
     labels = batch.labels.flatten(0, 1).to(autoencoder.latent_scale.device)
     autoencoder.latent_scale.fill_(1.0)
     latent = autoencoder.encode(labels)

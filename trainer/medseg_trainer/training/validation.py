@@ -1,4 +1,4 @@
-"""Validation during training: a few val images through the runtime's own segmenter, figures and a sheet of pictures."""
+"""Validation during training: segment some val images with the runtime's segmenter, measure, and render a sheet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medseg_runtime.result.segmentation import Segmentation
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.layouts import Case, Cases, read_cases
 from medseg_trainer.evaluation.evaluate import SampleSettings
-from medseg_trainer.evaluation.sheet import draw_sheet
+from medseg_trainer.evaluation.sheet import render_sheet
 from medseg_trainer.evaluation.statistics import CaseFigures, measure, summarise
 from medseg_trainer.models.graphs import Networks, TorchBackend
 from medseg_trainer.models.manifest import manifest_of
@@ -23,42 +23,47 @@ SHEET_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """The val images of a run."""
+    """The val images of a run, and how they are measured."""
 
     config: TrainConfig
     cases: Cases
-    """Those that are measured, each decoded when its turn comes."""
+    """The cases that are measured."""
     available: int
-    """Images that the split has."""
+    """Images in the split."""
     num_groups: int
-    """Patients that the split has."""
+    """Patients or video sequences in the split."""
     names_sha256: str
-    """See `Cases`."""
+    """Of the split; see `Cases`."""
     sheets: Path
+    """Folder for the sheets."""
 
     @classmethod
     def read(cls, config: TrainConfig, data: Path, sheets: Path) -> Validator:
-        """Read val and keep `validation_images` of it, evenly spaced."""
+        """Take `validation_images` of the val split, evenly spaced.
+
+        Raises:
+            DataError: the split is empty, or one of these images cannot be decoded.
+        """
         cases = read_cases(data, "val", len(config.classes), config.classes[0])
         picked = cases.evenly(config.validation_images)
-        for _ in picked:  # what cannot be decoded is found before hours of training, not at the first validation
+        for _ in picked:  # decode them once: a damaged file is found before hours of training
             pass
         return cls(config, picked, len(cases), cases.num_groups, cases.names_sha256, sheets)
 
     def __call__(self, networks: Networks, sampling: Sampling, name: str) -> dict[str, float]:
-        """Return the mean figures of these weights, and draw a sheet."""
+        """Return the mean metrics of the networks, and write the sheet `name`.png."""
         segmenter = Segmenter(manifest_of(self.config, sampling), TorchBackend(networks))
         figures, shown = list[CaseFigures](), list[tuple[Case, Segmentation]]()
         stride = max(1, len(self.cases) // SHEET_ROWS)
         settings = SampleSettings(samples=self.config.validation_samples)
         for index, (case, result) in enumerate(settings.segment_all(segmenter, self.cases)):
             figures += measure(case, result)
-            if index % stride == 0 and len(shown) < SHEET_ROWS:  # the others are forgotten: photographs are large
+            if index % stride == 0 and len(shown) < SHEET_ROWS:  # a few only: photographs are large
                 shown.append((case, result))
         summary = summarise(figures)
         sheet = self.sheets / f"{name}.png"
         with writing(sheet), replacing(sheet) as temporary:
-            draw_sheet(shown).save(temporary)
+            render_sheet(shown).save(temporary)
         wanted = (
             "ged",
             "hm_iou",
