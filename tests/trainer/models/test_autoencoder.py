@@ -1,54 +1,16 @@
-"""The networks: shapes, and each formula against an independent statement of it."""
-
-from dataclasses import replace
+"""The autoencoders: shapes, regularisers, and each loss against an independent statement of it."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from medseg_runtime.model.noise import NoiseLaw, SampleNoise
-from medseg_runtime.model.sampler import ProbabilityPath, sampler_table, time_features
-from medseg_trainer.config.run import AutoencoderConfig, Optimisation
-from medseg_trainer.models.autoencoder import Bottleneck, ImageAutoencoder, MaskAutoencoder, class_weights
-from medseg_trainer.models.build import build_networks
-from medseg_trainer.models.condition import AutoencoderCondition, UNetCondition
-from medseg_trainer.models.denoiser import Denoiser
-from medseg_trainer.models.graphs import DenoiserGraph, TorchBackend
-from medseg_trainer.models.layers import Attention, ResidualBlock, UNet
-
-OPTIMISATION = Optimisation(steps=1, batch_size=1, learning_rate=1e-3)
-
-
-def config(**changes):
-    fields = {
-        "optimisation": OPTIMISATION,
-        "width": 16,
-        "blocks": 1,
-        "regulariser": "sphere",
-        "reconstruction": "cross_entropy",
-        "codebook_size": 32,
-    }
-    return AutoencoderConfig(**fields | changes)
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-def randomised(module):
-    """Give every weight a value, the ones that start at zero too."""
-    for parameter in module.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return module.eval()
+from medseg_trainer.models.autoencoder import Bottleneck, MaskAutoencoder, class_weights
+from tests.trainer.models.networks import config, randomised
 
 
 def bottleneck(**changes):
     return Bottleneck(config(**changes))
-
-
-# --- autoencoders
 
 
 @pytest.mark.parametrize("regulariser", ["vq", "kl", "sphere"])
@@ -64,18 +26,6 @@ def test_masks_become_latents_and_logits(num_logits, factor, regulariser):
     assert loss.item() == pytest.approx(sum(part.item() for part in parts.values()))
     loss.backward()
     assert all(parameter.grad is not None for parameter in autoencoder.parameters())
-
-
-@pytest.mark.parametrize("regulariser", ["vq", "kl", "sphere"])
-def test_the_paper_s_condition_is_the_latent_of_the_image_autoencoder(regulariser):
-    autoencoder = randomised(ImageAutoencoder(config(regulariser=regulariser, reconstruction="mse"), 3))
-    image = torch.rand(2, 3, 16, 16)
-    condition = AutoencoderCondition(autoencoder)(image)
-    assert condition.shape == (2, 4, 4, 4)
-    loss, parts = autoencoder(image, torch.zeros_like(condition))  # without noise `kl` decodes its mean
-    expected = F.mse_loss(autoencoder.decoder(condition), 2 * image - 1)
-    assert parts["reconstruction"].item() == pytest.approx(expected.item(), rel=1e-6)
-    assert loss >= expected
 
 
 def test_labels_become_channels_of_plus_and_minus_one():
@@ -144,9 +94,6 @@ def test_kl_draws_from_its_gaussian_or_takes_the_mean():
     module = bottleneck(regulariser="kl")
     torch.testing.assert_close(module(moments, None)[0], mean)
     torch.testing.assert_close(module(moments, noise)[0], mean + log_variance.exp().sqrt() * noise)
-
-
-# --- weighted cross-entropy
 
 
 def test_weighted_cross_entropy_by_hand():
@@ -228,134 +175,3 @@ def test_class_weights_are_roots_of_the_inverse_frequency():
     assert class_weights(torch.tensor([0.8, 0.2])).tolist() == pytest.approx([1.0, 2.0])
     absent = class_weights(torch.tensor([1.0, 0.0]))
     assert absent.tolist() == pytest.approx([1.0, 1000**0.5])
-
-
-# --- layers
-
-
-def test_attention_is_torch_s_own():
-    attention = randomised(Attention(64))
-    x = torch.randn(2, 64, 3, 5)
-    normed = attention.norm(x)
-    heads = [p(normed).reshape(2, 2, 32, 15).transpose(2, 3) for p in (attention.query, attention.key, attention.value)]
-    mixed = F.scaled_dot_product_attention(*heads).transpose(2, 3).reshape(2, 64, 3, 5)
-    torch.testing.assert_close(attention(x), x + attention.out(mixed), atol=1e-5, rtol=1e-5)
-
-
-def test_a_residual_block_starts_as_its_shortcut():
-    x, time = torch.randn(2, 16, 4, 4), torch.randn(1, 8)
-    block = ResidualBlock(16, 32, time_width=8)
-    torch.nn.init.zeros_(block.conv2.bias)
-    torch.testing.assert_close(block(x, time), block.shortcut(x))
-
-
-def test_time_scales_and_shifts_between_the_convolutions():
-    block, x, time = randomised(ResidualBlock(16, 16, time_width=8)), torch.randn(2, 16, 4, 4), torch.randn(1, 8)
-    scale, shift = (part[:, :, None, None] for part in block.time(time).split(16, dim=1))
-    hidden = block.norm2(block.conv1(F.silu(block.norm1(x))))
-    torch.testing.assert_close(block(x, time), x + block.conv2(F.silu(hidden * (1 + scale) + shift)))
-
-
-@pytest.mark.parametrize("attention_from", [0, 2, 3])
-def test_a_unet_keeps_its_shape(attention_from):
-    unet = randomised(UNet((32, 32, 64), blocks=1, attention_from=attention_from, time_width=8))
-    assert unet(torch.randn(2, 32, 8, 12), torch.randn(1, 8)).shape == (2, 32, 8, 12)
-    assert sum(isinstance(module, Attention) for module in unet.modules()) == 2 * (3 - attention_from)
-
-
-@pytest.mark.parametrize("factor", [4, 8])
-def test_the_condition_has_the_latent_s_grid(factor, micro):
-    settings = replace(micro().condition, widths=(8, 16, 32), channels=7)
-    condition = UNetCondition(settings, 3, factor)
-    assert condition(torch.rand(2, 3, 32, 64)).shape == (2, 7, 32 // factor, 64 // factor)
-
-
-# --- denoiser
-
-
-@pytest.fixture
-def denoiser(micro):
-    return randomised(Denoiser(micro().denoiser, 4, 8))
-
-
-def features(*times):
-    return torch.from_numpy(time_features(np.array(times), 16))
-
-
-def test_the_split_first_convolution_is_that_of_the_concatenation(denoiser):
-    z, condition = torch.randn(2, 4, 8, 8), torch.randn(2, 8, 8, 8)
-    weight = torch.cat([denoiser.latent_in.weight, denoiser.condition_in.weight], dim=1)
-    whole = F.conv2d(torch.cat([z, condition], dim=1), weight, denoiser.latent_in.bias, padding=1)
-    torch.testing.assert_close(denoiser.latent_in(z) + denoiser.condition_in(condition), whole, atol=1e-5, rtol=1e-5)
-
-
-def test_one_condition_serves_the_batch_as_its_copies_would(denoiser):
-    z, condition = torch.randn(6, 4, 8, 8), torch.randn(1, 8, 8, 8)
-    torch.testing.assert_close(
-        denoiser(z, condition, features(300.0)), denoiser(z, condition.expand(6, -1, -1, -1), features(*[300.0] * 6))
-    )
-
-
-def test_each_condition_serves_its_own_latents_in_turn(denoiser):
-    z, condition = torch.randn(6, 4, 8, 8), torch.randn(3, 8, 8, 8)
-    out = denoiser(z, condition, features(300.0))
-    for image in range(3):
-        own = slice(2 * image, 2 * image + 2)
-        torch.testing.assert_close(
-            out[own], denoiser(z[own], condition[image : image + 1], features(300.0)), atol=1e-5, rtol=1e-5
-        )
-
-
-def test_samples_do_not_see_each_other(denoiser):
-    z, condition = torch.randn(4, 4, 8, 8), torch.randn(1, 8, 8, 8)
-    alone = torch.cat([denoiser(z[k : k + 1], condition, features(300.0)) for k in range(4)])
-    torch.testing.assert_close(denoiser(z, condition, features(300.0)), alone, atol=1e-5, rtol=1e-5)
-
-
-def test_an_untrained_denoiser_predicts_its_bias(micro):
-    out = Denoiser(micro().denoiser, 4, 8)(torch.randn(2, 4, 8, 8), torch.randn(1, 8, 8, 8), features(300.0))
-    assert out.std(dim=(0, 2, 3)).max() < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("objective", "sampler"), [("flow", "euler"), ("flow", "dpmpp"), ("epsilon", "ddpm"), ("epsilon", "ddim")]
-)
-def test_the_denoiser_graph_does_a_row_of_the_table(objective, sampler, denoiser):
-    table = sampler_table(ProbabilityPath(objective=objective, shift=2.0), sampler, 5)
-    z, extra, condition = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(1, 8, 8, 8)
-    for step, (p, q, a, b, c) in enumerate(table.rows):
-        time = features(table.t[step])
-        denoised = p * z + q * denoiser(z, condition, time)
-        found = DenoiserGraph(denoiser)(z, extra, condition, time, torch.tensor([p, q, a, b, c], dtype=torch.float32))
-        torch.testing.assert_close(found[1], denoised, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(found[0], a * z + b * denoised + c * extra, atol=1e-5, rtol=1e-5)
-
-
-# --- where the arithmetic is spent
-
-
-def test_no_convolution_runs_at_full_resolution(micro):
-    """CPU.md: at 64x64 a convolution of 16 channels costs what the denoiser's 256 do at 16x16."""
-    config = micro()
-    backend = TorchBackend(build_networks(config))
-    widest = {}
-
-    def remember(graph):
-        def hook(_module, _inputs, output):
-            widest[graph] = max(widest.get(graph, 0), output.shape[-1])
-
-        return hook
-
-    for name, graph in backend._graphs.items():
-        for module in graph.modules():
-            if isinstance(module, torch.nn.Conv2d):
-                module.register_forward_hook(remember(name))
-    shape = config.latent
-    noise = SampleNoise(0, 0, NoiseLaw()).draw(shape)[None]
-    (condition,) = backend.run("encoder", {"image": np.zeros((1, 1, 32, 32), np.float32)})
-    row = np.array([0, 1, 0.5, 0.5, 0], np.float32)
-    fed = {"latent": noise, "extra": noise, "condition": condition, "row": row}
-    backend.run("denoiser", fed | {"time_features": time_features(np.array([500.0]), 16)})
-    (logits,) = backend.run("decoder", {"latent": noise})
-    assert logits.shape == (1, 1, 32, 32)
-    assert widest == {"encoder": 16, "denoiser": 8, "decoder": 8}

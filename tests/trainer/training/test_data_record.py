@@ -1,0 +1,30 @@
+"""data.json: a run goes on with the same data only."""
+
+import json
+import shutil
+
+import pytest
+
+from medseg_runtime.errors import CheckpointError
+from medseg_trainer.training.loop import fit
+
+
+def test_other_data_than_a_run_began_with_are_refused(config, reference, phantom, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    before = (run / "data.json").read_text()
+    phantom.write_dataset(tmp_path / "data", num_patients=12)
+    with pytest.raises(
+        CheckpointError, match=r"was started on .* train images and .* val images, and there are .* now"
+    ):
+        fit(config, tmp_path / "data", run)
+    assert (run / "data.json").read_text() == before
+
+
+def test_as_many_other_images_are_refused_too(config, reference, phantom_zips, tmp_path):
+    """Or what was trained on becomes what the best weights are chosen by."""
+    run = shutil.copytree(reference, tmp_path / "run")
+    told = json.loads((run / "data.json").read_text())
+    told["splits"]["val"]["names_sha256"] = "0" * 64
+    (run / "data.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match="and there are others now"):
+        fit(config, phantom_zips, run)
