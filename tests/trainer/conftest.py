@@ -1,4 +1,4 @@
-"""Runs that several tests look at, trained once."""
+"""Runs that several tests use, trained once."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def config(micro):
 
 @pytest.fixture(scope="session")
 def reference(config, phantom_zips, tmp_path_factory):
-    """The run that nothing interrupts."""
+    """The folder of an uninterrupted run; read only."""
     out = tmp_path_factory.mktemp("reference") / "run"
     from medseg_trainer.training import loop
 

@@ -1,4 +1,4 @@
-"""What the tests of the readers ask of each: its cases, or one error with its remedy."""
+"""Read a data set in a test, and check the form of its errors."""
 
 import re
 

@@ -15,7 +15,7 @@ from medseg_trainer.training.run_folder import RunFolder
 from tests.trainer.presets import EVERY_PRESET
 
 
-def test_evaluate_writes_its_figures_into_the_run(micro_run, phantom_zips, tmp_path):
+def test_evaluate_writes_its_results_into_the_run(micro_run, phantom_zips, tmp_path):
     import shutil
 
     from medseg_trainer.cli import evaluate as command
@@ -31,7 +31,7 @@ def test_evaluate_writes_its_figures_into_the_run(micro_run, phantom_zips, tmp_p
 
 
 @pytest.mark.parametrize("name", ["absent/figures.json", "figures.png", "."])
-def test_a_file_that_cannot_be_written_is_said_before_anything_is_measured(
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_measured(
     name, micro_run, phantom_zips, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("medseg_trainer.evaluation.evaluate.evaluate", lambda *_, **__: pytest.fail("it measured"))

@@ -7,8 +7,8 @@ from tests.trainer.presets import EVERY_PRESET
 
 
 @EVERY_PRESET
-def test_a_preset_is_whole(preset):
-    """Its networks fit together, its default sampler can sample it, its raters exist."""
+def test_the_parts_of_a_preset_fit_together(preset):
+    """The networks can be built, the sampler has a table, and a step takes no more raters than there are."""
     config = PRESETS[preset]()
     build_networks(config)
     sampler_table(config.path, config.sampling.sampler, config.sampling.steps)

@@ -7,7 +7,7 @@ from tests.trainer.data.photographs import write_pair
 
 @pytest.fixture
 def isic_folder(tmp_path):
-    """build(Training=3, Test=1) writes so many images of each part, numbered from 1 over all."""
+    """build(Training=3, Test=1) writes so many images of each part, numbered from 1 across the parts."""
 
     def build(root=tmp_path, **parts):
         number = 0
@@ -27,7 +27,7 @@ def isic_folder(tmp_path):
 
 @pytest.fixture
 def cvc_folder(tmp_path):
-    """build(...) writes six frames of three sequences, two of each; 10 comes behind 9."""
+    """build(...) writes six frames of three sequences, two of each; frame 10 comes after 9."""
 
     def build(
         root=tmp_path, parts=(("CVC-ClinicDB/PNG", "png"),), table="CVC-ClinicDB/sequences.csv", frames=range(7, 13)

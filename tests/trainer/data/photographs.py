@@ -9,7 +9,7 @@ from medseg_trainer.data.layouts import read_cases
 
 
 def write_pair(image, mask, seed=0, size=(12, 16)):
-    """Write a colour image and its mask, whose edge is soft: 255, then 128, then 127."""
+    """Write a color image and its mask with a soft edge of 255, 128 and 127."""
     for path in (image, mask):
         path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)).save(image)

@@ -22,7 +22,7 @@ from tests.trainer.data.batches import (
 
 
 def marked_set(row, column, side=64):
-    """One image that is bright, and marked by both raters, in one place only."""
+    """Return one image that is bright, and marked by both raters, in one place."""
     image = np.zeros((1, 1, side, side), np.float16)
     labels = np.zeros((1, 2, side, side), np.uint8)
     image[0, 0, row : row + 2, column : column + 3] = 1.0
@@ -40,11 +40,11 @@ def test_image_and_labels_move_together(augment):
         for rater in range(2):
             np.testing.assert_array_equal(bright, batch.labels[0, rater] > 0)
         seen.add(tuple(bright.nonzero()[0].tolist()) + tuple(bright.any(dim=1).nonzero().shape))
-    assert len(seen) > 30  # it did move
+    assert len(seen) > 30  # the structure moved
 
 
 def blob_set(value=1):
-    """Unsymmetric, smooth at no place: an image that is its own mask, and a mask of a second class beside it."""
+    """Return one image without symmetries that equals its mask; value: the label."""
     labels = np.zeros((1, 1, 64, 64), np.uint8)
     labels[0, 0, 24:40, 28:34], labels[0, 0, 36:40, 34:42] = value, value
     return WorkingSet((labels > 0).astype(np.float16), labels, 1)
@@ -74,7 +74,7 @@ def test_a_quarter_turn_is_the_exact_one(quarters, angle):
     np.testing.assert_allclose(field[0], expected, atol=1e-5)
 
 
-def test_what_is_turned_in_from_beyond_repeats_the_edge_and_bears_no_mask():
+def test_pixels_from_outside_repeat_the_edge_and_have_no_mask():
     data = WorkingSet(np.ones((1, 1, 32, 32), np.float16), np.ones((1, 1, 32, 32), np.uint8), 1)
     field, labels = augmented(
         data.images[0], data.labels[0], NATIVE, Draw(0, 0, (False, False, False), None, (np.pi / 4, 1.0))
@@ -84,7 +84,7 @@ def test_what_is_turned_in_from_beyond_repeats_the_edge_and_bears_no_mask():
     assert labels[0, 16, 16] == 1
 
 
-def test_turning_leaves_the_other_random_choices_as_they_were():
+def test_rotation_does_not_change_the_other_random_choices():
     turned = replace(LIVELY, rotation_deg=90.0, zoom=0.2)
     plain, other = (Draw.of(np.random.default_rng(3), augment) for augment in (LIVELY, turned))
     assert replace(other, turn=None) == plain
@@ -122,7 +122,7 @@ def test_shifts_reach_their_limit_and_no_further(shift):
         rows = np.arange(16, 48) + shifts[-1]
         batch = batches[step]
         np.testing.assert_array_equal(batch.image[0, 0, :, 0], ramp[np.clip(rows, 0, 63)])  # the edge is repeated ...
-        assert not batch.labels[0, 0, (rows < 0) | (rows > 63)].any()  # ... and bears no mask
+        assert not batch.labels[0, 0, (rows < 0) | (rows > 63)].any()  # ... and has no mask
     assert (min(shifts), max(shifts)) == (-shift, shift)
 
 

@@ -77,7 +77,7 @@ def test_a_cvc_frame_without_a_mask_is_named(cvc_folder):
     refuses("1 masks are missing, the first is CVC-ClinicDB/PNG/Ground Truth/9.png", data)
 
 
-def test_a_table_of_cvc_that_means_no_sequence_is_refused(cvc_folder):
+def test_unknown_sequences_in_the_table_of_cvc_are_refused(cvc_folder):
     data = cvc_folder()
     (data / "splits.csv").write_text("sequence,split\nsequence-1,test\n")
     refuses("names the sequence 'sequence-1'.*for example '1'", data)

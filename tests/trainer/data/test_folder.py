@@ -1,4 +1,4 @@
-"""Anyone's own folder: images, masks and a table of splits; each fault is named, with its remedy."""
+"""Your own folder: images, masks and a table of splits. Each fault is an error with a remedy."""
 
 import shutil
 
@@ -64,7 +64,7 @@ def test_colour_images_keep_their_channels(own_folder):
     assert case.image.shape == (20, 30, 3)
 
 
-def test_images_are_decoded_as_they_are_served(own_folder):
+def test_images_are_decoded_as_in_inference(own_folder):
     from medseg_runtime.readers.image import read_image
 
     data = own_folder(colour=True)
@@ -187,8 +187,8 @@ def marked(picture, data, num_classes=1):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("num_classes", [1, 2])
-def test_what_nothing_covers_is_background(mode, num_classes, own_folder):
-    """A white layer whose transparency is the mask, as drawing programs save it."""
+def test_transparent_pixels_are_background(mode, num_classes, own_folder):
+    """Drawing programs save a mask as the opacity of a white layer."""
     data = own_folder()
     alpha = np.zeros((20, 30), np.uint8)
     alpha[2:7, 3:8], alpha[9, 9] = 255, 100
@@ -202,7 +202,7 @@ def test_what_nothing_covers_is_background(mode, num_classes, own_folder):
     [np.float32(np.nan), np.float32(0.5), np.int32(-1), np.float32(np.inf)],
     ids=["NaN", "a half", "-1", "infinity"],
 )
-def test_numbers_that_no_label_is_are_refused(values, own_folder):
+def test_values_that_are_no_labels_are_refused(values, own_folder):
     data = own_folder()
     with pytest.raises(DataError, match="values that are no labels"):
         marked(Image.fromarray(np.full((20, 30), values)), data, 2)

@@ -74,7 +74,7 @@ def test_an_isic_mask_of_another_size_is_named(isic_folder):
     refuses("ISIC_0000001_segmentation.png is 16x10 px, its image 16x12", data)
 
 
-def test_a_table_of_isic_that_means_no_image_is_refused(isic_folder):
+def test_unknown_images_in_the_table_of_isic_are_refused(isic_folder):
     data = isic_folder(Training=2)
     (data / "splits.csv").write_text("image,split\nISIC_9999999,test\n")
     refuses("names the image 'ISIC_9999999'", data)

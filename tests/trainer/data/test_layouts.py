@@ -40,7 +40,7 @@ def test_a_data_set_alone_may_be_given_a_class_of_another_name(isic_folder):
     ("structure", "split", "images", "groups", "size", "share"),
     [("lesion", "val", 270, 270, (256, 256, 3), 0.279), ("polyp", "val", 67, 3, (288, 384, 3), 0.040)],
 )
-def test_the_real_photographs_are_what_design_data_says(structure, split, images, groups, size, share, lidc_zips):
+def test_the_real_photographs_have_the_known_sizes_and_areas(structure, split, images, groups, size, share, lidc_zips):
     if layout_of(lidc_zips, "nodule") is layout_of(lidc_zips, structure):
         pytest.skip(f"no data set that outlines a {structure} in {lidc_zips}")
     found = read_cases(lidc_zips, split, 1, structure)
@@ -50,4 +50,4 @@ def test_the_real_photographs_are_what_design_data_says(structure, split, images
         assert (case.image.shape, case.image.dtype, case.masks.shape) == (size, np.uint8, (1, *size[:2]))
         areas.append(case.masks.mean())
     assert min(areas) > 0.0
-    assert np.mean(areas) == pytest.approx(share, abs=0.001)  # counted once and kept
+    assert np.mean(areas) == pytest.approx(share, abs=0.001)  # as counted in the data

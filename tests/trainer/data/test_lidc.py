@@ -70,7 +70,7 @@ def test_lidc_splits_come_from_the_table(lidc_folder):
     assert found == {"train": set(rest), "val": {first}, "test": {second}}
 
 
-def test_splits_by_name_share_no_patient_and_lose_none(phantom, tmp_path):
+def test_splits_by_name_hold_each_patient_once(phantom, tmp_path):
     root = phantom.write_dataset(tmp_path, num_patients=1)
     (patient,) = root.iterdir()
     for number in range(40):
@@ -100,7 +100,7 @@ def test_lidc_has_one_class(phantom_zips):
     refuses("one class", phantom_zips, num_classes=2)
 
 
-def test_a_split_that_no_zip_holds_is_refused(phantom_zips):
+def test_a_split_without_a_zip_is_refused(phantom_zips):
     refuses("no LIDC slices of the split 'test'", phantom_zips, "test")
 
 
@@ -112,8 +112,8 @@ def test_a_damaged_zip_is_named(damage, phantom_zips, tmp_path):
     refuses("lidc-val-0.zip cannot be read", tmp_path, "val")
 
 
-def test_the_real_lidc_is_what_design_data_says(lidc_zips):
-    """76 patients, 1,417 slices; how often 0 to 4 raters marked a nodule, counted once and kept."""
+def test_the_real_lidc_has_the_known_counts(lidc_zips):
+    """76 patients, 1,417 slices, and the number of slices that 0 to 4 raters marked."""
     marked = np.zeros(5, int)
     groups, names, areas = set(), [], []
     for case in read_cases(lidc_zips, "val", 1):
@@ -127,8 +127,8 @@ def test_the_real_lidc_is_what_design_data_says(lidc_zips):
     assert 45 < np.median(areas) < 85  # 64 px over all splits
 
 
-def test_a_table_that_means_nobody_is_refused(lidc_folder):
-    """Whom it means would otherwise go where a hash puts them: a test patient into training."""
+def test_unknown_patients_in_the_table_are_refused(lidc_folder):
+    """If it were ignored, a misspelled test patient could be split into training."""
     write_splits(lidc_folder, **{"phantom-0000": "test"})
     refuses("names the patient 'phantom-0000', which is not there.*for example 'PHANTOM-0000'", lidc_folder)
 
@@ -138,7 +138,7 @@ def test_a_patient_in_two_splits_is_refused(lidc_folder):
     refuses("puts the patient 'PHANTOM-0000' into test and train", lidc_folder)
 
 
-def test_links_to_a_data_set_are_followed_and_not_round_in_circles(lidc_folder, tmp_path_factory):
+def test_links_are_followed_and_cycles_end(lidc_folder, tmp_path_factory):
     write_splits(lidc_folder, **dict.fromkeys(patients(lidc_folder), "train"))
     linked = tmp_path_factory.mktemp("linked")
     (linked / lidc.ROOT).symlink_to(lidc_folder / lidc.ROOT)

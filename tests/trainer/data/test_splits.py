@@ -9,5 +9,5 @@ def test_without_a_table_a_patients_name_decides_the_split():
     names = [f"LIDC-IDRI-{number:04d}" for number in range(1000)]
     splits = [hashed_split(name) for name in names]
     assert [splits.count(s) for s in ("train", "val", "test")] == pytest.approx([800, 100, 100], abs=30)
-    # train, val or test by the second letter; fixed for ever, as no patient may wander from test to train with a new version
+    # second letters of train, val and test; must never change, or a new version could train on test patients
     assert "".join(split[1] for split in splits[1:25]) == "rrrrrrrerrrrrrrrrrerrrre"

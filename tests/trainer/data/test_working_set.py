@@ -1,4 +1,4 @@
-"""Batches: the runtime's preprocessing, an order that follows from (seed, step), and reading of a split."""
+"""Batches: the preprocessing of the runtime, an order that follows from (seed, step), and reading of a split."""
 
 from dataclasses import replace
 
@@ -60,12 +60,12 @@ def test_resized_labels_are_no_mixture_of_classes():
     case = make_case(64, 64)
     case.masks[0, 10:30, 10:30], case.masks[0, 10:30, 30:50] = 1, 3
     (labels,) = source(working_set(case, rule=COLOUR), COLOUR)[0].labels.numpy()
-    assert set(np.unique(labels)) <= {0, 1, 3}  # between 1 and 3 is no 2
+    assert set(np.unique(labels)) <= {0, 1, 3}  # interpolation between 1 and 3 must not give 2
 
 
 @pytest.fixture
 def numbered():
-    """Thirteen cases, told apart by the grey of their images."""
+    """Thirteen cases; the gray value of an image is its number."""
     images = np.arange(13, dtype=np.float16)[:, None, None, None] / 16 * np.ones((1, 1, 64, 64), np.float16)
     return WorkingSet(images, np.zeros((13, 2, 64, 64), np.uint8), 13)
 
@@ -84,7 +84,7 @@ def test_every_case_comes_once_an_epoch_in_another_order_each_time(numbered):
 
 def test_a_batch_is_a_function_of_seed_and_step(numbered):
     first, again = source(numbered, augment=LIVELY, batch_size=4), source(numbered, augment=LIVELY, batch_size=4)
-    _ = [again[step] for step in (5, 0, 2)]  # what was drawn before does not matter
+    _ = [again[step] for step in (5, 0, 2)]  # batches accessed before must not matter
     np.testing.assert_array_equal(first[3].image, again[3].image)
     other_seed = replace(first, seed=8)
     assert not np.array_equal(first[3].image, first[4].image)
@@ -97,7 +97,7 @@ def test_batches_that_processes_prepare_ahead_are_the_same(numbered, monkeypatch
     made = source(numbered, batch_size=3)
     before = torch.get_rng_state()
     ahead = list(made.batches(range(4, 9), torch.device("cpu")))
-    assert torch.equal(torch.get_rng_state(), before)  # of which weights are drawn
+    assert torch.equal(torch.get_rng_state(), before)  # initial weights come from this generator
     for step, batch in zip(range(4, 9), ahead, strict=True):
         assert torch.equal(batch.image, made[step].image)
         assert torch.equal(batch.labels, made[step].labels)
@@ -136,7 +136,7 @@ def test_class_frequency_is_counted_in_the_field():
 
 
 @pytest.mark.parametrize(("labels", "name"), [(0, "lesion"), (1, "background")])
-def test_a_class_that_no_mask_marks_is_nothing_to_learn(labels, name):
+def test_a_class_that_no_mask_marks_is_refused(labels, name):
     data = WorkingSet(np.zeros((1, 1, 64, 64), np.float16), np.full((1, 1, 64, 64), labels, np.uint8), 1)
     with pytest.raises(DataError, match=rf"marks any {name} in the 32x32 px .* center.* such as photo"):
         data.class_frequency(NATIVE, ("lesion",))
@@ -152,8 +152,8 @@ def own_folder(folder, images):
     return folder
 
 
-def test_pictures_in_which_nothing_can_be_seen_are_refused(tmp_path):
-    """12 bits in files of 16: a tenth of what augmentation alone adds and takes away."""
+def test_images_without_contrast_are_refused(tmp_path):
+    """12-bit images in 16-bit files use a sixteenth of the range."""
     twelve_bits = np.random.default_rng(0).integers(0, 4096, (2, 32, 32), np.uint16)
     with pytest.raises(DataError, match=r"between 0% and 6% of the range of their files\. Stretch them"):
         WorkingSet.read(own_folder(tmp_path, twelve_bits), "train", COLOUR, 1, 1, quiet=True)

@@ -17,7 +17,7 @@ from medseg_trainer.training.run_folder import RunFolder
 from tests.trainer.evaluation.phantom_case import make_case
 
 
-def test_every_image_starts_from_noise_of_its_own():
+def test_each_image_has_its_own_noise():
     case = make_case()
     (_, first), (_, second) = SampleSettings(samples=2, seed=3).segment_all(toy_segmenter(), [case, case])
     assert (first.seed, second.seed) == (3, 1003)
@@ -49,7 +49,7 @@ def test_some_images_are_evenly_spaced_ones(phantom_zips):
     assert report.command.endswith("--images 3")
 
 
-def test_a_run_is_measured_by_the_same_lines_twice_with_the_same_figures(micro_run, phantom_zips):
+def test_evaluating_a_run_twice_gives_the_same_metrics(micro_run, phantom_zips):
     run = RunFolder(micro_run)
     segmenters = [TorchBackend(run.networks()) for _ in range(2)]
     from medseg_runtime.inference.segmenter import Segmenter
@@ -65,14 +65,14 @@ def test_a_run_is_measured_by_the_same_lines_twice_with_the_same_figures(micro_r
     assert reports[0].backend.startswith("torch ")
 
 
-def test_json_has_null_for_what_does_not_exist(phantom_zips):
+def test_json_has_null_for_undefined_metrics(phantom_zips):
     report = evaluate(toy_segmenter(), phantom_zips, "val", samples=1, steps=1, seed=0, images=2)
     content = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert content["figures"]["sample_diversity"] == {"mean": None, "low": None, "high": None}
     assert content["figures"]["ged"]["mean"] == round(report.figures["ged"].mean, 5)
 
 
-def test_ged_of_a_hundred_is_drawn_when_asked_for(phantom_zips):
+def test_ged_of_a_hundred_samples_is_measured_when_asked_for(phantom_zips):
     settings = {"samples": 2, "steps": 1, "seed": 0, "images": 2}
     with_it, without = (
         evaluate(toy_segmenter(), phantom_zips, "val", **settings, ged_100=asked) for asked in (True, False)
@@ -99,8 +99,8 @@ def test_the_sheet_has_the_best_the_median_and_the_worst_images_once_each():
     assert dict(_ranked([0.2, 0.1])) == {1: "best: GED 0.100", 0: "best: GED 0.200"}
 
 
-def test_the_sheet_draws_what_was_measured(phantom_zips):
-    """The images on the sheet are segmented once more: with the noise that they were measured with."""
+def test_the_sheet_shows_what_was_measured(phantom_zips):
+    """The images on the sheet are segmented again, with the noise that they were measured with."""
     segmenter = toy_segmenter()
     cases = read_cases(phantom_zips, "val", 1)
     settings = SampleSettings(samples=2, seed=5)

@@ -18,7 +18,7 @@ def figures(value, group, calibration=None):
     return CaseFigures("a", group, {"ged": value}, calibration or nothing)
 
 
-def test_figures_are_those_of_the_metrics():
+def test_metrics_are_those_of_the_runtime():
     case = make_case()
     result = toy_segmenter()(case.image, samples=6)
     (found,) = measure(case, result)
@@ -60,7 +60,7 @@ def test_the_first_samples_are_measured_and_a_hundred_only_for_ged_100():
     np.testing.assert_array_equal(of_many.calibration.count, of_few.calibration.count)
 
 
-@pytest.mark.parametrize(("side", "small"), [(4, True), (5, False)])  # 16 and 25 pixels of 20
+@pytest.mark.parametrize(("side", "small"), [(4, True), (5, False)])  # 16 and 25 px; the limit is 20
 def test_small_targets_are_measured_apart(side, small):
     case = make_case()
     case.masks[:] = 0
@@ -88,7 +88,7 @@ def test_an_empty_consensus_beside_a_target_has_no_hd95_and_is_counted():
     assert (values["one_empty"], values["consensus_dice"]) == (1.0, 0.0)
 
 
-def test_nothing_beside_nothing_has_no_hd95_either():
+def test_two_empty_masks_have_no_hd95():
     case = make_case()
     case.masks[:] = 0
     result = toy_segmenter()(case.image, samples=3)
@@ -130,8 +130,8 @@ def width(figure):
     return figure.high - figure.low
 
 
-def test_intervals_are_drawn_over_patients_not_images():
-    """Ten patients of forty like images each: four hundred images say no more than ten patients do."""
+def test_intervals_are_bootstrapped_over_patients_not_images():
+    """Ten patients with forty similar images each: the interval must be that of ten values, not of four hundred."""
     rng = np.random.default_rng(1)
     values = rng.normal(0.5, 0.1, 10).repeat(40) + rng.normal(0, 0.001, 400)
     by_patient = summarise([figures(v, f"p{k // 40}") for k, v in enumerate(values)])["ged"]
@@ -148,11 +148,11 @@ def test_patients_weigh_by_their_images():
     assert found["ged"].mean == 0.75
 
 
-def test_what_does_not_exist_is_left_out_of_the_mean():
+def test_undefined_metrics_are_left_out_of_the_mean():
     nan = float("nan")
     some = summarise([figures(1.0, "a"), figures(nan, "a"), figures(2.0, "b"), figures(nan, "c")])["ged"]
     assert some.mean == 1.5
-    assert (some.low, some.high) == (1.0, 2.0)  # draws of c alone count for nothing
+    assert (some.low, some.high) == (1.0, 2.0)  # bootstrap samples of c alone are undefined
     assert all(map(math.isnan, vars_of(summarise([figures(nan, "a"), figures(nan, "b")])["ged"])))
 
 
@@ -161,7 +161,7 @@ def vars_of(figure):
 
 
 def test_ece_is_over_the_pixels_of_all_images():
-    """Image 1: 0.9 where 1 of 1 raters marked, 8 pixels. Image 2: 0.9 where none did, 2 pixels. One bin: |0.9 - 0.8|."""
+    """Confidence 0.9 in 8 pixels that the rater marked and in 2 that no rater marked: one bin, |0.9 - 0.8|."""
     sure, unsure = np.full(8, 0.9, np.float32), np.full(2, 0.9, np.float32)
     first, second = Calibration.of(sure, np.ones((1, 8), bool)), Calibration.of(unsure, np.zeros((1, 2), bool))
     found = summarise([figures(0.0, "a", first), figures(0.0, "b", second)])["ece"]

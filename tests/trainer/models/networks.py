@@ -22,7 +22,7 @@ def config(**changes):
 
 
 def randomised(module):
-    """Give every weight a value, the ones that start at zero too."""
+    """Give every weight a random value, also those that are initialised with zero."""
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return module.eval()

@@ -41,7 +41,7 @@ def test_cells_of_the_sphere_have_unit_mean_square():
     assert penalty == 0
 
 
-def test_the_decoder_of_the_sphere_reads_through_noise():
+def test_the_decoder_of_the_sphere_is_trained_on_noisy_latents():
     autoencoder = randomised(MaskAutoencoder(config(latent_noise=0.4), 1))
     labels, noise = torch.randint(0, 2, (2, 16, 16), dtype=torch.uint8), torch.randn(2, 4, 4, 4)
     levels = torch.tensor([0.4, 0.1])
@@ -88,7 +88,7 @@ def test_kl_penalty_is_the_divergence_from_the_standard_normal():
     assert module(moments, None)[1].item() == pytest.approx(0.01 * expected.item(), rel=1e-5)
 
 
-def test_kl_draws_from_its_gaussian_or_takes_the_mean():
+def test_kl_samples_its_gaussian_or_takes_the_mean():
     moments, noise = torch.randn(2, 8, 3, 3), torch.randn(2, 4, 3, 3)
     mean, log_variance = moments.chunk(2, dim=1)
     module = bottleneck(regulariser="kl")
@@ -117,7 +117,7 @@ def test_weighted_cross_entropy_of_several_classes_by_hand():
 
 
 def test_both_cross_entropies_are_one_formula():
-    """A logit x is the same as two of them, 0 and x."""
+    """One logit x is equivalent to two logits, 0 and x."""
     one, two = MaskAutoencoder(config(), 1), MaskAutoencoder(config(), 2)
     for autoencoder in (one, two):
         autoencoder.class_weight.copy_(torch.tensor([1.0, 5.0]))
@@ -127,8 +127,8 @@ def test_both_cross_entropies_are_one_formula():
 
 
 @pytest.mark.parametrize("frequency", [(0.9, 0.1), (0.6, 0.3, 0.1)], ids=["K = 1", "K = 3"])
-def test_decoding_takes_the_class_weights_off_again(frequency):
-    """The constant logit that is best under the weighted loss decodes to the class frequency itself, not to the weighted one."""
+def test_decoding_subtracts_the_class_weights(frequency):
+    """The constant logit that minimises the weighted loss decodes to the unweighted class frequency."""
     frequency = torch.tensor(frequency)
     autoencoder = MaskAutoencoder(config(), 1 if len(frequency) == 2 else 3)
     autoencoder.class_weight.copy_(class_weights(frequency))

@@ -14,14 +14,14 @@ def test_the_split_first_convolution_is_that_of_the_concatenation(denoiser):
     torch.testing.assert_close(denoiser.latent_in(z) + denoiser.condition_in(condition), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_one_condition_serves_the_batch_as_its_copies_would(denoiser):
+def test_one_condition_gives_the_result_of_its_copies(denoiser):
     z, condition = torch.randn(6, 4, 8, 8), torch.randn(1, 8, 8, 8)
     torch.testing.assert_close(
         denoiser(z, condition, features(300.0)), denoiser(z, condition.expand(6, -1, -1, -1), features(*[300.0] * 6))
     )
 
 
-def test_each_condition_serves_its_own_latents_in_turn(denoiser):
+def test_each_condition_belongs_to_consecutive_latents(denoiser):
     z, condition = torch.randn(6, 4, 8, 8), torch.randn(3, 8, 8, 8)
     out = denoiser(z, condition, features(300.0))
     for image in range(3):

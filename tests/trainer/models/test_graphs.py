@@ -26,7 +26,7 @@ def test_the_denoiser_graph_does_a_row_of_the_table(objective, sampler, denoiser
 
 
 def test_no_convolution_runs_at_full_resolution(micro):
-    """CPU.md: at 64x64 a convolution of 16 channels costs what the denoiser's 256 do at 16x16."""
+    """At 64x64 a convolution of 16 channels costs what one of 256 channels costs at 16x16."""
     config = micro()
     backend = TorchBackend(build_networks(config))
     widest = {}

@@ -1,4 +1,4 @@
-"""The training objective, in closed form: noising, targets, weights, and what an oracle would lose."""
+"""The training objective in closed form: noising, targets, weights, and the loss of a perfect denoiser."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def seeded():
 
 
 def levels(path, time):
-    """What corrupt() multiplies data and noise with, found by feeding it ones and zeros."""
+    """Return the factors of data and noise in corrupt(), measured with ones and zeros."""
     one, zero = torch.ones(len(time), 1, 1, 1), torch.zeros(len(time), 1, 1, 1)
     alpha, sigma = corrupt(path, one, zero, time)[0], corrupt(path, zero, one, time)[0]
     return alpha.flatten().double().numpy(), sigma.flatten().double().numpy()
@@ -51,7 +51,7 @@ def test_the_ends_of_the_path_are_data_and_noise(path):
     noisy, t, _, _ = corrupt(path, latent, noise, torch.tensor([-30.0, 30.0]))
     tolerance = (
         0.05 if path.objective == "epsilon" else 1e-5
-    )  # the DDPM begins at 1 % of noise and ends at 0.6 % of signal
+    )  # DDPM begins with 1 % of noise and ends with 0.6 % of signal
     torch.testing.assert_close(noisy[0], latent[0], atol=tolerance, rtol=0)
     torch.testing.assert_close(noisy[1], noise[1], atol=tolerance, rtol=0)
     assert t.tolist() == pytest.approx([0, 999 if path.objective == "epsilon" else 1000], abs=1e-3)
@@ -81,7 +81,7 @@ def test_the_flow_s_loss_is_that_of_the_velocity():
 
 
 @PATHS
-def test_times_are_drawn_as_stated(path):
+def test_times_have_the_stated_distribution(path):
     """epsilon: uniform in 0..999. flow: logit-normal, u' = s u / (1 + (s - 1) u), so logit u' - log s is standard normal."""
     latent = torch.zeros(4000, 1, 1, 1)
     t = corrupt(path, latent, latent, torch.randn(4000))[1].numpy()
@@ -98,7 +98,7 @@ def test_times_are_drawn_as_stated(path):
 )
 @pytest.mark.parametrize("steps", [1, 4, 10])
 def test_training_and_sampling_mean_the_same_path(path, sampler, steps):
-    """An oracle that knows the latent gives it back at every step, and the loop ends there."""
+    """With a denoiser that knows the latent, every step and the result are the latent."""
     table = sampler_table(path, sampler, steps)
     latent = torch.randn(1, 4, 3, 3).double()
     noise = torch.randn(1, 4, 3, 3).double()
@@ -121,7 +121,7 @@ def test_training_and_sampling_mean_the_same_path(path, sampler, steps):
 
 
 class Oracle(torch.nn.Module):
-    """A denoiser that answers what it was told."""
+    """A denoiser with a fixed answer."""
 
     def __init__(self, answer):
         super().__init__()
@@ -177,7 +177,7 @@ def test_cells_in_and_beside_any_raters_mask_weigh_more(stage):
     module, _ = stage(mask_cell_weight=4.0)
     _, labels, _, _ = inputs()
     expected = np.ones((3, 1, 8, 8))
-    expected[0, 0, 1:4, 1:4] = 4.0  # cell (2, 2) and its neighbours, for both raters though one marked it
+    expected[0, 0, 1:4, 1:4] = 4.0  # cell (2, 2) and its neighbours, for both raters, although only one marked it
     expected[1, 0, 0:2, 6:8] = 4.0
     np.testing.assert_array_equal(module._cell_weight(labels), expected)
 

@@ -1,4 +1,4 @@
-"""Tuning by the energy score: the score is proper, noise and steps are the runtime's, and what it leaves says how it draws."""
+"""Tuning by the energy score: the score is proper, and noise and sampling are those of the runtime."""
 
 import json
 from dataclasses import replace
@@ -53,7 +53,7 @@ def tuned(tuned_config, phantom_zips, tmp_path_factory):
 # --- the score
 
 
-def test_the_distance_is_one_minus_iou_but_for_a_pixel():
+def test_the_distance_is_one_minus_iou_except_for_one_pixel():
     a, b = masks(900, seed=1).float(), masks(900, seed=2).float()
     union, intersection = (a + b > 0).sum(), (a * b).sum()
     assert ruzicka_distance(a, b).item() == pytest.approx(1 - (intersection + 1) / (union + 1))
@@ -81,8 +81,8 @@ def test_the_matching_of_large_masks_is_hm_iou(samples):
     assert matching_distance(drawn.float(), raters.float()).item() == pytest.approx(1 - np.mean(matched), abs=1e-3)
 
 
-def test_the_right_law_scores_best():
-    # raters mark a disc or nothing, half each; what draws one of both always, or a grey mean, scores worse
+def test_the_right_distribution_scores_best():
+    # half of the raters mark a disc, half nothing; always the same mask, or a gray mean, must score worse
     disc, empty = torch.ones(1, 50), torch.zeros(1, 50)
     raters = torch.stack([disc, empty, disc, empty])[None]
     score = {
@@ -95,8 +95,8 @@ def test_the_right_law_scores_best():
     assert min(score, key=score.get) == "as the raters"
 
 
-def test_the_error_of_the_confidence_is_that_of_samples_without_end():
-    # independent draws of a known probability, whose confidence without end is that probability
+def test_the_error_of_the_confidence_is_that_of_infinitely_many_samples():
+    # independent samples of a known probability, which is the confidence of infinitely many samples
     probability, raters = torch.rand(50, generator=torch.Generator().manual_seed(0)), masks(1, 4, 1, 50, seed=1).float()
     drawn = (torch.rand(4000, 4, 1, 50, generator=torch.Generator().manual_seed(2)) < probability).float()
     found = torch.stack([confidence_error(one[None], raters) * (one.mean(dim=0).sum() + FEW_PX) for one in drawn])
@@ -104,8 +104,8 @@ def test_the_error_of_the_confidence_is_that_of_samples_without_end():
     assert found.mean().item() == pytest.approx(expected.item(), rel=0.02)
 
 
-def test_the_confidence_is_least_wrong_at_the_chance_of_a_mark_however_large_the_marks():
-    # half of the images have one large mark, half nothing; a weight by the marks would make the empty ones count more
+def test_the_error_is_least_at_the_probability_of_a_mask_whatever_its_size():
+    # half of the images have a large mask, half none; weights by the raters' pixels would favor the empty ones
     marked = torch.stack([torch.ones(4, 1, 400), torch.zeros(4, 1, 400)])
     level = torch.tensor(0.5, requires_grad=True)
     confidence_error(level.expand(2, 4, 1, 400), marked).backward()
@@ -115,16 +115,14 @@ def test_the_confidence_is_least_wrong_at_the_chance_of_a_mark_however_large_the
 # --- the noise
 
 
-def test_sixteen_of_sixteen_are_one_in_each_sixteenth_as_in_the_runtime():
+def test_sixteen_samples_have_one_point_in_each_sixteenth_as_in_the_runtime():
     draws = torch.rand(3, 16)
     noise = starting_noise(NoiseLaw(stratified=0.999999), torch.randn(3, 16, 4, 32, 32), torch.rand(3, 4), draws)
     strata = np.sort((norm.cdf(noise.mean(dim=(3, 4)).numpy()) * 16).astype(int), axis=1)
-    assert (
-        np.mean(strata == np.arange(16)[None, :, None]) > 0.97
-    )  # the last millionth of the variance may cross a border
+    assert np.mean(strata == np.arange(16)[None, :, None]) > 0.97  # the rest of the variance may cross a border
 
 
-def test_noise_has_the_variances_of_the_runtimes():
+def test_noise_has_the_variances_of_the_runtime():
     ours = starting_noise(LAW, torch.randn(400, 2, 4, 8, 8), torch.rand(400, 4), torch.rand(400, 16)).numpy()
     theirs = np.stack([SampleNoise(seed, 1, LAW).start((4, 8, 8)) for seed in range(800)])
     for found in (ours, theirs):
@@ -132,11 +130,11 @@ def test_noise_has_the_variances_of_the_runtimes():
         assert found.mean(axis=(-2, -1)).var() == pytest.approx(0.5 + 0.5 / 64, abs=0.06)
 
 
-def test_each_image_shifts_the_points_so_that_every_number_may_come():
+def test_each_image_shifts_the_points_so_that_all_values_occur():
     law = NoiseLaw(stratified=0.999999)
     noise = starting_noise(law, torch.randn(500, 4, 4, 2, 2), torch.rand(500, 4), torch.rand(500, 16))
     common = noise.mean(dim=(3, 4)).flatten().numpy()
-    assert kstest(common, "norm").pvalue > 1e-3  # unshifted, they are sixteen numbers
+    assert kstest(common, "norm").pvalue > 1e-3  # without shifts there are only sixteen values
 
 
 def test_independent_noise_stays_as_it_is():
@@ -164,7 +162,7 @@ def test_the_loss_moves_condition_and_denoiser_through_the_frozen_decoder(tuned_
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_it_draws_what_the_runtime_draws(tuned_config, steps):
+def test_tuning_samples_what_the_runtime_samples(tuned_config, steps):
     config = replace(tuned_config, energy=replace(tuned_config.energy, steps=steps))
     networks = build_networks(config)
     torch.nn.init.normal_(networks.denoiser.exit.weight, std=0.3)
@@ -191,7 +189,7 @@ def test_tuning_lowers_the_score(tuned_config, phantom_zips, tmp_path):
 # --- the run
 
 
-def test_the_result_is_the_tuned_weights_and_says_how_they_draw(tuned):
+def test_the_result_is_the_tuned_weights_with_their_sampling(tuned):
     run = RunFolder(tuned)
     assert (tuned / "energy.safetensors").exists()
     assert (tuned / "samples" / "energy-000005.png").exists()
@@ -203,11 +201,11 @@ def test_the_result_is_the_tuned_weights_and_says_how_they_draw(tuned):
     assert run.kept_step() <= 5
 
 
-def test_a_configuration_survives_its_file(tuned_config):
+def test_a_configuration_with_tuning_reads_back(tuned_config):
     assert TrainConfig.from_json(tuned_config.to_json()) == tuned_config
 
 
-def test_an_interrupted_tuning_goes_on_as_if_nothing_had_happened(
+def test_a_resumed_tuning_gives_the_result_of_an_uninterrupted_one(
     tuned, tuned_config, phantom_zips, tmp_path, monkeypatch
 ):
     run, original, count = tmp_path / "run", Ema.update, 0
@@ -233,12 +231,12 @@ def test_an_interrupted_tuning_goes_on_as_if_nothing_had_happened(
 @pytest.mark.parametrize(
     "fields", [{"samples": 1}, {"samples": 17}, {"steps": 0}, {"steps": 5}, {"noise": NoiseLaw(antithetic=True)}]
 )
-def test_a_tuning_that_cannot_be_is_refused(tuned_config, fields):
+def test_tuning_out_of_range_is_refused(tuned_config, fields):
     with pytest.raises(ParameterError, match="Use"):
         replace(tuned_config.energy, **fields)
 
 
-def test_a_sampler_that_adds_something_to_a_step_is_not_tuned(tuned_config):
+def test_a_sampler_with_an_extra_term_is_refused(tuned_config):
     sampling = replace(tuned_config.sampling, sampler="dpmpp")
     with pytest.raises(ParameterError, match="Use euler"):
         replace(tuned_config, sampling=sampling, energy=replace(tuned_config.energy, steps=4))

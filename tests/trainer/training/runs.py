@@ -1,4 +1,4 @@
-"""What the tests of a training compare of run folders."""
+"""Compare run folders in tests."""
 
 import json
 from hashlib import sha256
@@ -9,12 +9,14 @@ TEXT = {".json", ".jsonl"}
 
 
 def contents(run):
-    """Everything a run folder holds, by path, comparable; tensors by their hash, for a difference must be printable."""
+    """Return the content of all files of a run by path; tensors as hashes, so that pytest can print a difference."""
     found = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         name = path.relative_to(run).as_posix()
         if path.suffix == ".safetensors":
-            with safe_open(path, "np") as opened:  # the order of its metadata is not fixed, its tensors are
+            with safe_open(
+                path, "np"
+            ) as opened:  # the file's bytes are not comparable: the order of its metadata varies
                 tensors = {key: opened.get_tensor(key).tobytes() for key in opened.keys()}  # noqa: SIM118
                 found[name] = opened.metadata(), {key: sha256(value).hexdigest() for key, value in tensors.items()}
         else:

@@ -9,7 +9,7 @@ from medseg_runtime.errors import CheckpointError
 from medseg_trainer.training.loop import fit
 
 
-def test_other_data_than_a_run_began_with_are_refused(config, reference, phantom, tmp_path):
+def test_other_data_than_at_the_start_of_a_run_are_refused(config, reference, phantom, tmp_path):
     run = shutil.copytree(reference, tmp_path / "run")
     before = (run / "data.json").read_text()
     phantom.write_dataset(tmp_path / "data", num_patients=12)
@@ -20,8 +20,8 @@ def test_other_data_than_a_run_began_with_are_refused(config, reference, phantom
     assert (run / "data.json").read_text() == before
 
 
-def test_as_many_other_images_are_refused_too(config, reference, phantom_zips, tmp_path):
-    """Or what was trained on becomes what the best weights are chosen by."""
+def test_other_images_of_the_same_number_are_refused(config, reference, phantom_zips, tmp_path):
+    """Otherwise training images could become those that the best weights are chosen by."""
     run = shutil.copytree(reference, tmp_path / "run")
     told = json.loads((run / "data.json").read_text())
     told["splits"]["val"]["names_sha256"] = "0" * 64

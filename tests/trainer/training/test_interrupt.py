@@ -34,7 +34,7 @@ MOMENTS = {
 
 
 def interrupt_at(monkeypatch, owner, name, call):
-    """Let Ctrl-C arrive in the call-th call of a method; after its work where that is done in one piece."""
+    """Press Ctrl-C in the call-th call of a method: before its work, or after that of AdamW.step."""
     original, count = getattr(owner, name), 0
 
     def interrupted(*arguments, **options):
@@ -49,7 +49,7 @@ def interrupt_at(monkeypatch, owner, name, call):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
+def test_a_resumed_run_gives_the_result_of_an_uninterrupted_one(
     moment, config, reference, phantom_zips, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
@@ -62,7 +62,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert contents(run) == contents(reference)
 
 
-def test_a_resumed_run_leaves_out_what_an_uninterrupted_one_does(micro, phantom_zips, tmp_path, monkeypatch):
+def test_a_resumed_run_repeats_the_dropout(micro, phantom_zips, tmp_path, monkeypatch):
     config = micro(validate_every=3)
     config = replace(config, condition=replace(config.condition, dropout=0.3))
     fit(config, phantom_zips, tmp_path / "whole")
@@ -76,7 +76,7 @@ def test_a_resumed_run_leaves_out_what_an_uninterrupted_one_does(micro, phantom_
     assert losses(tmp_path / "whole") != losses(tmp_path / "nothing left out")
 
 
-def test_every_step_may_be_the_last_before_an_interruption(config, reference, phantom_zips, tmp_path, monkeypatch):
+def test_a_run_may_be_interrupted_at_every_step(config, reference, phantom_zips, tmp_path, monkeypatch):
     run, interruptions = tmp_path / "run", 0
     while True:
         try:
@@ -107,7 +107,7 @@ def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(config, reference, phan
     assert contents(run) == contents(reference)
 
 
-def test_the_handler_of_ctrl_c_is_given_back(config, phantom_zips, tmp_path):
+def test_the_handler_of_ctrl_c_is_restored(config, phantom_zips, tmp_path):
     before = signal.getsignal(signal.SIGINT)
     fit(config, phantom_zips, tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is before
@@ -146,7 +146,7 @@ def fit_in_a_process(config, phantom_zips, tmp_path):
     def start(out, *, launcher=(), save_every=1e9, kill_at=0):
         script = (tmp_path / "fit.py", tmp_path / "config.json", phantom_zips, out, save_every, kill_at)
         command = [sys.executable, *launcher, *map(str, script)]
-        threads = str(torch.get_num_threads())  # as many as here: the order of additions decides on the last bits
+        threads = str(torch.get_num_threads())  # as many as here: the last bits depend on the order of additions
         done = subprocess.run(
             command, env=os.environ | {"OMP_NUM_THREADS": threads}, capture_output=True, text=True, check=False
         )
@@ -160,7 +160,7 @@ def fit_in_a_process(config, phantom_zips, tmp_path):
     [(0.0, 3, ("mask_autoencoder", 2)), (1e9, 9, ("denoiser", 2))],
     ids=["saved at every step", "saved at validations alone"],
 )
-def test_a_killed_run_goes_on_from_its_last_saved_state(
+def test_a_killed_run_resumes_from_its_last_saved_state(
     save_every, kill_at, resumes_at, fit_in_a_process, config, reference, phantom_zips, tmp_path
 ):
     run = tmp_path / "run"
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_from_its_last_saved_state(
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(fit_in_a_process, reference, tmp_path):
+def test_two_processes_give_the_result_of_one(fit_in_a_process, reference, tmp_path):
     run = tmp_path / "run"
     code, errors = fit_in_a_process(
         run, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

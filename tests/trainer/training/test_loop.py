@@ -20,7 +20,7 @@ from medseg_trainer.training.validation import Validator
 from tests.trainer.training.runs import contents, losses
 
 
-def test_a_run_folder_holds_json_weights_and_pictures_alone(reference):
+def test_a_run_folder_holds_only_json_weights_and_pictures(reference):
     names = {path.relative_to(reference).as_posix() for path in reference.rglob("*") if path.is_file()}
     assert names == {
         "config.json",
@@ -52,12 +52,12 @@ def test_data_json_says_what_it_was_trained_on(reference):
     assert "CC BY" in data["licence"]
 
 
-def test_the_networks_load_without_the_training_s_heads(reference, config):
+def test_the_networks_load_without_the_auxiliary_head(reference, config):
     networks = RunFolder(reference).networks()
     kept = load_file(reference / "denoiser.safetensors")
     assert not any(name.startswith("auxiliary") for name in kept)
     torch.testing.assert_close(networks.denoiser.state_dict()["exit.weight"], kept["denoiser.exit.weight"])
-    assert networks.mask_autoencoder.class_weight[1] > 1  # comes with the weights
+    assert networks.mask_autoencoder.class_weight[1] > 1  # is stored with the weights
     assert RunFolder(reference).config() == config
 
 
@@ -90,9 +90,7 @@ def test_a_folder_of_another_configuration_is_refused(config, reference, phantom
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_what_is_wrong_with_the_data_is_said_before_anything_is_written(
-    split, config, phantom_zips, tmp_path, monkeypatch
-):
+def test_faults_of_the_data_are_found_before_anything_is_written(split, config, phantom_zips, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "take_step", lambda *_: pytest.fail("it trained"))
     data = shutil.copytree(phantom_zips, tmp_path / "data")
     for archive in data.glob(f"lidc-{split}-*.zip"):

@@ -11,9 +11,7 @@ from medseg_trainer.training.loop import fit
 from medseg_trainer.training.run_folder import RunFolder
 
 
-def test_the_scale_of_latents_is_that_of_the_whole_batch_whatever_the_number_of_processes(
-    micro, phantom_zips, tmp_path, monkeypatch
-):
+def test_latents_are_scaled_on_the_whole_batch_for_any_number_of_processes(micro, phantom_zips, tmp_path, monkeypatch):
     def looked_at(_autoencoder, batch):
         raise KeyboardInterrupt(len(batch.image))
 

@@ -10,7 +10,7 @@ from medseg_trainer.training import run_files
 from medseg_trainer.training.run_folder import RunFolder
 
 
-def test_a_full_disk_is_said_in_a_line_and_costs_nothing_that_was_there(reference, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_error_and_leaves_the_old_file(reference, tmp_path, monkeypatch):
     run = shutil.copytree(reference, tmp_path / "run")
     before = (run / "denoiser.safetensors").read_bytes()
 

@@ -29,7 +29,7 @@ def test_a_damaged_file_is_named(name, config, reference, phantom_zips, tmp_path
         fit(config, phantom_zips, run)
 
 
-def test_a_damaged_state_is_named_where_nothing_is_trained_too(reference, tmp_path):
+def test_a_damaged_state_is_named_without_training(reference, tmp_path):
     run = shutil.copytree(reference, tmp_path / "run")
     for name in ("state/denoiser.safetensors", "denoiser.safetensors"):
         (run / name).write_bytes((run / name).read_bytes()[:50])
@@ -39,7 +39,7 @@ def test_a_damaged_state_is_named_where_nothing_is_trained_too(reference, tmp_pa
         RunFolder(run).kept()
 
 
-def test_weights_that_somebody_deleted_are_made_again(config, reference, phantom_zips, tmp_path):
+def test_deleted_weights_are_written_again(config, reference, phantom_zips, tmp_path):
     run = shutil.copytree(reference, tmp_path / "run")
     for name in ("mask_autoencoder", "denoiser"):
         (run / f"{name}.safetensors").unlink()
@@ -61,7 +61,7 @@ def test_two_processes_do_not_train_in_one_folder(config, reference, phantom_zip
     fit(config, phantom_zips, run)
 
 
-def test_the_weights_are_called_best_of_the_images_that_there_were(reference, tmp_path):
+def test_the_kept_weights_state_how_many_images_were_measured(reference, tmp_path):
     run = shutil.copytree(reference, tmp_path / "run")
     told = json.loads((run / "data.json").read_text())
     told["splits"]["val"]["images"] = 1

@@ -24,7 +24,7 @@ def test_processes_share_the_random_numbers_of_a_batch():
         torch.testing.assert_close(numbers[0][1::2], numbers[2], atol=0, rtol=0)
 
 
-def test_random_raters_are_different_ones_and_all_alike_likely():
+def test_random_raters_are_distinct_and_equally_likely():
     labels = torch.arange(4, dtype=torch.uint8)[None, :, None, None].expand(4000, 4, 2, 2)
     picked = random_raters(labels, draws(4000), 2)[:, :, 0, 0]
     assert (picked[:, 0] != picked[:, 1]).all()
@@ -32,12 +32,12 @@ def test_random_raters_are_different_ones_and_all_alike_likely():
     assert random_raters(labels, draws(4000), 4)[:, :, 1, 1].sort(dim=1).values.tolist() == [[0, 1, 2, 3]] * 4000
 
 
-def test_latents_are_scaled_by_the_cells_of_masks(micro):
+def test_cells_of_masks_have_unit_mean_square_after_scaling(micro):
     autoencoder = MaskAutoencoder(replace(micro().mask_autoencoder, regulariser="kl", latent_noise=0.0), 1)
     labels = torch.zeros(2, 2, 32, 32, dtype=torch.uint8)
     labels[0, :, 8:12, 4:8] = 1  # one cell, (2, 1), of two of the four masks
     set_latent_scale(autoencoder, Batch(torch.zeros(2, 1, 32, 32), labels))
     latent = autoencoder.encode(labels.flatten(0, 1)).detach()
     assert latent[:2, :, 2, 1].square().mean().item() == pytest.approx(1.0, rel=1e-5)
-    set_latent_scale(autoencoder, Batch(torch.zeros(2, 1, 32, 32), labels))  # again: it does not pile up
+    set_latent_scale(autoencoder, Batch(torch.zeros(2, 1, 32, 32), labels))  # a second call changes nothing
     torch.testing.assert_close(autoencoder.encode(labels.flatten(0, 1)).detach(), latent)

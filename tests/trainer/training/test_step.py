@@ -24,7 +24,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
 
 
 def step_of_a_stub(config, losses, *, rank=0, precision="32-true"):
-    """Do one step of nothing; returns what was asked of the gradients' clipping."""
+    """Take a step with stubs; return the options of the gradient clipping."""
     asked = {}
     fabric = SimpleNamespace(
         global_rank=rank,
@@ -40,13 +40,13 @@ def step_of_a_stub(config, losses, *, rank=0, precision="32-true"):
 
 
 @pytest.mark.parametrize(("precision", "refused"), [("16-mixed", False), ("bf16-mixed", True), ("32-true", True)])
-def test_gradients_may_overflow_where_the_loss_is_scaled_alone(precision, refused, config):
-    """On a GPU without bfloat16: its scaler finds its scale by overflowing, and leaves such steps out."""
+def test_gradients_may_overflow_only_where_the_loss_is_scaled(precision, refused, config):
+    """The loss scaler of float16 finds its scale by overflowing, and skips those steps."""
     asked = step_of_a_stub(config, lambda *_: (torch.zeros(()), {}), precision=precision)
     assert asked["error_if_nonfinite"] is refused
 
 
-def test_each_process_leaves_out_features_of_its_own_and_all_share_the_noise(config):
+def test_processes_differ_in_dropout_and_share_the_noise(config):
     def drawn(rank):
         seen = []
 
