@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Train and measure latent-diffusion segmentation models. Research software, not a medical device.",
+    help="Train and evaluate latent-diffusion segmentation models. Research software, not a medical device.",
 )
 DataOption = Annotated[
     Path,

@@ -85,9 +85,9 @@ def _coordinates(size: tuple[int, ...], rule: InputRule, draw: Draw) -> tuple[Fl
         return rows, columns
     angle, magnification = draw.turn
     sine, cosine = np.sin(angle) / magnification, np.cos(angle) / magnification
-    middle = rows.mean(), columns.mean()
-    down, right = rows - middle[0], columns - middle[1]
-    return middle[0] + cosine * down - sine * right, middle[1] + sine * down + cosine * right
+    center = rows.mean(), columns.mean()
+    down, right = rows - center[0], columns - center[1]
+    return center[0] + cosine * down - sine * right, center[1] + sine * down + cosine * right
 
 
 def _cut(

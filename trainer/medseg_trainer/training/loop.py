@@ -6,9 +6,9 @@ import json
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -27,6 +27,7 @@ from medseg_trainer.training.interrupt import interrupt_between_steps
 from medseg_trainer.training.plan import Context, PlannedStage, plan
 from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.stages import Stage
+from medseg_trainer.training.state import StageProgress
 from medseg_trainer.training.step import take_step
 from medseg_trainer.training.validation import Validator
 
@@ -143,94 +144,103 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
     optimiser = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.99), weight_decay=settings.weight_decay)
     stage.module.to(fabric.device)
     ema = Ema(stage.module, settings.ema_decay)
-    progress: dict[str, Any] = run.load_state(stage.name, stage.module, ema, optimiser) or {"step": 0, "best": None}
-    if progress["step"] == settings.steps:
+    progress = run.load_state(stage.name, stage.module, ema, optimiser) or StageProgress()
+    record = _Record(fabric, run, stage, ema, progress, console)
+    if progress.step == settings.steps:
         if not run.has_weights(stage.name):
-            _keep_last(fabric, run, stage, ema, progress, console)
+            record.write_last_again()
         return
     if fabric.is_global_zero:
-        run.drop_log_after(stage.name, progress["step"])
+        run.drop_log_after(stage.name, progress.step)
     wrapped, wrapped_optimiser = fabric.setup(stage.module, optimiser)
     saved = time.monotonic()
-
-    def save() -> None:
-        if fabric.is_global_zero:
-            run.save_state(stage.name, stage.module, ema, optimiser, progress)
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar, interrupt_between_steps(console) as interrupted:
-        task = bar.add_task(stage.name, total=settings.steps, completed=progress["step"], figures="")
-        started, first = time.monotonic(), progress["step"]
+    with _progress_bar(console) as bar, interrupt_between_steps(console) as interrupted:
+        task = bar.add_task(stage.name, total=settings.steps, completed=progress.step, status="")
+        started, first = time.monotonic(), progress.step
         for batch in source.batches(range(first, settings.steps), fabric.device):
-            losses = take_step(fabric, stage, wrapped, wrapped_optimiser, batch, source, progress["step"])
-            progress["step"] += 1
-            step = progress["step"]
-            ema.update(stage.module, step)
-            ends = step == settings.steps
-            if step % LOG_EVERY == 0 or ends:
-                figures = _mean(fabric, losses)  # waits for the device, so not at every step
-                speed = (step - first) * settings.batch_size / (time.monotonic() - started)
-                bar.update(task, completed=step, figures=f"loss {figures['loss']:.4f}  {speed:.0f} images/s")
-                if fabric.is_global_zero:
-                    run.log({"stage": stage.name, "step": step, **figures})
-            validates = stage.validate is not None and (ends or step % stage.validate_every == 0)
+            losses = take_step(fabric, stage, wrapped, wrapped_optimiser, batch, source, progress.step)
+            progress.step += 1
+            ema.update(stage.module, progress.step)
+            ends = progress.step == settings.steps
+            if progress.step % LOG_EVERY == 0 or ends:
+                loss = record.log(losses)  # waits for the device, so not at every step
+                speed = (progress.step - first) * settings.batch_size / (time.monotonic() - started)
+                bar.update(task, completed=progress.step, status=f"loss {loss:.4f}  {speed:.0f} images/s")
+            validates = stage.validate is not None and (ends or progress.step % stage.validate_every == 0)
             if validates:
-                _validate(fabric, run, stage, ema, progress, console)
-            elif ends and fabric.is_global_zero:
-                run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(step)})
+                record.validate()
+            elif ends:
+                record.write_weights({})
             stops = interrupted()
             if ends or stops or validates or time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                save()
+                if fabric.is_global_zero:
+                    run.save_state(stage.name, stage.module, ema, optimiser, progress)
                 saved = time.monotonic()
             if stops:
                 console.print(
-                    f"{stage.name} interrupted at step {step}; the same command resumes from there", highlight=False
+                    f"{stage.name} interrupted at step {progress.step}; the same command resumes from there",
+                    highlight=False,
                 )
                 raise KeyboardInterrupt
     fabric.barrier()
 
 
-def _mean(fabric: Fabric, losses: dict[str, Tensor]) -> dict[str, float]:
-    """Average over the processes."""
-    mean = fabric.all_reduce(losses, reduce_op="mean")
-    assert isinstance(mean, dict)
-    return {name: float(value) for name, value in mean.items()}
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """Writes what a stage leaves in the run folder: from the first process only."""
+
+    fabric: Fabric
+    run: RunFolder
+    stage: Stage
+    ema: Ema
+    progress: StageProgress
+    console: Console
+
+    def log(self, losses: dict[str, Tensor]) -> float:
+        """Log the losses, averaged over the processes; return the total one."""
+        means = self.fabric.all_reduce(losses, reduce_op="mean")
+        assert isinstance(means, dict)
+        values = {name: float(value) for name, value in means.items()}
+        if self.fabric.is_global_zero:
+            self.run.log({"stage": self.stage.name, "step": self.progress.step, **values})
+        return values["loss"]
+
+    def validate(self) -> None:
+        """Validate the EMA weights, and write them if their GED is the lowest so far."""
+        if self.fabric.is_global_zero:
+            assert self.stage.validate is not None
+            step = self.progress.step
+            metrics = self.stage.validate(self.ema.tensors, step)
+            self.run.log({"stage": self.stage.name, "step": step, "validation": metrics})
+            listed = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+            self.console.print(f"step {step}: {listed}", highlight=False)
+            if self.progress.best is None or metrics["ged"] < self.progress.best:
+                self.progress.best = metrics["ged"]
+                self.write_weights({"validation": json.dumps(metrics)})
+        self.fabric.barrier()
+
+    def write_last_again(self) -> None:
+        """Write the last weights of a finished stage whose file was deleted. They may not be the best ones."""
+        self.write_weights({"chosen": "last"})
+        self.console.print(f"{self.stage.name}: its weights were missing; wrote the last ones", highlight=False)
+        self.fabric.barrier()
+
+    def write_weights(self, metadata: dict[str, str]) -> None:
+        """Write the EMA weights."""
+        if self.fabric.is_global_zero:
+            kept = self.stage.keep(self.ema.tensors)
+            self.run.save_weights(self.stage.name, kept, {"step": str(self.progress.step), **metadata})
 
 
-def _validate(
-    fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console
-) -> None:
-    """Validate the EMA weights, and keep them if their GED is the lowest so far."""
-    if fabric.is_global_zero:
-        assert stage.validate is not None
-        step = progress["step"]
-        figures = stage.validate(ema.tensors, step)
-        run.log({"stage": stage.name, "step": step, "validation": figures})
-        console.print(
-            f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()), highlight=False
-        )
-        if progress["best"] is None or figures["ged"] < progress["best"]:
-            progress["best"] = figures["ged"]
-            run.save_weights(
-                stage.name, stage.keep(ema.tensors), {"step": str(step), "validation": json.dumps(figures)}
-            )
-    fabric.barrier()
-
-
-def _keep_last(
-    fabric: Fabric, run: RunFolder, stage: Stage, ema: Ema, progress: dict[str, Any], console: Console
-) -> None:
-    """Write the last weights of a finished stage whose file was deleted. They may not be the best ones."""
-    if fabric.is_global_zero:
-        run.save_weights(stage.name, stage.keep(ema.tensors), {"step": str(progress["step"]), "chosen": "last"})
-        console.print(f"{stage.name}: its weights were missing; wrote the last ones", highlight=False)
-    fabric.barrier()
+def _progress_bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 def _listed(values: Tensor) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ from medseg_trainer.training.run_files import (
     write_atomically,
     writing,
 )
-from medseg_trainer.training.state import restore_state, state_tensors
+from medseg_trainer.training.state import StageProgress, restore_state, state_tensors
 
 CONFIG_NAME = "config.json"
 
@@ -122,15 +122,15 @@ class RunFolder:
             write_atomically(path, "".join(kept))
 
     def save_state(
-        self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: dict[str, Any]
+        self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer, progress: StageProgress
     ) -> None:
         """Write the state that `load_state` resumes a stage from."""
         tensors = state_tensors(module, ema, optimiser)
-        save_safetensors(self._state(stage), tensors, {"progress": json.dumps(progress)})
+        save_safetensors(self._state(stage), tensors, {"progress": json.dumps(asdict(progress))})
 
     def load_state(
         self, stage: str, module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer
-    ) -> dict[str, Any] | None:
+    ) -> StageProgress | None:
         """Load the saved state of a stage into its parts. Return its progress, or None if nothing was saved.
 
         Raises:
@@ -162,7 +162,7 @@ class RunFolder:
             CheckpointError: it has taken fewer.
         """
         path = self._state(stage)
-        if path.exists() and (step := _progress(path)["step"]) < steps:
+        if path.exists() and (step := _progress(path).step) < steps:
             raise CheckpointError(f"the {stage} is at step {step} of {steps}", remedy)
 
     def save_weights(self, stage: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -231,6 +231,5 @@ class RunFolder:
         return self.path / "state" / f"{stage}.safetensors"
 
 
-def _progress(path: Path) -> dict[str, Any]:
-    progress: dict[str, Any] = json.loads(read_metadata(path)["progress"])
-    return progress
+def _progress(path: Path) -> StageProgress:
+    return StageProgress(**json.loads(read_metadata(path)["progress"]))

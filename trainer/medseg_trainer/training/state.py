@@ -1,11 +1,23 @@
-"""The state of a stage as tensors with names: weights, EMA and optimiser moments."""
+"""The state of a stage: how far it is, and its weights, EMA and optimiser moments as tensors with names."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from medseg_trainer.training.ema import Ema
+
+
+@dataclass(kw_only=True, slots=True)
+class StageProgress:
+    """How far a stage is."""
+
+    step: int = 0
+    """Optimiser steps taken."""
+    best: float | None = None
+    """Lowest GED so far; None before the first validation."""
 
 
 def state_tensors(module: nn.Module, ema: Ema, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

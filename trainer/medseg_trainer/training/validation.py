@@ -53,14 +53,14 @@ class Validator:
     def __call__(self, networks: Networks, sampling: Sampling, name: str) -> dict[str, float]:
         """Return the mean metrics of the networks, and write the sheet `name`.png."""
         segmenter = Segmenter(manifest_of(self.config, sampling), TorchBackend(networks))
-        figures, shown = list[CaseFigures](), list[tuple[Case, Segmentation]]()
+        metrics, shown = list[CaseFigures](), list[tuple[Case, Segmentation]]()
         stride = max(1, len(self.cases) // SHEET_ROWS)
         settings = SampleSettings(samples=self.config.validation_samples)
         for index, (case, result) in enumerate(settings.segment_all(segmenter, self.cases)):
-            figures += measure(case, result)
+            metrics += measure(case, result)
             if index % stride == 0 and len(shown) < SHEET_ROWS:  # a few only: photographs are large
                 shown.append((case, result))
-        summary = summarise(figures)
+        summary = summarise(metrics)
         sheet = self.sheets / f"{name}.png"
         with writing(sheet), replacing(sheet) as temporary:
             render_sheet(shown).save(temporary)
