@@ -20,7 +20,7 @@ from tests.trainer.evaluation.phantom_case import make_case
 def test_each_image_has_its_own_noise():
     case = make_case()
     (_, first), (_, second) = SampleSettings(samples=2, seed=3).segment_all(toy_segmenter(), [case, case])
-    assert (first.seed, second.seed) == (3, 1003)
+    assert (first.request.seed, second.request.seed) == (3, 1003)
     assert not np.array_equal(first.mean_probability, second.mean_probability)
 
 
@@ -36,7 +36,7 @@ def test_an_evaluation_says_how_it_was_made(phantom_zips):
     )
     assert (report.grouped_by, set(report.figures)) == ("patients", set(TITLES))
     expected = [
-        measure(case, segmenter(case.image, 4, 2, 9 + 1000 * k))[0].values["ged"] for k, case in enumerate(cases)
+        measure(case, segmenter(case.image, samples=4, steps=2, seed=9 + 1000 * k))[0].values["ged"] for k, case in enumerate(cases)
     ]
     assert report.figures["ged"].mean == pytest.approx(np.mean(expected))
 
