@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.model.preprocess import Box
@@ -62,3 +63,27 @@ def _numbers(text: str, counts: tuple[int, ...], form: str) -> tuple[float, ...]
     if len(numbers) not in counts or not all(math.isfinite(number) for number in numbers):
         raise ParameterError(f"the point {text!r} is not {' or '.join(map(str, counts))} numbers", f"Give {form}.")
     return numbers
+
+
+def check_together(asked: Mapping[str, Any], files: Mapping[str, Any], *, slices: int, max_samples: int | None) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ParameterError: two of them do not.
+    """
+    auto, representatives = asked["samples"] == "auto", files["representatives"]
+    if slices > 1 and not (files["dicom_seg"] or files["nifti"]):
+        raise ParameterError("PNG files hold one slice", "Add --dicom-seg or --nifti, or leave --slices out.")
+    if slices > 1 and auto:
+        raise ParameterError(
+            "--samples auto may draw another number for each slice, and one file holds them all",
+            "Give a number of --samples.",
+        )
+    most = asked["max_samples"] if auto else asked["samples"]
+    if representatives is not None and not 1 <= representatives <= most:
+        raise ParameterError(
+            f"--representatives {representatives} of {most} samples is out of range",
+            f"Use 1 to {most}, or more --samples.",
+        )
+    if max_samples is not None and not auto:
+        raise ParameterError("--max-samples is the limit of --samples auto", "Add that, or leave --max-samples out.")

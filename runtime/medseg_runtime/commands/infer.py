@@ -8,7 +8,7 @@ Results go to stdout, everything else to stderr. Exit 1 where an image failed; t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ import typer
 
 from medseg_runtime._version import __version__
 from medseg_runtime.commands.program import complain, exit_at_once, run_command, silent_libraries
-from medseg_runtime.errors import MedsegError, ParameterError
+from medseg_runtime.errors import MedsegError
 
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import BackendName, PrecisionName
@@ -141,7 +141,7 @@ def infer(
         }
         location = arguments.parse_location(center, center_mm, frame, slices)
         files: dict[str, Any] = {"representatives": representatives, "dicom_seg": dicom_seg, "nifti": nifti}
-        _check_together(asked, files, slices=slices, max_samples=max_samples)
+        arguments.check_together(asked, files, slices=slices, max_samples=max_samples)
         region = None if asked["region"] is None else asdict(asked["region"])
         log = Audit(audit, {**asked, "region": region, "location": asdict(location), **files})
         log.check()
@@ -164,32 +164,6 @@ def infer(
         raise typer.Exit(1) from error
     if _run(jobs, segmenter, settings, log, as_json=as_json):
         raise typer.Exit(1)
-
-
-def _check_together(
-    asked: Mapping[str, Any], files: Mapping[str, Any], *, slices: int, max_samples: int | None
-) -> None:
-    """Refuse options that do not go together.
-
-    Raises:
-        ParameterError: two of them do not.
-    """
-    auto, representatives = asked["samples"] == "auto", files["representatives"]
-    if slices > 1 and not (files["dicom_seg"] or files["nifti"]):
-        raise ParameterError("PNG files hold one slice", "Add --dicom-seg or --nifti, or leave --slices out.")
-    if slices > 1 and auto:
-        raise ParameterError(
-            "--samples auto may draw another number for each slice, and one file holds them all",
-            "Give a number of --samples.",
-        )
-    most = asked["max_samples"] if auto else asked["samples"]
-    if representatives is not None and not 1 <= representatives <= most:
-        raise ParameterError(
-            f"--representatives {representatives} of {most} samples is out of range",
-            f"Use 1 to {most}, or more --samples.",
-        )
-    if max_samples is not None and not auto:
-        raise ParameterError("--max-samples is the limit of --samples auto", "Add that, or leave --max-samples out.")
 
 
 def _plan(images: list[Path], out: Path | None, location: Location, *, force: bool) -> list[Job]:

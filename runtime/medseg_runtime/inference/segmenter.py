@@ -11,31 +11,26 @@ from collections.abc import Callable, Generator, Iterable
 from os import PathLike, fspath
 from threading import Lock
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import NoReturn, Self, TypeVar
 
 from medseg_runtime.backends.base import Backend, BackendName, PrecisionName
 from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.inference.cautions import cautions
-from medseg_runtime.inference.prepare import Clock, Input, Prepared, prepare
+from medseg_runtime.inference.prepare import Input, Prepared, prepare
 from medseg_runtime.inference.request_keywords import request_keywords
+from medseg_runtime.inference.sampling import sample
 from medseg_runtime.inference.workers import Outcome, run_workers
 from medseg_runtime.machine.threads import calls_at_once
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle, Manifest
-from medseg_runtime.model.noise import SampleNoise
 from medseg_runtime.model.preprocess import paste
-from medseg_runtime.model.sampler import SamplerTable, sampler_table, time_features
+from medseg_runtime.model.sampler import SamplerTable, sampler_table
 from medseg_runtime.result import uncertainty
 from medseg_runtime.result.accumulator import Accumulator
 from medseg_runtime.result.provenance import BackendRecord, Provenance
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
-from medseg_runtime.result.stopping import TOLERANCE, stages
 
-Float32 = npt.NDArray[np.float32]
 Image = TypeVar("Image", bound=Input)
 
 WORKERS = 2
@@ -223,59 +218,12 @@ class Segmenter:
         )
 
     def _sample(self, prepared: Prepared, request: SampleRequest, table: SamplerTable) -> Segmentation:
-        """Draw samples until there are enough of them."""
-        keep = request.limit if request.keep_masks else 0
-        counts = Accumulator(len(self.manifest.classes), prepared.placement, request.threshold, keep=keep)
-        auto = request.samples == "auto"
-        settled = None
         with self._lock:
             self._check_open()
-            with prepared.clock("encode"):
-                condition = self.backend.encode(prepared.field)
-            for stage in stages(request.limit) if auto else [range(request.limit)]:
-                for start in range(stage.start, stage.stop, self.max_batch):
-                    batch = range(start, min(start + self.max_batch, stage.stop))
-                    self._add(counts, batch, condition, request.seed, table, prepared.clock)
-                if auto:
-                    settled = counts.standard_error() <= TOLERANCE
-                if settled:
-                    break
+            counts, settled = sample(prepared, self.manifest, self.backend, request, table, max_batch=self.max_batch)
             provenance = self.provenance
         with prepared.clock("aggregate"):
             return self._segmentation(counts, prepared, request, table, provenance, settled)
-
-    def _add(
-        self, counts: Accumulator, batch: range, condition: Any, seed: int, table: SamplerTable, clock: Clock
-    ) -> None:
-        """Draw the samples of these numbers, one denoiser call per step, and count their masks."""
-        noise = [SampleNoise(seed, k, self.manifest.sampling.noise) for k in batch]
-        with clock("denoise"):
-            latents = self._denoise(noise, condition, table)
-        with clock("decode"):
-            logits = self.backend.decode(latents)
-        self._check_logits(logits, len(batch))
-        with clock("aggregate"):
-            counts.add(logits)
-
-    def _denoise(self, noise: list[SampleNoise], condition: Any, table: SamplerTable) -> Any:
-        """Noise => latents."""
-        shape = self.manifest.latent
-
-        def fresh() -> Float32:
-            return np.stack([n.draw(shape) for n in noise])
-
-        features = time_features(table.t, self.manifest.time_features)
-        return self.backend.denoise(condition, np.stack([n.start(shape) for n in noise]), table, features, fresh)
-
-    def _check_logits(self, logits: Float32, batch: int) -> None:
-        """Refuse logits that would give masks of another shape."""
-        (sides,) = self.manifest.graphs["decoder"].outputs.values()
-        expected = tuple(batch if side == "N" else side for side in sides)
-        if logits.shape != expected:
-            raise BackendError(
-                f"{self.backend.name} returned {logits.shape} from the decoder, not {expected}",
-                "Try another --backend, and report the bundle.",
-            )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -11,6 +11,7 @@ import pytest
 from medseg_runtime import OutputError, ParameterError
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_manifest, toy_segmenter
+from medseg_runtime.writers.dicom import read_back
 from medseg_runtime.writers.dicom import seg as module
 from medseg_runtime.writers.dicom.codes import LESION, LUNG, NODULE, finding
 from medseg_runtime.writers.dicom.reference import reference
@@ -111,16 +112,17 @@ def test_codes_are_those_of_the_standard():
 
 
 def test_an_object_that_does_not_read_back_is_refused(write, sources, monkeypatch):
-    real = module._decoded
+    real = pydicom.dcmread
 
     def flipped(content):
         dataset = real(content)
         dataset.PixelData = bytes([dataset.PixelData[0] ^ 1]) + dataset.PixelData[1:]
         return dataset
 
-    monkeypatch.setattr(module, "_decoded", flipped)
+    result = toy_segmenter()(read_image(sources("CT_small.dcm")), samples=2, center=(9, 9))
+    monkeypatch.setattr(read_back.pydicom, "dcmread", flipped)
     with pytest.raises(OutputError, match="did not read back"):
-        write(sources("CT_small.dcm"))
+        module.dicom_objects([result], np.zeros((4, 4, 3), np.uint8))
 
 
 def test_a_source_without_a_study_is_refused_without_a_patient_value(write, changed, tmp_path):

@@ -29,9 +29,8 @@ from medseg_runtime.readers.dicom.guard import EXTRA, import_highdicom, silenced
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, Term, finding
-from medseg_runtime.writers.dicom.reference import functional_group, has_position, position_of, reference
-
-Stored = npt.NDArray[np.uint8]
+from medseg_runtime.writers.dicom.read_back import check_picture, check_seg
+from medseg_runtime.writers.dicom.reference import has_position, position_of, reference
 
 MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
 SERIES_NUMBER = 900
@@ -195,7 +194,7 @@ class _Writer:
             s.values.astype(np.uint8) if kind == "BINARY" else np.rint(s.values * np.float64(highest)).astype(np.uint8)
             for s in segments
         ]
-        self._compare(content, expected)
+        check_seg(content, expected, self.headers)
         return content
 
     def secondary_capture(self, index: int, overlay: Canvas) -> bytes:
@@ -226,8 +225,7 @@ class _Writer:
                 capture[keyword] = header[keyword]
         capture.DerivationDescription = "; ".join(f"{name} {value}" for name, value in self._parameters().items())
         content = self._encoded(capture, "SC")
-        if not np.array_equal(_decoded(content).pixel_array, overlay):
-            raise _differs()
+        check_picture(content, overlay)
         return content
 
     def _description(self, number: int, segment: Segment) -> Any:
@@ -299,34 +297,3 @@ class _Writer:
         buffer = io.BytesIO()
         dataset.save_as(buffer, enforce_file_format=True)
         return buffer.getvalue()
-
-    def _compare(self, content: bytes, expected: list[Stored]) -> None:
-        """Read a SEG back and compare every segment of every slice, and its position.
-
-        expected: per segment (slices, H, W), as stored.
-        """
-        seg = _decoded(content)
-        frames = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
-        positions = [position_of(header) for header in self.headers]
-        uids = [str(header.SOPInstanceUID) for header in self.headers]
-        seen = set()
-        for number, frame in enumerate(frames):
-            segment = int(functional_group(seg, number, "SegmentIdentificationSequence").ReferencedSegmentNumber) - 1
-            source = functional_group(seg, number, "DerivationImageSequence").SourceImageSequence[0]
-            index = uids.index(str(source.ReferencedSOPInstanceUID))
-            place = functional_group(seg, number, "PlanePositionSequence")
-            if place is not None and not np.allclose(place.ImagePositionPatient, positions[index], atol=1e-3):
-                raise _differs()
-            if not np.array_equal(frame, expected[segment][index]):
-                raise _differs()
-            seen.add((segment, index))
-        if len(seen) != len(expected) * len(uids) or len(frames) != len(seen):
-            raise _differs()
-
-
-def _decoded(content: bytes) -> pydicom.Dataset:
-    return pydicom.dcmread(io.BytesIO(content))
-
-
-def _differs() -> OutputError:
-    return OutputError("a DICOM object did not read back as it was written", "Report this with the source's kind.")
