@@ -118,20 +118,20 @@ def _backends(diagnosis: Diagnosis) -> list[str]:
     if len(both) > 1:
         diagnosis.problems.append((f"{' and '.join(both)} share one folder, and one has overwritten the other", REPAIR))
     usable = []
-    for name, engine in BACKENDS.items():
+    for name, spec in BACKENDS.items():
         try:
-            backend: BackendClass = getattr(import_module(engine.module), engine.cls)
+            loaded: BackendClass = getattr(import_module(spec.module), spec.cls)
             diagnosis.add(
                 "backend",
-                f"{name} {backend.version}: {', '.join(backend.precisions()) or 'no device for it here'}",
+                f"{name} {loaded.version}: {', '.join(loaded.precisions()) or 'no device for it here'}",
             )
         except ImportError as error:
-            diagnosis.add("backend", f"{name}: not installed (pip install '{DISTRIBUTION}[{engine.extra}]')")
-            if _is_there(name, engine, both):
-                diagnosis.problems.append((f"{name} is installed and cannot be imported: {error}", _repair(engine)))
+            diagnosis.add("backend", f"{name}: not installed (pip install '{DISTRIBUTION}[{spec.extra}]')")
+            if _should_import(name, spec, both):
+                diagnosis.problems.append((f"{name} is installed and cannot be imported: {error}", _repair(spec)))
         except AttributeError:  # after one of two ONNX Runtimes was removed, the package is an empty folder
             diagnosis.add("backend", f"{name}: damaged")
-            diagnosis.problems.append((f"{name} is only partly installed", _repair(engine)))
+            diagnosis.problems.append((f"{name} is only partly installed", _repair(spec)))
         else:
             usable.append(name)
     if not usable and not diagnosis.problems:
@@ -139,21 +139,19 @@ def _backends(diagnosis: Diagnosis) -> list[str]:
     return usable
 
 
-def _is_there(name: str, engine: BackendSpec, onnxruntimes: list[str]) -> bool:
+def _should_import(name: str, spec: BackendSpec, onnxruntimes: list[str]) -> bool:
     """Tell whether a CPU backend is installed although it cannot be imported. A GPU backend may only lack its driver."""
-    return engine.device == "cpu" and bool(onnxruntimes if name == "onnxruntime" else _installed(name))
+    return spec.device == "cpu" and bool(onnxruntimes if name == "onnxruntime" else _installed(name))
 
 
-def _repair(engine: BackendSpec) -> tuple[str, ...]:
+def _repair(spec: BackendSpec) -> tuple[str, ...]:
     return (
-        REPAIR
-        if engine.extra in ("cpu", "gpu")
-        else (f"pip install --force-reinstall '{DISTRIBUTION}[{engine.extra}]'",)
+        REPAIR if spec.extra in ("cpu", "gpu") else (f"pip install --force-reinstall '{DISTRIBUTION}[{spec.extra}]'",)
     )
 
 
 def _installs() -> Iterator[str]:
-    for extra in dict.fromkeys(engine.extra for engine in BACKENDS.values() if engine.device == "cpu"):
+    for extra in dict.fromkeys(spec.extra for spec in BACKENDS.values() if spec.device == "cpu"):
         yield f"pip install '{DISTRIBUTION}[{extra}]'"
 
 

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Float64, Viewport
+from medseg_runtime.figures.viewport import Bool, Canvas, Color, Float32, Float64, Viewport
 
 Int = npt.NDArray[np.intp]
 UInt8 = npt.NDArray[np.uint8]
@@ -105,11 +105,11 @@ def _turns(masks: Bool) -> UInt8:
 
 
 def paint_outline(
-    canvas: Canvas, outline: Outline, colour: Colour | Float32, *, width: float, opacity: float = 1.0
+    canvas: Canvas, outline: Outline, color: Color | Float32, *, width: float, opacity: float = 1.0
 ) -> None:
     """Paint an outline on the canvas (h, w, 3), in place.
 
-    colour: RGB, or one per corner, (corners, 3). width: line width in screen pixels.
+    color: RGB, or one per corner, (corners, 3). width: line width in screen pixels.
     """
     if not len(outline.turn):
         return
@@ -126,7 +126,7 @@ def paint_outline(
     weight = np.float32(opacity / 255) * strongest[place].reshape(*ink.shape, 1)
     pixels = canvas.reshape(-1, 3)
     under = pixels[place].reshape(*ink.shape, 3).astype(np.float32)
-    shade = np.asarray(colour, np.float32).reshape(-1, 1, 3)
+    shade = np.asarray(color, np.float32).reshape(-1, 1, 3)
     pixels[place] = np.rint(under + weight * (shade - under)).reshape(-1, 3)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime.figures.contours import joined, outlines_on_screen, paint_outline
-from medseg_runtime.figures.photo import coloured, inferno, photograph
+from medseg_runtime.figures.photo import colored, inferno, photograph
 from medseg_runtime.figures.text import FAINT, INK, LARGE, MEDIUM, PAPER, SMALL, blank, write
-from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
+from medseg_runtime.figures.viewport import Bool, Canvas, Color, Float32, Viewport
 from medseg_runtime.model.preprocess import Box, Pixels
 from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
@@ -34,9 +34,9 @@ MIN_VIEW = 32
 
 PAD = 24
 """Margin of a page, in screen pixels."""
-CONSENSUS: tuple[Colour, ...] = ((255, 214, 70), (110, 225, 130), (255, 135, 100), (120, 190, 255), (235, 140, 235))
+CONSENSUS: tuple[Color, ...] = ((255, 214, 70), (110, 225, 130), (255, 135, 100), (120, 190, 255), (235, 140, 235))
 """Colors of the consensus outlines, one per class, repeated."""
-BY_SIZE: tuple[Colour, ...] = ((70, 200, 255), (150, 145, 255), (255, 105, 190))
+BY_SIZE: tuple[Color, ...] = ((70, 200, 255), (150, 145, 255), (255, 105, 190))
 """Colors of the samples' outlines, from the smallest to the largest."""
 
 
@@ -48,11 +48,11 @@ def render_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | N
     masks, confidence, consensus = _with_class_axis(segmentation)
     view = Viewport.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
     left = photograph(pixels, view)
-    right = coloured(left, confidence.max(axis=0), view)  # of several classes the highest
+    right = colored(left, confidence.max(axis=0), view)  # of several classes the highest
     samples = outlines_on_screen(masks.reshape(-1, *masks.shape[2:]), view)
-    for outline, colour in zip(samples, _colours(masks).reshape(-1, 3), strict=True):
-        paint_outline(left, outline, colour, width=1.4, opacity=0.75)
-    for outline, bold in zip(outlines_on_screen(consensus, view), _consensus_colours(len(consensus)), strict=True):
+    for outline, color in zip(samples, _colors(masks).reshape(-1, 3), strict=True):
+        paint_outline(left, outline, color, width=1.4, opacity=0.75)
+    for outline, bold in zip(outlines_on_screen(consensus, view), _consensus_colors(len(consensus)), strict=True):
         paint_outline(left, outline, PAPER, width=4.6, opacity=0.6)
         paint_outline(left, outline, bold, width=2.7)
         paint_outline(right, outline, INK, width=1.4, opacity=0.9)
@@ -85,7 +85,7 @@ def render_representatives(pixels: Pixels, segmentation: Segmentation, chosen: R
 def _render_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, str], heading: str) -> Canvas:
     """Render samples in tiles; labels: sample number -> label."""
     masks, _, _ = _with_class_axis(segmentation)
-    numbers, colours = list(labels), _colours(masks)
+    numbers, colors = list(labels), _colors(masks)
     view = Viewport.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
     photo, (width, height) = photograph(pixels, view), view.size
     columns = math.ceil(math.sqrt(len(labels)))
@@ -97,14 +97,14 @@ def _render_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, 
         page[y : y + height, x : x + width] = photo
         write(page, x, y + height + 5, label)
         area = np.count_nonzero(masks[k])
-        write(page, x + 30 + 8 * (len(label) - 2), y + height + 5, f"{area} px" if area else "empty", colour=FAINT)
+        write(page, x + 30 + 8 * (len(label) - 2), y + height + 5, f"{area} px" if area else "empty", color=FAINT)
     for index in range(masks.shape[1]):
         traced = outlines_on_screen(masks[numbers, index], view)
         outlines = [one.moved(*place) for one, place in zip(traced, places, strict=True)]
-        shades = np.repeat(colours[numbers, index], [len(one.turn) for one in outlines], axis=0)
+        shades = np.repeat(colors[numbers, index], [len(one.turn) for one in outlines], axis=0)
         paint_outline(page, joined(outlines), PAPER, width=3.6, opacity=0.5)
         paint_outline(page, joined(outlines), shades, width=1.8)
-    write(page, PAD, page.shape[0] - PAD - SMALL, NOTICE, colour=FAINT)
+    write(page, PAD, page.shape[0] - PAD - SMALL, NOTICE, color=FAINT)
     return page
 
 
@@ -156,11 +156,11 @@ def _zoom(masks: Bool, field: Box, share: float, least: int) -> Box:
     )
 
 
-def _colours(masks: Bool) -> Float32:
+def _colors(masks: Bool) -> Float32:
     """Return the color of each sample and class, (N, F, 3): by rank of area, or by class if there are several."""
     count, classes = masks.shape[:2]
     if classes > 1:
-        return np.tile(np.array(_consensus_colours(classes), np.float32), (count, 1, 1))
+        return np.tile(np.array(_consensus_colors(classes), np.float32), (count, 1, 1))
     rank = np.argsort(np.argsort(np.count_nonzero(masks, axis=(1, 2, 3)), kind="stable"))
     return _by_size(rank / max(count - 1, 1))[:, None]
 
@@ -172,7 +172,7 @@ def _by_size(positions: npt.NDArray[np.float64]) -> Float32:
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
-def _consensus_colours(classes: int) -> list[Colour]:
+def _consensus_colors(classes: int) -> list[Color]:
     return [CONSENSUS[index % len(CONSENSUS)] for index in range(classes)]
 
 
@@ -214,7 +214,7 @@ def _render_panels(
     write(page, x_right, top - 28, "Confidence: share of samples that contain the pixel", size=MEDIUM)
     page[top:bottom, x_left : x_left + wide] = left
     page[top:bottom, x_right : x_right + wide] = right
-    _colour_bar(page, x_right + wide + 12, top, high, count)
+    _color_bar(page, x_right + wide + 12, top, high, count)
     text_x = x_left
     if locator is not None:
         page[bottom + 14 : bottom + 14 + locator.shape[0], x_left : x_left + locator.shape[1]] = locator
@@ -222,18 +222,18 @@ def _render_panels(
     _key(page, text_x, bottom + 14, segmentation.classes)
     figures = "   |   ".join(key_figures(segmentation))
     write(page, text_x, bottom + 42, figures, width=page.shape[1] - PAD - text_x)
-    write(page, text_x, bottom + 66, NOTICE, colour=FAINT)
+    write(page, text_x, bottom + 66, NOTICE, color=FAINT)
     return page
 
 
-def _colour_bar(page: Canvas, x: int, y: int, height: int, count: int) -> None:
+def _color_bar(page: Canvas, x: int, y: int, height: int, count: int) -> None:
     """Paint the color scale from 0 to 1, as over black, and label it."""
     page[y : y + height, x : x + 16] = inferno(np.linspace(1, 0, height, dtype=np.float32))[:, None]
     for value in (0.0, 0.25, 0.5, 0.75, 1.0) if height > 150 else (0.0, 1.0):
         at = y + round((1 - value) * (height - 1))
         page[at, x + 16 : x + 21] = INK
         write(page, x + 24, at - SMALL // 2 - 2, f"{value:g}")
-    write(page, x + 24, y + 12, f"{count}/{count}", colour=FAINT)
+    write(page, x + 24, y + 12, f"{count}/{count}", color=FAINT)
 
 
 def _key(page: Canvas, x: int, y: int, classes: Sequence[str]) -> None:
@@ -242,8 +242,8 @@ def _key(page: Canvas, x: int, y: int, classes: Sequence[str]) -> None:
     if len(classes) == 1:
         page[middle - 1 : middle + 1, x : x + 36] = np.rint(_by_size(np.linspace(0, 1, 36)))
         x = write(page, x + 44, y, "samples, smallest to largest") + 24
-    for name, colour in zip(classes, _consensus_colours(len(classes)), strict=True):
-        page[middle - 2 : middle + 2, x : x + 37] = colour
+    for name, color in zip(classes, _consensus_colors(len(classes)), strict=True):
+        page[middle - 2 : middle + 2, x : x + 37] = color
         label = "consensus of at least half" if len(classes) == 1 else f"{name}, bold: consensus"
         x = write(page, x + 44, y, label) + 24
 

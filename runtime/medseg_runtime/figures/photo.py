@@ -1,7 +1,7 @@
 """The image and the confidence as screen arrays (h, w, 3) uint8: numpy and Pillow, no plotting library.
 
 photograph   the image itself
-coloured     the confidence over the dimmed photograph
+colored     the confidence over the dimmed photograph
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def inferno(values: Float32) -> Canvas:
     return np.rint(_RAMP[_shades(values)]).astype(np.uint8)
 
 
-def coloured(photo: Canvas, values: Float32, view: Viewport) -> Canvas:
+def colored(photo: Canvas, values: Float32, view: Viewport) -> Canvas:
     """Dim the photograph to a half, and color it where a map (H, W) in [0, 1] is not 0.
 
     photo: of the same view.

@@ -8,11 +8,11 @@ from functools import cache, lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from medseg_runtime.figures.viewport import Canvas, Colour
+from medseg_runtime.figures.viewport import Canvas, Color
 
-PAPER: Colour = (18, 20, 24)
-INK: Colour = (238, 240, 244)
-FAINT: Colour = (160, 166, 176)
+PAPER: Color = (18, 20, 24)
+INK: Color = (238, 240, 244)
+FAINT: Color = (160, 166, 176)
 SMALL, MEDIUM, LARGE = 15, 18, 22
 """Font sizes, in screen pixels."""
 KEPT = 2048
@@ -39,13 +39,13 @@ def blank(width: int, height: int) -> Canvas:
 
 
 def write(
-    page: Canvas, x: int, y: int, text: str, *, size: int = SMALL, colour: Colour = INK, width: int | None = None
+    page: Canvas, x: int, y: int, text: str, *, size: int = SMALL, color: Color = INK, width: int | None = None
 ) -> int:
     """Write one line on the page (h, w, 3), in place; return where it ends.
 
     width: a wider line is cut and ends in dots.
     """
-    rendered = _rendered(text if width is None else _cut(text, size, width), size, colour)
+    rendered = _rendered(text if width is None else _cut(text, size, width), size, color)
     left, top = x + rendered.x, y + rendered.y
     room = page[top : top + rendered.canvas.shape[0], left : left + rendered.canvas.shape[1]]
     room[:] = rendered.canvas[: room.shape[0], : room.shape[1]]
@@ -53,10 +53,10 @@ def write(
 
 
 @lru_cache(KEPT)
-def _rendered(text: str, size: int, colour: Colour) -> RenderedText:
+def _rendered(text: str, size: int, color: Color) -> RenderedText:
     left, top, right, bottom = (round(side) for side in _font(size).getbbox(text))
     canvas = Image.new("RGB", (right - left, bottom - top), PAPER)
-    ImageDraw.Draw(canvas).text((-left, -top), text, fill=colour, font=_font(size))
+    ImageDraw.Draw(canvas).text((-left, -top), text, fill=color, font=_font(size))
     return RenderedText(np.asarray(canvas), left, top, round(_font(size).getlength(text)))
 
 

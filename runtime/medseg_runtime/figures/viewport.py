@@ -14,7 +14,7 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Canvas = npt.NDArray[np.uint8]
 """(h, w, 3) screen pixels, contiguous."""
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)

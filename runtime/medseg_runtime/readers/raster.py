@@ -8,7 +8,7 @@ Less usual kinds:
     palette, CMYK, YCbCr, Lab   RGB
     alpha                       composited on black; warned of
     16-bit grey, 32-bit, float  kept; a white-is-zero TIFF is inverted, so that larger is brighter
-    16-bit colour               8 bits a channel, because Pillow decodes no more; warned of
+    16-bit color               8 bits a channel, because Pillow decodes no more; warned of
     EXIF orientation            not applied, so that masks fit the stored pixels; warned of
     several images              refused (animation, TIFF pages); of a JPEG with several the first is read
 
@@ -106,7 +106,7 @@ def _notes(picture: ImageFile.ImageFile, content: bytes) -> Iterator[str]:
     if _orientation(picture) in _UNDO_ORIENTATION:
         yield "the EXIF orientation was not applied: masks are in the grid of the stored pixels"
     if picture.mode in ("RGB", "RGBA", "RGBX", "CMYK") and _bits_per_sample(picture, content) == 16:
-        yield "colours of 16 bits were read with 8"
+        yield "colors of 16 bits were read with 8"
 
 
 def _orientation(picture: ImageFile.ImageFile) -> int:
@@ -149,8 +149,8 @@ def _on_black(picture: Image.Image, *, grey: bool, notes: list[str]) -> Pixels:
     alpha = values[:, :, 3:]
     if (alpha < 255).any():
         notes.append("the image is partly transparent, and was composited on black")
-    colours = ((values[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
-    return colours[:, :, 0] if grey else colours
+    colors = ((values[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
+    return colors[:, :, 0] if grey else colors
 
 
 def _deep_grey(picture: ImageFile.ImageFile) -> Pixels:

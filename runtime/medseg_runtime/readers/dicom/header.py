@@ -18,7 +18,7 @@ FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroups
 
 
 def check_kind(dataset: pydicom.Dataset) -> int:
-    """Return the number of frames of a grey or colour image.
+    """Return the number of frames of a grey or color image.
 
     Raises:
         ImageError: the object is of another kind, or its header is damaged.

@@ -4,7 +4,7 @@
 
 Grey: the modality rescale or LUT is applied, padding becomes the lowest value of the rest, and MONOCHROME1 is inverted, which
 pydicom does not do. The window is not applied, because a model scales intensities itself. It is kept as `value_range`, the range that
-the rule `unit` maps to [0, 1]; without a window that is the range of the stored bits. Colour: RGB, which pydicom converts YBR to.
+the rule `unit` maps to [0, 1]; without a window that is the range of the stored bits. Color: RGB, which pydicom converts YBR to.
 Enhanced objects keep these values per frame. highdicom applies them to their grey images (PS3.3, C.7.6.16).
 """
 
@@ -56,10 +56,10 @@ def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceI
         if dataset.PhotometricInterpretation in GREY:
             pixels, value_range = _grey(dataset, header, number, stored, notes)
         else:
-            colour = stored
+            color = stored
             if dataset.PhotometricInterpretation == "PALETTE COLOR":
-                colour = apply_color_lut(stored, dataset)[:, :, :3]
-            pixels, value_range = colour, _colour_range(colour, dataset)
+                color = apply_color_lut(stored, dataset)[:, :, :3]
+            pixels, value_range = color, _color_range(color, dataset)
         if dataset.get("BurnedInAnnotation") == "YES":
             notes.append("text is burned into the pixels (Burned In Annotation is YES), and the overlay shows it too")
         spacing = _spacing_mm(header, notes)
@@ -182,9 +182,9 @@ def _as_stored(value: int, dataset: pydicom.Dataset) -> int:
     return unsigned - count if dataset.PixelRepresentation == 1 and unsigned >= count // 2 else unsigned
 
 
-def _colour_range(colour: Pixels, dataset: pydicom.Dataset) -> tuple[float, float]:
+def _color_range(color: Pixels, dataset: pydicom.Dataset) -> tuple[float, float]:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        dtype: np.dtype = colour.dtype
+        dtype: np.dtype = color.dtype
         return 0.0, float(np.iinfo(dtype).max)
     return 0.0, float(2 ** int(dataset.BitsStored) - 1)
 
