@@ -3,7 +3,7 @@
     python examples/chest_ct.py SERIES --box BOX.xml --out results/chest
 
 SERIES is a folder of DICOM slices. BOX.xml is a Pascal-VOC file with a finding's box, named by the SOP instance UID of its slice,
-as the TCIA collection Lung-PET-CT-Dx publishes them (CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461). The point is the centre of the
+as the TCIA collection Lung-PET-CT-Dx publishes them (CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461). The point is the center of the
 box. Beside the result, a picture shows the masks as highdicom and as dcmqi read them from the SEG: a picture of a patient, not
 to be published. Needs the extras `cpu`, `dicom` and `dev`.
 """

@@ -159,7 +159,7 @@ ODD = {
     "turned by EXIF, jpeg": lambda: encoded(RGB, "JPEG", exif=TURNED),
     "turned tiff": lambda: encoded(GREY, "TIFF", tiffinfo={274: 6}),
     "2x2": lambda: encoded(GREY[:2, :2]),
-    "one colour": lambda: encoded(np.full_like(GREY, 7)),
+    "one color": lambda: encoded(np.full_like(GREY, 7)),
     "MONOCHROME1": lambda: changed(PhotometricInterpretation="MONOCHROME1"),
     "palette DICOM": lambda: file_of("examples_palette.dcm"),
     "YBR": lambda: file_of("SC_rgb_jpeg_dcmtk.dcm"),

@@ -151,7 +151,7 @@ class TestUnit:
         turned = self.brought(read(changed("CT_small.dcm", PhotometricInterpretation="MONOCHROME1", **values)))
         np.testing.assert_allclose(turned, 1.0 - plain, atol=1e-6)
 
-    def test_of_colour_is_the_stored_bits(self, sources):
+    def test_of_color_is_the_stored_bits(self, sources):
         assert read_image(sources("SC_rgb.dcm")).value_range == (0.0, 255.0)
 
     def test_reaches_the_network_through_the_segmenter(self, sources):

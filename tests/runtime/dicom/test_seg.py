@@ -92,7 +92,7 @@ def test_several_classes(write, sources):
 
 
 def test_codes():
-    nodule = finding("nodule", "outline the lung nodule at the centre of a chest CT crop")
+    nodule = finding("nodule", "outline the lung nodule at the center of a chest CT crop")
     assert (nodule.kind, nodule.region) == (NODULE, LUNG)
     assert (finding("nodule", "thyroid").kind, finding("nodule", "thyroid").region) == (LESION, None)
     assert finding("polyp", "colonoscopy").kind == LESION

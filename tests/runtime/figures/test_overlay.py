@@ -17,7 +17,7 @@ from medseg_runtime.figures.overlay import (
     render_overlay,
     render_samples,
 )
-from medseg_runtime.figures.photo import coloured, inferno, photograph
+from medseg_runtime.figures.photo import colored, inferno, photograph
 from medseg_runtime.figures.viewport import Viewport
 from medseg_runtime.model.preprocess import Box
 from medseg_runtime.testing import toy_manifest, toy_segmenter
@@ -60,8 +60,8 @@ def test_a_pixel_alone_is_a_rounded_square_and_corner_neighbours_stay_apart():
     for touching in (np.eye(2, dtype=bool), np.eye(2, dtype=bool)[::-1]):
         middles = drawn_curves(touching)[:, 2]
         assert len(middles) == 8
-        centres = np.argwhere(touching)[:, ::-1] + 0.5
-        nearest = np.linalg.norm(middles[:, None] - centres, axis=2).min(axis=1)
+        centers = np.argwhere(touching)[:, ::-1] + 0.5
+        nearest = np.linalg.norm(middles[:, None] - centers, axis=2).min(axis=1)
         np.testing.assert_allclose(nearest, np.sqrt(2) * 3 / 8)
 
 
@@ -104,7 +104,7 @@ def test_reduced_images_are_outlined_too():
     assert (abs(np.array([x.min(), x.max(), y.min(), y.max()]) - [20, 79, 100, 199]) <= 1).all()
 
 
-def test_the_confidence_colours_get_brighter():
+def test_the_confidence_colors_get_brighter():
     luma = inferno(np.linspace(0, 1, 65, dtype=np.float32)) @ [0.299, 0.587, 0.114]
     assert (np.diff(luma) > 0).all()
 
@@ -114,7 +114,7 @@ def test_the_confidence_covers_what_any_sample_marks_and_dims_the_rest():
     values[1, 2], values[4, 5] = 1e-3, 1
     view = Viewport.fitting(Box(x=0, y=0, width=8, height=6), 80)
     photo = np.full((60, 80, 3), 100, np.uint8)
-    canvas = coloured(photo, values, view)
+    canvas = colored(photo, values, view)
     shown = canvas[5::10, 5::10].astype(int)  # the middle of each pixel
     assert (shown[values == 0] == 50).all()
     assert (canvas.reshape(6, 10, 8, 10, 3) == canvas[5::10, None, 5::10, None]).all()
@@ -173,8 +173,8 @@ def test_a_small_finding_is_enlarged_and_kept_inside_the_view():
     assert _zoom(masks, Box(x=0, y=0, width=512, height=512), 0.36, 32) == Box(x=0, y=0, width=512, height=512)
 
 
-def colour_present(picture, colour, tolerance=40):
-    return (np.abs(np.asarray(picture, int) - colour).max(axis=-1) <= tolerance).any()
+def color_present(picture, color, tolerance=40):
+    return (np.abs(np.asarray(picture, int) - color).max(axis=-1) <= tolerance).any()
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (64, 200), (301, 77), (2, 2), (3, 500), (700, 900), (90, 110, 3)])
@@ -184,9 +184,9 @@ def test_any_shape_and_number(shape, samples):
     segmentation = toy_segmenter(toy_manifest(geometry="resize"))(pixels, samples=samples)
     overlay = render_overlay(pixels, segmentation, title="a title " * 40)
     assert max(overlay.shape) < 2000
-    assert colour_present(overlay, CONSENSUS[0])  # in the key at least
+    assert color_present(overlay, CONSENSUS[0])  # in the key at least
     grid = render_samples(pixels, segmentation)
-    assert colour_present(grid, BY_SIZE[0]) == segmentation.masks.any()  # none in 2x2 pixels
+    assert color_present(grid, BY_SIZE[0]) == segmentation.masks.any()  # none in 2x2 pixels
 
 
 def test_an_outline_of_a_much_enlarged_pixel_lies_on_its_curve_and_needs_no_more_memory_than_the_picture():
@@ -226,14 +226,14 @@ def test_every_sample_is_drawn():
         assert overlay[y, x + 8 : x + 104].max() == 0
 
 
-def test_several_classes_have_a_colour_each():
+def test_several_classes_have_a_color_each():
     pixels = np.full((96, 128, 3), 90, np.uint8)
     segmentation = toy_segmenter(toy_manifest(classes=("disc", "cup"), geometry="resize", channels=3))(
         pixels, samples=8
     )
     overlay = render_overlay(pixels, segmentation)
-    assert colour_present(overlay, CONSENSUS[0])
-    assert colour_present(overlay, CONSENSUS[1])
+    assert color_present(overlay, CONSENSUS[0])
+    assert color_present(overlay, CONSENSUS[1])
 
 
 def test_the_grid_stops_at_64():

@@ -106,7 +106,7 @@ def test_a_mask_painted_in_the_network_lands_on_exactly_its_pixels(case, field, 
 
 
 def test_native_by_hand():
-    # A 3x2 field round the region x 4..5, y 0..0 of an 8x5 image: the centre is (5, 0.5), so x 4..6 or 3..5 and y 0..1 or -1..0.
+    # A 3x2 field round the region x 4..5, y 0..0 of an 8x5 image: the center is (5, 0.5), so x 4..6 or 3..5 and y 0..1 or -1..0.
     placement = place(numbered(5, 8), rule("native", 2, 3), Box(x=4, y=0, width=2, height=1))
     assert placement.field == Box(x=4, y=0, width=3, height=2)
     back = to_image(np.ones((1, 2, 3), np.float32), placement)
@@ -248,7 +248,7 @@ def test_a_constant_image_is_zero_under_minmax(geometry, value):
     assert (to_network(pixels, flat, place(pixels, flat, None)) == 0.0).all()
 
 
-def test_colours_become_luma_and_grey_is_repeated():
+def test_colors_become_luma_and_grey_is_repeated():
     red_green_blue = np.zeros((2, 3, 3), np.uint8)
     red_green_blue[:, [0, 1, 2], [0, 1, 2]] = 255
     one, three = rule("resize", 2, 3), rule("resize", 2, 3, channels=3)

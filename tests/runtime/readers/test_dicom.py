@@ -94,7 +94,7 @@ def test_ybr_is_converted_once():
     assert source.pixels[5, 50].tolist() == [254, 0, 0]  # the top stripe of that picture is red
 
 
-def test_a_palette_becomes_colour():
+def test_a_palette_becomes_color():
     source = read_image(path_of("examples_palette.dcm"))
     assert source.pixels.shape == (350, 800, 3)
     assert source.pixels.max() > 255  # its palette has 16 bits

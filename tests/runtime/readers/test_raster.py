@@ -30,13 +30,13 @@ def encoded(picture, kind, **options):
     return buffer.getvalue()
 
 
-def png(width, height, *, depth=8, colour=0, rows=b""):
+def png(width, height, *, depth=8, color=0, rows=b""):
     """A PNG written by hand, for headers that Pillow would not write."""
 
     def chunk(name, body):
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
@@ -60,17 +60,17 @@ HALF = np.where(np.arange(11) < 5, 0, 255).astype(np.uint8) * np.ones((7, 1), np
 PALETTE = Image.fromarray(RGB).quantize(16)
 INDEXED = Image.fromarray((GREY % 4).astype(np.uint8))
 INDEXED.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
-COLOURS = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]], np.uint8)
+COLORS = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]], np.uint8)
 
 VALID = {
     "grey png": (encoded(Image.fromarray(GREY), "PNG"), GREY),
     "rgb png": (encoded(Image.fromarray(RGB), "PNG"), RGB),
     "16-bit png": (encoded(Image.fromarray(WIDE), "PNG"), WIDE),
     "1-bit png": (encoded(Image.fromarray(GREY > 100), "PNG"), np.where(GREY > 100, 255, 0)),
-    "palette png": (encoded(INDEXED, "PNG"), COLOURS[GREY % 4]),
+    "palette png": (encoded(INDEXED, "PNG"), COLORS[GREY % 4]),
     "palette with a transparent entry": (
         encoded(INDEXED, "PNG", transparency=2),
-        np.where((GREY % 4 == 2)[..., None], 0, COLOURS[GREY % 4]),
+        np.where((GREY % 4 == 2)[..., None], 0, COLORS[GREY % 4]),
     ),
     "opaque rgba": (encoded(with_alpha(np.full_like(GREY, 255)), "PNG"), RGB),
     "rgba on black": (encoded(with_alpha(HALF), "PNG"), np.where(HALF[..., None] > 0, RGB, 0)),
@@ -114,9 +114,9 @@ def test_jpeg(mode, read):
     assert np.abs(grey.astype(int) - smooth).max() < 12
 
 
-def test_colours_of_16_bits_are_read_with_8_and_say_so(read):
+def test_colors_of_16_bits_are_read_with_8_and_say_so(read):
     rows = b"".join(b"\0" + RGB[y].astype(">u2").__mul__(256).astype(">u2").tobytes() for y in range(7))
-    source = read(png(11, 7, depth=16, colour=2, rows=rows))
+    source = read(png(11, 7, depth=16, color=2, rows=rows))
     np.testing.assert_array_equal(source.pixels, RGB)
     assert "16 bits" in source.warnings[0]
 

@@ -15,7 +15,7 @@ NATIVE = InputRule(channels=1, height=32, width=32, geometry="native", intensity
 ODD_DIFFERENCE = replace(NATIVE, context=62)  # 15 px on either side
 OBLONG = replace(NATIVE, height=16, width=48)
 SQUASHED = InputRule(channels=1, height=32, width=48, geometry="resize", intensity="minmax")
-COLOUR = InputRule(channels=3, height=32, width=32, geometry="resize", intensity="unit")
+COLOR = InputRule(channels=3, height=32, width=32, geometry="resize", intensity="unit")
 SIZES = [(128, 128), (65, 127), (63, 90), (30, 31)]  # whole, odd, narrower than the context, smaller than the field
 
 

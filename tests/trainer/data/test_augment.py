@@ -10,7 +10,7 @@ from medseg_trainer.config.run import AugmentConfig
 from medseg_trainer.data.augment import Draw, augmented
 from medseg_trainer.data.working_set import WorkingSet
 from tests.trainer.data.batches import (
-    COLOUR,
+    COLOR,
     LIVELY,
     NATIVE,
     OBLONG,
@@ -126,15 +126,15 @@ def test_shifts_reach_their_limit_and_no_further(shift):
     assert (min(shifts), max(shifts)) == (-shift, shift)
 
 
-def test_a_tint_changes_each_colour_by_itself_and_the_labels_not_at_all():
+def test_a_tint_changes_each_color_by_itself_and_the_labels_not_at_all():
     case = make_case(32, 32, channels=3)
     case.image[:] = 128
-    data = working_set(case, rule=COLOUR)
-    batch = source(data, COLOUR, replace(STILL, tint=0.2))[0]
+    data = working_set(case, rule=COLOR)
+    batch = source(data, COLOR, replace(STILL, tint=0.2))[0]
     gains = batch.image[0, :, 0, 0].numpy() / (128 / 255)
     assert len(np.unique(gains)) == 3
     assert (np.abs(gains - 1) <= 0.201).all()
-    assert torch.equal(batch.labels, source(data, COLOUR)[0].labels)
+    assert torch.equal(batch.labels, source(data, COLOR)[0].labels)
 
 
 def test_changed_intensities_stay_in_range_and_in_order():

@@ -20,13 +20,13 @@ def own_folder(tmp_path):
         raters=("",),
         sizes=((20, 30), (24, 16)),
         value=255,
-        colour=False,
+        color=False,
         splits="image,split\na.png,train\nb.png,val\n",
     ):
         rng = np.random.default_rng(0)
         (tmp_path / "images").mkdir()
         for name, (height, width) in zip("ab", sizes, strict=True):
-            shape = (height, width, 3) if colour else (height, width)
+            shape = (height, width, 3) if color else (height, width)
             Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / "images" / f"{name}.png")
             for number, rater in enumerate(raters):
                 mask = np.zeros((height, width), np.uint8)
@@ -57,8 +57,8 @@ def test_a_mask_that_would_silently_be_empty_is_refused(value, own_folder):
         cases(own_folder(value=value))
 
 
-def test_colour_images_keep_their_channels(own_folder):
-    data = own_folder(colour=True)
+def test_color_images_keep_their_channels(own_folder):
+    data = own_folder(color=True)
     (case,) = cases(data)
     np.testing.assert_array_equal(case.image, np.asarray(Image.open(data / "images" / "a.png")))
     assert case.image.shape == (20, 30, 3)
@@ -67,7 +67,7 @@ def test_colour_images_keep_their_channels(own_folder):
 def test_images_are_decoded_as_in_inference(own_folder):
     from medseg_runtime.readers.image import read_image
 
-    data = own_folder(colour=True)
+    data = own_folder(color=True)
     path = data / "images" / "a.png"
     picture = Image.open(path).convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))

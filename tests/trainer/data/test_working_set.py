@@ -11,7 +11,7 @@ from medseg_runtime.errors import DataError
 from medseg_runtime.model.preprocess import paste, place, to_network, to_seen
 from medseg_trainer.data.working_set import WorkingSet
 from tests.trainer.data.batches import (
-    COLOUR,
+    COLOR,
     LIVELY,
     NATIVE,
     OBLONG,
@@ -26,7 +26,7 @@ from tests.trainer.data.batches import (
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize(
-    "rule", [NATIVE, ODD_DIFFERENCE, OBLONG, SQUASHED, COLOUR], ids=["native", "odd", "oblong", "squashed", "colour"]
+    "rule", [NATIVE, ODD_DIFFERENCE, OBLONG, SQUASHED, COLOR], ids=["native", "odd", "oblong", "squashed", "color"]
 )
 def test_an_unaugmented_batch_is_what_the_runtime_feeds(rule, size):
     case = make_case(*size, channels=rule.channels)
@@ -59,7 +59,7 @@ def test_resized_labels_stay_on_the_structure_that_the_image_shows():
 def test_resized_labels_are_no_mixture_of_classes():
     case = make_case(64, 64)
     case.masks[0, 10:30, 10:30], case.masks[0, 10:30, 30:50] = 1, 3
-    (labels,) = source(working_set(case, rule=COLOUR), COLOUR)[0].labels.numpy()
+    (labels,) = source(working_set(case, rule=COLOR), COLOR)[0].labels.numpy()
     assert set(np.unique(labels)) <= {0, 1, 3}  # interpolation between 1 and 3 must not give 2
 
 
@@ -156,10 +156,10 @@ def test_images_without_contrast_are_refused(tmp_path):
     """12-bit images in 16-bit files use a sixteenth of the range."""
     twelve_bits = np.random.default_rng(0).integers(0, 4096, (2, 32, 32), np.uint16)
     with pytest.raises(DataError, match=r"between 0% and 6% of the range of their files\. Stretch them"):
-        WorkingSet.read(own_folder(tmp_path, twelve_bits), "train", COLOUR, 1, 1, quiet=True)
+        WorkingSet.read(own_folder(tmp_path, twelve_bits), "train", COLOR, 1, 1, quiet=True)
 
 
 def test_floats_of_another_scale_are_refused_by_the_name_of_their_image(tmp_path):
     floats = np.random.default_rng(0).uniform(0, 255, (1, 32, 32)).astype(np.float32)
     with pytest.raises(DataError, match=r"^0: .*takes them from 0 to 1\. Scale them"):
-        WorkingSet.read(own_folder(tmp_path, floats), "train", COLOUR, 1, 1, quiet=True)
+        WorkingSet.read(own_folder(tmp_path, floats), "train", COLOR, 1, 1, quiet=True)

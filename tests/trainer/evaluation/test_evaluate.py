@@ -36,7 +36,8 @@ def test_an_evaluation_says_how_it_was_made(phantom_zips):
     )
     assert (report.grouped_by, set(report.figures)) == ("patients", set(TITLES))
     expected = [
-        measure(case, segmenter(case.image, samples=4, steps=2, seed=9 + 1000 * k))[0].values["ged"] for k, case in enumerate(cases)
+        measure(case, segmenter(case.image, samples=4, steps=2, seed=9 + 1000 * k))[0].values["ged"]
+        for k, case in enumerate(cases)
     ]
     assert report.figures["ged"].mean == pytest.approx(np.mean(expected))
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from medseg_runtime.figures.viewport import Colour
+from medseg_runtime.figures.viewport import Color
 from medseg_runtime.result.metrics import ReliabilityBin
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BACKGROUND: Colour = (18, 20, 24)
+BACKGROUND: Color = (18, 20, 24)
 
 
 def render_reliability(bins: tuple[ReliabilityBin, ...]) -> Image.Image:
@@ -44,6 +44,6 @@ def reliability_figure(bins: tuple[ReliabilityBin, ...]) -> Figure:
     return figure
 
 
-def _rgb(colour: Colour) -> tuple[float, float, float]:
-    red, green, blue = colour
+def _rgb(color: Color) -> tuple[float, float, float]:
+    red, green, blue = color
     return red / 255, green / 255, blue / 255

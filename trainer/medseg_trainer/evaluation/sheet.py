@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from medseg_runtime.figures.contours import outline_on_screen, paint_outline
-from medseg_runtime.figures.photo import coloured, photograph
-from medseg_runtime.figures.viewport import Bool, Canvas, Colour, Float32, Viewport
+from medseg_runtime.figures.photo import colored, photograph
+from medseg_runtime.figures.viewport import Bool, Canvas, Color, Float32, Viewport
 from medseg_runtime.model.preprocess import Box
 from medseg_runtime.result.metrics import ReliabilityBin
 from medseg_runtime.result.segmentation import Segmentation
@@ -17,7 +17,7 @@ from medseg_trainer.data.layouts import Case
 from medseg_trainer.evaluation.reliability import BACKGROUND, render_reliability
 
 PANEL, GAP, HEADING = 192, 6, 26
-RATERS: tuple[Colour, ...] = (
+RATERS: tuple[Color, ...] = (
     (255, 120, 90),
     (90, 200, 255),
     (140, 230, 120),
@@ -25,8 +25,8 @@ RATERS: tuple[Colour, ...] = (
     (250, 220, 90),
     (180, 170, 255),
 )
-SAMPLE: Colour = (110, 190, 255)
-CONSENSUS: Colour = (255, 214, 70)
+SAMPLE: Color = (110, 190, 255)
+CONSENSUS: Color = (255, 214, 70)
 SHOWN_SAMPLES = 4
 TITLES = (
     "image",
@@ -95,7 +95,7 @@ def _row(case: Case, result: Segmentation) -> tuple[str, list[Canvas]]:
         panel = photo.copy()
         paint_outline(panel, outline_on_screen(mask, view), SAMPLE, width=1.8)
         single.append(panel)
-    maps = [coloured(photo, values, view) for values in (confidence, _mean(case.masks))]
+    maps = [colored(photo, values, view) for values in (confidence, _mean(case.masks))]
     panels = [photo, raters, samples, *maps, *single]
     empty = f"{int(np.sum(~marked.any(axis=(1, 2))))} of {len(marked)} raters, {int(np.sum(~masks.any(axis=(1, 2))))} of {len(masks)} samples empty"
     return f"{case.name}   {empty}", [_square(panel) for panel in panels]
