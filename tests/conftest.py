@@ -5,6 +5,7 @@ import os
 import sys
 import zipfile
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,18 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "am
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=2000, help="mutated files for each reader in test_fuzz.py")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("bfloat16") and not multiplies_in_bfloat16():
+        pytest.skip("OpenVINO does not multiply in bfloat16 here: that takes AMX or AVX-512 BF16")
+
+
+@cache
+def multiplies_in_bfloat16() -> bool:
+    from medseg_runtime.backends.openvino.backend import OpenVinoBackend
+
+    return "bfloat16" in OpenVinoBackend.precisions()
 
 
 @pytest.fixture(scope="session", autouse=True)

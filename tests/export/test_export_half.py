@@ -29,6 +29,9 @@ from medseg_trainer.training.run_folder import RunFolder
 GRAPHS = ("encoder", "denoiser", "decoder")
 EVERY_GRAPH = pytest.mark.parametrize("graph", GRAPHS)
 OVERFLOW = 3e4
+LIFT = 2.5
+"""Puts a decoder's logits at 1.3 with a deviation of 0.5. As trained they lie about -1.2: of such masks, 20 pixels of 4096, one that
+a rounding turns is several hundredths of the Dice."""
 SCALED = "mask_autoencoder.decoder.blocks.0.conv1"
 
 
@@ -51,6 +54,14 @@ def huge(networks):
         for parameter in convolution.parameters():
             parameter.mul_(OVERFLOW)
     return huge
+
+
+def lifted(networks):
+    """Return networks with few logits near the threshold, so that their masks hardly depend on how a processor rounds."""
+    clear = copy.deepcopy(networks)
+    with torch.no_grad():
+        clear.mask_autoencoder.decoder.exit[0].bias.add_(LIFT)
+    return clear
 
 
 def on_onnx_runtime(bundle, manifest, graphs):
@@ -158,17 +169,14 @@ def test_the_bundle_keeps_what_float16_was_judged_by(bundle):
 def test_what_overflows_float16_is_published_in_bfloat16(huge, networks, manifest):
     """The same masks, for bfloat16 reaches as far as float32; the refusal says where float16 ends."""
     images = Images.synthetic(manifest)
-    verdict = low_precision_gate.judge(huge, manifest, images)
+    verdict = low_precision_gate.judge(lifted(huge), manifest, images)
     assert verdict.taken.precision == "bfloat16"
     assert f"largest magnitude ({SCALED}" in verdict.describe()["refused"]["float16"]
     model = onnx.load_from_string(verdict.taken.graphs["decoder"])
     assert_mixed(model, TensorProto.BFLOAT16)
     assert [entry.version for entry in model.opset_import if not entry.domain] == [22]
-    same = low_precision_gate.mean_dice(
-        low_precision_gate.draw(manifest, TorchBackend(huge), images),
-        low_precision_gate.draw(manifest, TorchBackend(networks), images),
-    )
-    assert same == 1.0
+    (found,), (expected,) = (low_precision_gate.draw(manifest, TorchBackend(each), images) for each in (huge, networks))
+    np.testing.assert_allclose(found.mean_probability, expected.mean_probability, atol=1e-4)
     json.dumps(verdict.describe(), allow_nan=False)
 
 
