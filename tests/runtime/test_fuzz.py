@@ -7,7 +7,6 @@ import hashlib
 import io
 import itertools
 import json
-import time
 import warnings
 
 import numpy as np
@@ -23,8 +22,6 @@ from medseg_runtime.model.bundle import Bundle
 from medseg_runtime.readers.image import is_dicom, read_image
 from medseg_runtime.testing import toy_manifest
 
-SLOWEST_S = 20.0
-"""Longest that one file may take: far above what any needs, far below a hang."""
 MARKER = b"MARKER^PATIENT"
 RNG = np.random.default_rng(0)
 SMOOTH = np.add.outer(np.arange(24), 3 * np.arange(30)).astype(np.uint8)
@@ -111,7 +108,6 @@ def mutated(content, others, rng):
 
 def survives(read, path, capsys):
     """Call a reader on a file; return its error, or None. Anything that is not ours fails the test."""
-    start = time.monotonic()
     problem = None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -119,7 +115,6 @@ def survives(read, path, capsys):
             read(path)
         except MedsegError as error:
             problem = error
-    assert time.monotonic() - start < SLOWEST_S
     out, err = capsys.readouterr()
     assert (out, err) == ("", "")
     if problem is not None:
