@@ -276,7 +276,7 @@ def test_classes_exclude_each_other():
         ((0, 2, 1), [True, False]),
         ((2, 1, 0), [False, False]),
         ((0, 1, 1), [True, False]),  # of equals the first
-        ((1, 1, 0), [False, False]),
+        ((1, 1, -200), [False, False]),  # 1, 1 and 0 before they are divided, however a processor rounds
         ((2, 1.9, 1.9), [False, False]),  # the likeliest, though foreground is likelier than background
     ],
 )
