@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.latency.networks import graph_cost, untrained
 from benchmarks.latency.subject import Cost
 from medseg_export.bundle_writer import BUNDLE
-from medseg_export.graphs.low_precision import half_graphs, lowered
-from medseg_export.graphs.to_onnx import described, onnx_graph
+from medseg_export.graphs.low_precision import low_precision_graphs, to_low_precision
+from medseg_export.graphs.to_onnx import graph_entry, onnx_graph
 from medseg_runtime.backends.base import Float32
 from medseg_runtime.files.publish import published
 from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, Manifest
@@ -65,9 +65,9 @@ class Subject:
         """Export the networks, in float32 and float16, for engines to load."""
         shapes = self.manifest
         full = {name: onnx_graph(name, module, shapes) for name, module in self.networks.graphs().items()}
-        half = half_graphs(lowered(self.networks, "float16"), shapes, "float16")
-        entries = {name: described(name, content, shapes.graphs[name]) for name, content in full.items()}
-        low = {name: described(name, content, shapes.graphs[name], "float16") for name, content in half.items()}
+        half = low_precision_graphs(to_low_precision(self.networks, "float16"), shapes, "float16")
+        entries = {name: graph_entry(name, content, shapes.graphs[name]) for name, content in full.items()}
+        low = {name: graph_entry(name, content, shapes.graphs[name], "float16") for name, content in half.items()}
         with published(folder, BUNDLE, force=True) as unfinished:
             for listed, contents in ((entries, full), (low, half)):
                 for name, content in contents.items():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.subjects import Subject
-from medseg_export.graphs.low_precision import lowered
+from medseg_export.graphs.low_precision import to_low_precision
 from medseg_runtime.backends.base import Backend, Float32
 from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.model.bundle import Bundle
@@ -151,7 +151,7 @@ def reference(subject: Subject, device: torch.device) -> Way:
 
 def torch_ways(subject: Subject, device: torch.device) -> list[tuple[str, Callable[[], Way]]]:
     """Return name and opener of each; the slowest to prepare last."""
-    half = lowered(subject.networks, "float16")
+    half = to_low_precision(subject.networks, "float16")
 
     def opened(cls: type[Torch], name: str, networks: Networks, precision: str) -> Callable[[], Way]:
         return lambda: cls(name, subject, networks, device, precision)

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.latency.networks import graph_cost, preset_of, untrained
 from benchmarks.latency.subject import Subject
 from medseg_export.bundle_writer import BUNDLE
-from medseg_export.graphs.to_onnx import described, onnx_graph
+from medseg_export.graphs.to_onnx import graph_entry, onnx_graph
 from medseg_runtime.files.publish import published
 from medseg_runtime.model.bundle import MANIFEST_NAME, SHIPPED, Bundle
 from medseg_trainer.config.presets import PRESETS
@@ -49,7 +49,7 @@ def _exported(config: TrainConfig) -> Path:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
     shapes = manifest_of(config)
     graphs = {name: onnx_graph(name, module, shapes) for name, module in untrained(config).graphs().items()}
-    entries = {name: described(name, content, shapes.graphs[name]) for name, content in graphs.items()}
+    entries = {name: graph_entry(name, content, shapes.graphs[name]) for name, content in graphs.items()}
     EXPORTED.mkdir(parents=True, exist_ok=True)
     with published(folder, BUNDLE, force=True) as unfinished:
         for name, content in graphs.items():

@@ -1,1 +1,0 @@
-"""MedSegLatDiff's exporter: turns a training run into a bundle that runs without torch."""

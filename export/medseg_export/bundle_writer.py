@@ -1,4 +1,4 @@
-"""A training run => a bundle folder, with its model card."""
+"""Export a training run as a bundle folder with a model card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, get_args
 from medseg_export.checks import low_precision_gate, parity
 from medseg_export.checks.low_precision_gate import Images
 from medseg_export.graphs.low_precision import DTYPES
-from medseg_export.graphs.to_onnx import described, onnx_graph, round_weights
+from medseg_export.graphs.to_onnx import graph_entry, onnx_graph, round_weights
 from medseg_export.model_card import model_card
 from medseg_runtime import __version__
 from medseg_runtime.backends.host_loop import HostLoop
@@ -40,18 +40,18 @@ BUNDLE = FolderKind(
 
 def write_bundle(
     run: RunFolder, out: Path, *, steps: int | None, force: bool, half: bool = False, data: Path | None = None
-) -> tuple[Bundle, list[parity.Check]]:
-    """Export a run, check it against torch, and publish the folder only if it agrees.
+) -> tuple[Bundle, list[parity.Comparison]]:
+    """Export a run, compare the graphs with torch, and publish the folder only if they agree. Return bundle and comparisons.
 
-    steps: default number of steps of the bundle; None keeps the configuration's.
-    half: also write float16 graphs, or bfloat16 ones if those do not draw the same masks.
-    data: the data set on whose val images that is judged; None: on one synthetic image.
+    steps: default sampling steps of the bundle; None: those of the run's configuration.
+    half: also write float16 graphs, or bfloat16 graphs if float16 does not draw the same masks.
+    data: data set whose val images the low-precision masks are checked on; None: one synthetic image.
 
     Raises:
         CheckpointError: the run is unfinished or damaged.
-        DataError: the data are missing, or do not pair.
+        DataError: the data are missing, or images and masks do not pair.
         ExportError: a graph cannot be exported, or does not agree with torch.
-        OutputError: the folder exists and `force` is not given, or cannot be written.
+        OutputError: the folder exists and `force` is False, or cannot be written.
     """
     check_output(out, BUNDLE, force=force)
     run.check_finished()
@@ -60,8 +60,10 @@ def write_bundle(
     manifest = manifest_of(config)
     if steps is not None:
         manifest = replace(manifest, sampling=_with_steps(manifest.sampling, steps))
-    sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps)  # refuses impossible defaults
-    images = Images.of_val(data, manifest) if data else Images.synthetic(manifest)  # before minutes of work
+    sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps)  # raises for impossible defaults
+    images = (
+        Images.of_val(data, manifest) if data else Images.synthetic(manifest)
+    )  # read first, so that errors come before minutes of work
     full = TorchBackend(run.networks())
     round_weights(networks)
     trained = TorchBackend(networks)
@@ -69,19 +71,19 @@ def write_bundle(
     graphs = {name: onnx_graph(name, module, manifest) for name, module in networks.graphs().items()}
     manifest = replace(
         manifest,
-        graphs={name: described(name, content, manifest.graphs[name]) for name, content in graphs.items()},
+        graphs={name: graph_entry(name, content, manifest.graphs[name]) for name, content in graphs.items()},
         training=training_record(run),
         metrics=metrics_record(run),
         versions={name: version(name) for name in ("torch", "onnx", "onnxscript", "numpy")}
         | {"medseglatdiff": __version__},
     )
     exported = open_backend("onnxruntime", Bundle(out, manifest, "", graphs))
-    draws = 3 if config.mask_autoencoder.regulariser == "vq" else 1
+    attempts = 3 if config.mask_autoencoder.regulariser == "vq" else 1
     assert isinstance(exported, HostLoop)
-    checks = parity.check_parity(manifest, trained, exported, draws)
+    comparisons = parity.check_parity(manifest, trained, exported, attempts)
     manifest = replace(
         manifest,
-        parity=parity.describe(checks, parity.weight_rounding(manifest, full, trained)),
+        parity=parity.parity_record(comparisons, parity.weight_rounding(manifest, full, trained)),
         versions=manifest.versions | {exported.name: exported.version},
     )
     files = {manifest.graphs[name].file: content for name, content in graphs.items()}
@@ -89,21 +91,23 @@ def write_bundle(
         verdict = low_precision_gate.judge(networks, manifest, images)
         manifest = _with_half(manifest, verdict)
         files |= {manifest.half[name].file: content for name, content in verdict.taken.graphs.items()}
-        checks += [replace(check, name=f"{verdict.taken.precision}: {check.name}") for check in verdict.taken.checks]
+        comparisons += [
+            replace(check, name=f"{verdict.taken.precision}: {check.name}") for check in verdict.taken.checks
+        ]
     files |= {MANIFEST_NAME: manifest.to_json().encode(), "README.md": model_card(manifest).encode()}
     with published(out, BUNDLE, force=force) as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
-    return Bundle.load(out), checks
+    return Bundle.load(out), comparisons
 
 
 def _with_half(manifest: Manifest, verdict: low_precision_gate.Verdict) -> Manifest:
-    """Name the low-precision graphs, and keep what they were judged by."""
+    """Add the low-precision graphs and the record of their checks."""
     taken = verdict.taken
     return replace(
         manifest,
         half={
-            name: described(name, content, manifest.graphs[name], taken.precision)
+            name: graph_entry(name, content, manifest.graphs[name], taken.precision)
             for name, content in taken.graphs.items()
         },
         parity=manifest.parity | {"half": verdict.describe()},
@@ -111,12 +115,12 @@ def _with_half(manifest: Manifest, verdict: low_precision_gate.Verdict) -> Manif
 
 
 def _with_steps(sampling: Sampling, steps: int) -> Sampling:
-    """Draw in so many steps; a model tuned for others is then tuned no more."""
+    """Change the default steps. A model tuned for another number no longer counts as tuned."""
     return replace(sampling, steps=steps, tuned=sampling.tuned and steps == sampling.steps)
 
 
 def training_record(run: RunFolder) -> dict[str, Any]:
-    """Return what bundle.json says of the training: data, steps, seed, date."""
+    """Return what bundle.json says about the training: data, steps, seed, date."""
     config = run.config()
     return {
         "data": read_json(run.path / "data.json"),
@@ -132,16 +136,17 @@ def training_record(run: RunFolder) -> dict[str, Any]:
 
 
 def metrics_record(run: RunFolder) -> dict[str, Any]:
-    """Return what bundle.json says of the figures: evaluation.json, without the hash of what was measured.
+    """Return the figures for bundle.json: evaluation.json without the hash of the bundle that was measured.
 
-    That may have been an earlier bundle of the same run, exported to be measured; the hash of this one follows from this text.
+    That bundle may be an earlier export of the same run. The hash of this one depends on this text, so it cannot be in it.
 
     Raises:
-        CheckpointError: they are of other weights than the run's, for it was trained on.
+        CheckpointError: the figures belong to other weights, because the run was trained further.
     """
     measured = read_json(run.path / "evaluation.json")
     if measured and measured.get("kept") != run.kept():
         raise CheckpointError(
-            "evaluation.json is of other weights than these", "Run `medseg-train evaluate` again, or delete that file."
+            "evaluation.json belongs to other weights than these",
+            "Run `medseg-train evaluate` again, or delete that file.",
         )
     return {key: value for key, value in measured.items() if key not in ("bundle_sha256", "kept")}

@@ -1,4 +1,4 @@
-"""medseg-export: a training run in, a bundle out; or a bundle in, engines beside its graphs."""
+"""medseg-export: turn a training run into a bundle, and build TensorRT engines from a bundle."""
 
 from __future__ import annotations
 
@@ -7,19 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg_export.engines.options import (
-    DEFAULT_SAMPLES,
-    Compatible,
-    Float32,
-    Level,
-    Samples,
-    Sm,
-    Trt,
-    TrtRtx,
-    VersionCompatible,
-    Workspace,
-)
-from medseg_runtime.backends.gpu.tensorrt.engine_files import Flags
+from medseg_export.engines.options import EngineOptions, with_engine_options
 from medseg_runtime.commands.program import run_command
 
 if TYPE_CHECKING:
@@ -28,94 +16,85 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, invoke_without_command=True)
 
+HELP = """\b
+Export a training run; writes runs/mine-bundle:
+    medseg-export --ckpt runs/mine
+Export it and build TensorRT engines for the GPU in this machine:
+    medseg-export --ckpt runs/mine --trt
+Build engines from a bundle, on the device that will run them:
+    medseg-export build runs/mine-bundle --trt
 
-@app.callback()
+A bundle is a folder with three ONNX graphs, checked against torch. Research software, not a medical device.
+"""
+BUILD_HELP = """\b
+Build TensorRT engines for the GPU in this machine:
+    medseg-export build runs/mine-bundle --trt
+Build them ahead of time for RTX GPUs, on any machine:
+    medseg-export build runs/mine-bundle --trt-rtx --sm 86,89,120
+
+Needs the bundle alone: no torch and no training run. The engines go into `engines/` in the bundle.
+"""
+
+
+@app.callback(help=HELP)
+@with_engine_options
 def export(
     context: typer.Context,
-    ckpt: Annotated[Path | None, typer.Option(help="Run folder of `medseg-train fit`. (required)")] = None,
-    out: Annotated[Path | None, typer.Option(help="Bundle folder to write. (required)")] = None,
-    steps: Annotated[int | None, typer.Option(help="Default number of sampling steps of the bundle.")] = None,
+    *,
+    ckpt: Annotated[Path | None, typer.Option(help="Run folder of `medseg-train fit`. Required.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Bundle folder to write. Default: beside the run, runs/mine-bundle for runs/mine."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Default sampling steps of the bundle. Default: the run's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the bundle if it exists.")] = False,
     half: Annotated[
-        bool, typer.Option("--half", help="Also write float16 graphs for GPUs; --trt and --trt-rtx imply it.")
+        bool, typer.Option("--half", help="Also write float16 graphs for GPUs. --trt and --trt-rtx imply it.")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Data set whose val images float16 is judged on; else one synthetic image.")
+        Path | None,
+        typer.Option(help="Data set; the float16 masks are checked on its val images. Default: one synthetic image."),
     ] = None,
-    trt: Trt = False,
-    trt_rtx: TrtRtx = False,
-    sm: Sm = None,
-    trt_samples: Samples = DEFAULT_SAMPLES,
-    trt_workspace: Workspace = None,
-    trt_level: Level = 3,
-    trt_hardware: Compatible = "none",
-    trt_version_compatible: VersionCompatible = False,
-    trt_float32: Float32 = False,
+    engines: EngineOptions,
 ) -> None:
-    """Export a training run as a bundle of three ONNX graphs, checked against torch.
-
-    With --trt or --trt-rtx, build engines from them too. Research software, not a medical device.
-    """
+    """Export a training run as a bundle; with --trt or --trt-rtx, also build engines."""
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
         return
-    if ckpt is None or out is None:
-        context.fail(f"Missing option '{'--ckpt' if ckpt is None else '--out'}'.")
-    from medseg_export.engines.target import targets
-
-    wanted = targets(
-        trt=trt,
-        trt_rtx=trt_rtx,
-        sm=sm,
-        samples=trt_samples,
-        flags=Flags(
-            version_compatible=trt_version_compatible,
-            hardware=trt_hardware,
-            workspace_mib=trt_workspace,
-            optimization_level=trt_level,
-        ),
-    )
-    bundle = _export(ckpt, out, steps, force=force, half=half or trt or trt_rtx, data=data)
-    _build(bundle, wanted, float32=trt_float32)
+    if ckpt is None:
+        context.fail("Missing option '--ckpt'.")
+    targets = engines.targets()
+    out = default_bundle_folder(ckpt) if out is None else out
+    bundle = _export(ckpt, out, steps, force=force, half=half or engines.any, data=data)
+    _build(bundle, targets, float32=engines.trt_float32)
 
 
-@app.command()
+@app.command(help=BUILD_HELP, short_help="Build TensorRT engines from a bundle.")
+@with_engine_options
 def build(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder; the engines go into `engines/` in it.")],
-    trt: Trt = False,
-    trt_rtx: TrtRtx = False,
-    sm: Sm = None,
-    trt_samples: Samples = DEFAULT_SAMPLES,
-    trt_workspace: Workspace = None,
-    trt_level: Level = 3,
-    trt_hardware: Compatible = "none",
-    trt_version_compatible: VersionCompatible = False,
-    trt_float32: Float32 = False,
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.", metavar="BUNDLE")],
+    *,
+    engines: EngineOptions,
 ) -> None:
-    """Build engines from a bundle alone: no torch and no training run, so on a device too."""
-    from medseg_export.engines.target import targets
+    """Build engines from a bundle."""
     from medseg_runtime.errors import ParameterError
     from medseg_runtime.model.bundle import Bundle
 
-    if not (trt or trt_rtx):
+    if not engines.any:
         raise ParameterError("there is nothing to build", "Give --trt, or --trt-rtx to build without a GPU.")
-    wanted = targets(
-        trt=trt,
-        trt_rtx=trt_rtx,
-        sm=sm,
-        samples=trt_samples,
-        flags=Flags(
-            version_compatible=trt_version_compatible,
-            hardware=trt_hardware,
-            workspace_mib=trt_workspace,
-            optimization_level=trt_level,
-        ),
-    )
-    _build(Bundle.load(bundle), wanted, float32=trt_float32)
+    targets = engines.targets()
+    _build(Bundle.load(bundle), targets, float32=engines.trt_float32)
+
+
+def default_bundle_folder(run: Path) -> Path:
+    """Return the folder beside a run that its bundle goes into: runs/mine => runs/mine-bundle."""
+    if run.name in ("", ".."):  # `.`, `..` and the like have no name of their own
+        run = run.resolve()
+    return run.parent / f"{run.name}-bundle"
 
 
 def _refuse_options_before(context: typer.Context) -> None:
-    """An option before the name of a command would be that of an export, and have no effect."""
+    """Refuse options before a subcommand: they belong to the export and would have no effect."""
     given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     if given:
         option = "--" + given[0].replace("_", "-")
@@ -123,34 +102,33 @@ def _refuse_options_before(context: typer.Context) -> None:
 
 
 def _export(ckpt: Path, out: Path, steps: int | None, *, force: bool, half: bool, data: Path | None) -> Bundle:
-    """Write the bundle and print how well it agrees with torch."""
+    """Write the bundle, and print how well it agrees with torch and where it is."""
     import logging
 
     from rich.console import Console
     from rich.table import Table
 
     from medseg_export.bundle_writer import write_bundle
+    from medseg_runtime.files.names import shown
     from medseg_trainer.training.run_folder import RunFolder
 
-    logging.getLogger("torch.onnx").setLevel(
-        logging.ERROR
-    )  # it warns of torchvision, which is not needed; torch resets this when imported
+    # The exporter warns that torchvision is missing, which is not needed. Importing torch resets the level, so set it here.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with Console(stderr=True).status("exporting and checking against torch"):
-        bundle, checks = write_bundle(RunFolder(ckpt), out, steps=steps, force=force, half=half, data=data)
+        bundle, comparisons = write_bundle(RunFolder(ckpt), out, steps=steps, force=force, half=half, data=data)
     table = Table("parity: torch and ONNX Runtime", "largest difference", "tolerance")
-    for check in checks:
-        table.add_row(check.name, f"{check.error:.1e}", f"{check.tolerance:.0e}")
-    console = Console()
-    console.print(table)
+    for comparison in comparisons:
+        table.add_row(comparison.name, f"{comparison.error:.1e}", f"{comparison.tolerance:.0e}")
+    Console().print(table)
     for precision, reason in bundle.manifest.parity.get("half", {}).get("refused", {}).items():
-        console.print(f"{precision} was refused: {reason}", highlight=False)
+        typer.echo(f"{precision} was refused: {reason}")
     size = sum(len(graph) for graph in (*bundle.graphs.values(), *bundle.half.values())) / 1e6
-    console.print(f"{out}: {bundle.manifest.name}, {size:.1f} MB, sha256 {bundle.sha256[:12]}", highlight=False)
+    typer.echo(f"{shown(out)}: {bundle.manifest.name}, {size:.1f} MB, sha256 {bundle.sha256[:12]}")
     return bundle
 
 
-def _build(bundle: Bundle, wanted: list[Target], *, float32: bool) -> None:
-    """Build engines for each target and print what they are, and which of their layers are still in float32."""
+def _build(bundle: Bundle, targets: list[Target], *, float32: bool) -> None:
+    """Build engines for each target; print what was written and which layers compute in float32."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -158,7 +136,7 @@ def _build(bundle: Bundle, wanted: list[Target], *, float32: bool) -> None:
     from medseg_export.engines.writer import build_engines
 
     console = Console(stderr=True)
-    for target in wanted:
+    for target in targets:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             out, record = build_engines(bundle, target, progress, float32=float32)
         size = sum(plan.bytes for plan in record.plans.values()) / 1e6

@@ -1,4 +1,4 @@
-"""The README.md of a bundle, written from its manifest: what it is, what it was trained on, how good it is, what it is not."""
+"""Write the README.md of a bundle from its manifest: use, training, figures and limits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from medseg_runtime.model.bundle import Manifest
 from medseg_trainer.evaluation.statistics import TITLES
 
 GEOMETRY = {
-    "resize": "The image, or the region given, is resampled to {width}x{height} px; masks are resampled back.",
-    "native": "Pixels keep their size. A {context}x{context} px window around the point of interest (the middle of the image, or of the region "
-    "given) fixes the intensity scale; the {width}x{height} px in its middle are what the network sees.",
+    "resize": "The image, or the given region, is resampled to {width}x{height} px; masks are resampled back.",
+    "native": "Pixels keep their size. A {context}x{context} px window around the point of interest (the center of the image, or of the given region) "
+    "sets the intensity scale; the network sees the {width}x{height} px at its center.",
 }
 
 
@@ -35,20 +35,18 @@ def _fields(manifest: Manifest) -> dict[str, int]:
 
 
 def _sampling(manifest: Manifest) -> str:
-    """Say how samples are drawn where nobody asks for anything else."""
+    """Describe the default sampling."""
     sampling, noise = manifest.sampling, manifest.sampling.noise
     text = f"Objective `{manifest.path.objective}`; default sampler `{sampling.sampler}`, {sampling.steps} step(s)."
     if noise.antithetic:
         text += " Sample 2j + 1 starts from the negated noise of sample 2j."
     if noise.stratified:
         text += (
-            f" {noise.stratified:.0%} of the noise's variance is one number per channel and sample, from a Sobol sequence, so that "
-            "the samples of one image spread evenly."
+            f" {noise.stratified:.0%} of the noise variance is one number per channel and sample, taken from a Sobol sequence, so "
+            "that the samples of one image spread evenly."
         )
     if sampling.tuned:
-        text += (
-            " The denoiser was tuned for just these steps and this noise: other settings draw what nobody has measured."
-        )
+        text += " The denoiser was tuned for these steps and this noise; results with other settings are not measured."
     return text
 
 
@@ -84,24 +82,24 @@ def _figures(metrics: dict[str, Any], data: dict[str, Any]) -> str:
 
 
 def _half(record: dict[str, Any]) -> str:
-    """Say what the low-precision graphs are, and how far their masks are from those of float32."""
+    """Describe the low-precision graphs and how well their masks agree with the float32 masks."""
     taken, largest = record["precision"], record["largest magnitude"]
     text = (
-        f"The graphs are there in {taken} too, for GPUs. Judged on {record['images']}, {record['samples']} samples each: the mean Dice of "
-        f"their masks with those of float32, from the same noise, is {record['dice']:.4f}; the largest number in the network is "
-        f"{largest['value']:.0f} ({largest['where']}), and float16 ends at 65,504."
+        f"The bundle also holds the graphs in {taken}, for GPUs. On {record['images']} with {record['samples']} samples each, the mean "
+        f"Dice of their masks with the float32 masks from the same noise is {record['dice']:.4f}. The largest number in the network is "
+        f"{largest['value']:.0f} ({largest['where']}); the float16 maximum is 65,504."
     )
     return text + "".join(f"\n\n{precision} was refused: {reason}." for precision, reason in record["refused"].items())
 
 
 def _limits(manifest: Manifest) -> str:
     lines = [
-        "- Research software, not a medical device; it has not been tested on patients of any other hospital, scanner or protocol.",
-        "- The confidence map says how far samples of this model agree. It is no probability of disease.",
+        "- Research software, not a medical device. Not tested on other hospitals, scanners or protocols than those of the data above.",
+        "- The confidence map shows how well samples of this model agree. It is not a probability of disease.",
     ]
     if manifest.input.geometry == "native":
         lines.append(
-            "- It outlines a structure that someone points at, at the middle of the crop. It does not search: pointed at healthy tissue, "
-            "it may well outline a vessel."
+            "- The model outlines the structure at the center of the crop. It does not search for lesions: centered on healthy tissue, it may "
+            "outline a vessel."
         )
     return "\n".join(lines)

@@ -159,3 +159,15 @@ def medseg_export(run_command):
     from medseg_export import cli
 
     return partial(run_command, cli.main, "medseg-export")
+
+
+@pytest.fixture
+def image(kinds):
+    """image(kind) is one that the run of that kind was validated on."""
+    from medseg_trainer.data.layouts import read_cases
+
+    def first(kind):
+        config, data = kinds[kind]
+        return read_cases(data, "val", len(config.classes))[0].image
+
+    return first

@@ -1,4 +1,4 @@
-"""Does the bundle do what the trained network does? Torch against ONNX Runtime, graph by graph and for a whole sampling."""
+"""Compare exported graphs with the trained network: torch against ONNX Runtime, each graph and a complete sampling."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from medseg_runtime.model.signatures import GraphName, Shape
 BATCHES = (1, 4, 16)
 TIMES = (1.0, 50.0, 250.0, 500.0, 750.0, 999.0)
 GRAPH_TOLERANCE = 1e-4
-"""Of the largest difference of a graph's outputs, relative to the largest output."""
+"""Largest difference of a graph's outputs, relative to the largest output."""
 PROBABILITY_TOLERANCE = 1e-4
-"""Of the largest difference of a mean probability map."""
+"""Largest absolute difference of a mean probability map."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One comparison."""
+class Comparison:
+    """One measured error and its tolerance."""
 
     name: str
     error: float
@@ -34,42 +34,44 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
+        """Whether the error is within the tolerance; False for NaN."""
         return self.error <= self.tolerance
 
 
-def check_parity(manifest: Manifest, trained: HostLoop, exported: HostLoop, draws: int = 1) -> list[Check]:
-    """Compare every graph and the whole sampling.
+def check_parity(manifest: Manifest, trained: HostLoop, exported: HostLoop, attempts: int = 1) -> list[Comparison]:
+    """Compare every graph and a complete sampling.
 
-    draws: of each comparison the best of so many counts. One, but for a model with a codebook: a latent in the middle between
-        two codes may go to one of them in torch and to the other in ONNX Runtime. A wrong graph fails every draw.
+    attempts: number of random inputs; the best of them counts for each comparison. 1, except for models with a codebook: a latent
+        halfway between two codes may round to one in torch and to the other in ONNX Runtime. A wrong graph fails every attempt.
 
     Raises:
-        ExportError: a comparison is beyond its tolerance.
+        ExportError: an error exceeds its tolerance.
     """
     repeated = [
-        [*check_graphs(manifest, trained, exported, seed), *check_sampling(manifest, trained, exported, seed)]
-        for seed in range(draws)
+        [*compare_graphs(manifest, trained, exported, seed), *compare_sampling(manifest, trained, exported, seed)]
+        for seed in range(attempts)
     ]
-    checks = [_best(list(same)) for same in zip(*repeated, strict=True)]
-    missed = [check for check in checks if not check.passed]
+    comparisons = [_best(list(same)) for same in zip(*repeated, strict=True)]
+    missed = [comparison for comparison in comparisons if not comparison.passed]
     if missed:
         raise ExportError(
             "the exported graphs do not agree with torch: "
             + ", ".join(
-                f"{check.name} differs by {check.error:.1e} (at most {check.tolerance:.0e})" for check in missed
+                f"{comparison.name} differs by {comparison.error:.1e} (at most {comparison.tolerance:.0e})"
+                for comparison in missed
             ),
-            "Export with the versions that constraints.txt names, and report the model if that does not help.",
+            "Export with the versions that constraints.txt names. If that does not help, report the model.",
         )
-    return checks
+    return comparisons
 
 
-def _best(same: list[Check]) -> Check:
-    """Return the draw of one comparison that differs least; one that is NaN spoils them all."""
-    return next((check for check in same if np.isnan(check.error)), min(same, key=lambda check: check.error))
+def _best(same: list[Comparison]) -> Comparison:
+    """Return the attempt with the smallest error, or the one that is NaN."""
+    nan = (comparison for comparison in same if np.isnan(comparison.error))
+    return next(nan, min(same, key=lambda comparison: comparison.error))
 
 
-def check_graphs(
+def compare_graphs(
     manifest: Manifest,
     trained: HostLoop,
     exported: HostLoop,
@@ -78,11 +80,11 @@ def check_graphs(
     batches: tuple[int, ...] = BATCHES,
     times: tuple[float, ...] = TIMES,
     tolerance: float = GRAPH_TOLERANCE,
-) -> list[Check]:
-    """Feed both the same random numbers, at several batch sizes and network times."""
+) -> list[Comparison]:
+    """Run both on the same random inputs, at several batch sizes and network times."""
     generator = np.random.default_rng(seed)
     rows = sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps).rows
-    checks = []
+    comparisons = []
     for name, graph in manifest.graphs.items():
         for batch in batches if name != "encoder" else (1,):
             errors = []
@@ -94,18 +96,18 @@ def check_graphs(
                     feeds["row"] = rows[index % len(rows)].astype(np.float32)
                     feeds["time_features"] = time_features(np.array([time]), manifest.time_features)
                 errors.append(_relative_error(name, feeds, trained, exported))
-            checks.append(Check(f"{name} at batch {batch}", _largest(errors), tolerance))
-    return checks
+            comparisons.append(Comparison(f"{name} at batch {batch}", _largest(errors), tolerance))
+    return comparisons
 
 
 def time_errors(manifest: Manifest, trained: HostLoop, exported: HostLoop) -> dict[float, float]:
-    """Network time -> relative rms difference of the network's output, for the same latents at every time.
+    """Return network time -> relative rms difference of the denoiser's output, for the same latents at every time.
 
-    Rounding does not know the time, so these are about equal; a time embedding in low precision errs more, the later the time.
+    Rounding in the layers is about equal at all times. A time embedding in low precision errs more at later times.
     """
     generator = np.random.default_rng(0)
     feeds = {key: _random(generator, shape, 4) for key, shape in manifest.graphs["denoiser"].inputs.items()}
-    feeds["row"] = np.array([0, 1, 0, 1, 0], np.float32)  # denoised is what the network returns
+    feeds["row"] = np.array([0, 1, 0, 1, 0], np.float32)  # denoised = the network's output
     errors = {}
     for time in TIMES:
         feeds["time_features"] = time_features(np.array([time]), manifest.time_features)
@@ -114,22 +116,22 @@ def time_errors(manifest: Manifest, trained: HostLoop, exported: HostLoop) -> di
     return errors
 
 
-def check_sampling(manifest: Manifest, trained: Backend, exported: Backend, seed: int = 0) -> list[Check]:
-    """Segment a synthetic image with both, from the same noise."""
+def compare_sampling(manifest: Manifest, trained: Backend, exported: Backend, seed: int = 0) -> list[Comparison]:
+    """Segment a synthetic image with both, from the same noise; return the one comparison."""
     samples = 16
     image = synthetic_image(manifest)
     results = [Segmenter(manifest, backend)(image, samples=samples, seed=seed) for backend in (trained, exported)]
     error = float(np.abs(results[0].mean_probability - results[1].mean_probability).max())
-    return [Check(f"mean probability of {samples} samples", error, PROBABILITY_TOLERANCE)]
+    return [Comparison(f"mean probability of {samples} samples", error, PROBABILITY_TOLERANCE)]
 
 
 def weight_rounding(manifest: Manifest, full: Backend, rounded: Backend) -> float:
-    """Return the largest change of a mean probability that comes of storing weights in float16; reported, not judged."""
-    return check_sampling(manifest, full, rounded)[0].error
+    """Return the largest change of a mean probability caused by float16 weights. It is reported and has no tolerance."""
+    return compare_sampling(manifest, full, rounded)[0].error
 
 
 def synthetic_image(manifest: Manifest) -> npt.NDArray[np.uint8]:
-    """Return a soft bright disc on a dark, textured ground, 8-bit, in the size of the network's input."""
+    """Return a soft bright disc on a dark, textured background, uint8 (H, W) or (H, W, 3), of the network's input size."""
     rule = manifest.input
     height, width = max(rule.height, rule.context), max(rule.width, rule.context)
     row, column = np.mgrid[:height, :width]
@@ -149,14 +151,17 @@ def _relative_error(name: GraphName, feeds: dict[str, Float32], trained: HostLoo
 
 
 def _largest(errors: list[float]) -> float:
-    return float(np.max(errors))  # NaN if any is; the built-in max drops it
+    return float(np.max(errors))  # NaN if one is; the built-in max ignores NaN
 
 
-def describe(checks: list[Check], rounding: float) -> dict[str, object]:
-    """Return what bundle.json keeps of the comparison."""
+def parity_record(comparisons: list[Comparison], rounding: float) -> dict[str, object]:
+    """Return what bundle.json keeps of the comparisons.
+
+    rounding: see `weight_rounding`.
+    """
     return {
         "reference": f"torch {torch.__version__}",
-        "errors": {check.name: float(f"{check.error:.2e}") for check in checks},
+        "errors": {comparison.name: float(f"{comparison.error:.2e}") for comparison in comparisons},
         "tolerances": {"graphs, relative": GRAPH_TOLERANCE, "mean probability, absolute": PROBABILITY_TOLERANCE},
         "mean probability changed by float16 weights": float(f"{rounding:.2e}"),
     }

@@ -1,4 +1,4 @@
-"""How large do the numbers get? float16 ends at 65,504, and what goes beyond becomes infinite, then NaN, then a black mask."""
+"""Record the largest magnitudes in the networks: beyond 65,504 float16 becomes infinite, then NaN, then a black mask."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from medseg_trainer.models.graphs import Networks
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The largest magnitude of some tensors, and which it was."""
+    """The largest magnitude in a set of tensors, and where it occurred."""
 
     value: float = 0.0
     where: str = "nowhere"
-    """The layer that was running, or had just run, and the function."""
+    """The layer that last began to run, and the torch function."""
 
 
 class Ranges(TorchFunctionMode):
-    """While entered, watches all that the networks compute in float32.
+    """Context manager that records what the networks compute in float32.
 
-    That is more than a low-precision network holds in low precision, so it can only overstate.
+    A low-precision network holds only some of these tensors in low precision, so the result is an upper bound.
     """
 
     def __init__(self, networks: Networks) -> None:
         super().__init__()
         self.largest = Peak()
-        """Of every tensor."""
+        """Over all tensors."""
         self.norm_input = Peak()
-        """Of what norms are given: they square it."""
+        """Over the inputs of norms, which square them."""
         self._networks = networks
         self._layer = ""
         self._hooks: list[RemovableHandle] = []
@@ -79,4 +79,6 @@ class Ranges(TorchFunctionMode):
         if not (isinstance(found, Tensor) and found.is_floating_point() and found.numel()):
             return known
         value = float(found.abs().max())
-        return known if value <= known.value else Peak(value, f"{self._layer}, {function}")  # NaN is taken, and stays
+        return (
+            known if value <= known.value else Peak(value, f"{self._layer}, {function}")
+        )  # NaN replaces any number and stays

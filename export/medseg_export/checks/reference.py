@@ -1,6 +1,6 @@
-"""ONNX's own evaluator as a backend: slow, in numpy, and each operator really computes in the type that the graph says.
+"""ONNX's reference evaluator as a backend: slow numpy code that computes each operator in the type the graph names.
 
-ONNX Runtime's CPU provider does not: it computes float16 graphs in float32, sees no overflow, and has no bfloat16 at all.
+ONNX Runtime's CPU provider computes float16 graphs in float32, so it cannot overflow, and does not support bfloat16.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from medseg_runtime.model.signatures import GraphName
 
 
 class ReferenceBackend(HostLoop):
-    """Exported graphs on `onnx.reference`: seconds per call, for one image of a few samples."""
+    """Run exported graphs on `onnx.reference`. A call takes seconds: use it for one image and few samples."""
 
     name = "onnx.reference"
     version: str = onnx.__version__
@@ -28,13 +28,13 @@ class ReferenceBackend(HostLoop):
 
     def run(self, graph: GraphName, feeds: dict[str, Float32]) -> tuple[Float32, ...]:
         """Run a graph; see `HostLoop.run`."""
-        # numpy warns where its sigmoid evaluates both branches; what overflows to the end is seen in the outputs
+        # numpy warns where its sigmoid evaluates both branches; a real overflow shows in the outputs
         with np.errstate(all="ignore"):
             found = self._graphs[graph].run(self._outputs[graph], dict(feeds))
         return tuple(np.asarray(output, np.float32) for output in found)
 
     def clone(self) -> ReferenceBackend:
-        """Return this one: it keeps nothing between calls."""
+        """Return this backend: it keeps no state between calls."""
         return self
 
     def close(self) -> None:

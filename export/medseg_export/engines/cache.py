@@ -1,7 +1,7 @@
-"""Plans and kernel timings of earlier builds, in the user's cache folder: building again what has not changed takes no time.
+"""Cache plans and kernel timings in the user's cache folder, so that an unchanged engine is not built again.
 
-tensorrt/<key>.plan                            the key is a hash of everything that the plan follows from
-tensorrt/<library>-<version>-<GPU>.timing      what TensorRT keeps to search faster
+tensorrt/<key>.plan                            key: a hash of everything that determines the plan
+tensorrt/<library>-<version>-<GPU>.timing      TensorRT's timing cache, which speeds up later builds
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from medseg_runtime.model.signatures import GraphName
 
 
 def cached_plan(target: Target, name: GraphName, graph: Graph, content: bytes, progress: Progress) -> bytes:
-    """Return the plan of a graph: one that was built before from the same, or a new one, which is kept.
+    """Return the plan of a graph, from the cache or newly built and then cached.
 
     content: the ONNX file.
 
     Raises:
         EngineError: see `build_plan`.
     """
-    key, timings = plan_name(target, graph.sha256), _timing_name(target)
+    key, timings = plan_key(target, graph.sha256), _timing_name(target)
     plan = cache.load(key)
     if plan is None:
         plan, timing = build_plan(target, name, graph, content, cache.load(timings) or b"", progress)
@@ -37,8 +37,8 @@ def cached_plan(target: Target, name: GraphName, graph: Graph, content: bytes, p
     return plan
 
 
-def plan_name(target: Target, source_sha256: str) -> str:
-    """Return the name under which a plan is kept: a hash of graph, library, GPU, profiles and flags."""
+def plan_key(target: Target, source_sha256: str) -> str:
+    """Return the name of a plan in the cache: a hash of graph, library, GPU, profiles and flags."""
     facts = {
         "graph": source_sha256,
         "library": [target.library, target.version],

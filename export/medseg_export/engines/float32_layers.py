@@ -1,7 +1,7 @@
-"""Which layers of a low-precision network compute in float32, and why, as NVIDIA's parser made them of the graph.
+"""List the layers of a low-precision network that compute in float32, with the reason, as NVIDIA's parser reads the graph.
 
-A strongly typed network has the types of its graph, so each of these was left in float32 by `half.py`; the list shows that the parser
-added none of its own, and lowered none.
+A strongly typed network has the types of its graph: `graphs.low_precision` left each of these layers in float32. The list shows that
+the parser neither added float32 layers nor converted any to low precision.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from medseg_export.engines.to_tensorrt import Target, parse
 from medseg_runtime.model.bundle import Bundle
 
 KIND_REASONS = {
-    "NORMALIZATION": "norms, whose sums of squares overflow in float16",
-    "SOFTMAX": "softmax, whose sums do not fit float16",
-    "CAST": "casts to float32, for what follows or for an output",
+    "NORMALIZATION": "norms: their sums of squares overflow in float16",
+    "SOFTMAX": "softmax: its sums do not fit in float16",
+    "CAST": "casts to float32, for the next layer or an output",
 }
-AFTERWARDS = "what lies between one of the others, or a float32 input, and the next cast to low precision"
+BETWEEN = "layers between a float32 layer or input and the next cast to low precision"
 EMBEDDING = "the time embedding"
-SAMPLER = "the sampler's row, whose rounding would add up over the steps"
+SAMPLER = "the sampler's row: its rounding would add up over the steps"
 
 
 def float32_report(target: Target, bundle: Bundle) -> list[str]:
     """Return one line for each low-precision graph of a bundle and each reason.
 
     Raises:
-        EngineError: the parser refuses a graph.
+        EngineError: the parser rejects a graph.
     """
     lines = []
     for name, content in bundle.half.items():
@@ -39,9 +39,9 @@ def float32_report(target: Target, bundle: Bundle) -> list[str]:
 
 
 def float32_layers(trt: ModuleType, definition: Any) -> dict[str, Counter[str]]:
-    """Return reason -> kind of layer -> how many; constants and what is computed of them alone are left out.
+    """Return reason -> type of layer -> count. Constants, and layers that depend on constants alone, are not counted.
 
-    definition: a parsed network. Its layers come in an order in which each one follows what it needs.
+    definition: a parsed network, whose layers are in topological order.
     """
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
     reached = {tensor.name: {tensor.name} for tensor in map(definition.get_input, range(definition.num_inputs))}
@@ -56,9 +56,9 @@ def float32_layers(trt: ModuleType, definition: Any) -> dict[str, Counter[str]]:
 
 
 def _reason(kind: str, sources: set[str]) -> str:
-    """sources: the inputs of the network that the layer depends on."""
+    """Return why a layer is in float32. sources: the network inputs that it depends on."""
     if sources == {"time_features"}:
         return EMBEDDING
     if "row" in sources:
         return SAMPLER
-    return KIND_REASONS.get(kind, AFTERWARDS)
+    return KIND_REASONS.get(kind, BETWEEN)

@@ -1,4 +1,4 @@
-"""TensorRT's own account of a build as progress bars: without them minutes pass in silence."""
+"""Show the phases of a TensorRT build as progress bars: a build takes minutes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from rich.progress import Progress, TaskID
 
 
 def progress_monitor(library: Any, progress: Progress, graph: str) -> Any:
-    """Return a monitor that draws one bar for each phase of a build that runs, below the phase it belongs to.
+    """Return a monitor that shows one bar for each running phase of a build, below its parent phase.
 
-    library: the module `tensorrt` or `tensorrt_rtx`, whose class the monitor extends: so it is made on request.
-    graph: what is built, for the outermost bar.
+    library: the module `tensorrt` or `tensorrt_rtx`, whose class the monitor extends.
+    graph: name of the graph, shown on the outermost bar.
     """
 
-    class Monitor(library.IProgressMonitor):  # type: ignore[misc]  # the library is not there when types are checked
-        """Called by the builder, from threads of its own; `cancel` ends the build at its next step."""
+    class Monitor(library.IProgressMonitor):  # type: ignore[misc]  # the library is not installed where types are checked
+        """Called by the builder from its own threads. `cancel` ends the build at the next step."""
 
         def __init__(self) -> None:
-            library.IProgressMonitor.__init__(self)  # pybind11 wants the base class called by name
+            library.IProgressMonitor.__init__(self)  # pybind11 does not support super().__init__()
             self._tasks: dict[str, tuple[TaskID, int]] = {}
             self._cancelled = False
 

@@ -1,4 +1,4 @@
-"""What engines can be built with: the options of `medseg-export` that name it, and the target that they make."""
+"""Turn the options of `medseg-export` into build targets: library, GPU, compute capabilities, profiles and flags."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from medseg_runtime.machine.gpu import find_gpu
 from medseg_runtime.model.bundle import MAX_BATCH
 
 EXTRA: dict[Library, str] = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
-"""Library -> the extra that installs it."""
+"""Library -> the extra of medseglatdiff that installs it."""
 RTX_DEFAULT = "86,89,120"
-"""Ampere, Ada and Blackwell: GeForce 30, 40 and 50, and RTX workstations of these generations."""
+"""Ampere, Ada and Blackwell: GeForce 30, 40 and 50, and the RTX workstation GPUs of these generations."""
 
 
 def targets(*, trt: bool, trt_rtx: bool, sm: str | None, samples: list[str], flags: Flags) -> list[Target]:
-    """Return what a command was asked to build for; nothing where it was asked for no engines.
+    """Return the targets to build for; empty without `trt` and `trt_rtx`.
 
-    sm: compute capabilities for `trt_rtx`, as 86,89,120; None: those.
-    samples: one text for each profile.
+    sm: compute capabilities for `trt_rtx`, as 86,89,120; None: these three.
+    samples: the text of each profile, see `profile_from`.
 
     Raises:
         ParameterError: an option cannot be read.
-        EngineError: a library, or the GPU it needs, is not there.
+        EngineError: a library, or the GPU it needs, is missing.
     """
     if sm is not None and not trt_rtx:
-        raise ParameterError("--sm is given without --trt-rtx", "Leave it out: --trt builds for the GPU that is here.")
+        raise ParameterError(
+            "--sm is given without --trt-rtx", "Leave it out: --trt builds for the GPU in this machine."
+        )
     profiles = tuple(profile_from(text) for text in samples)
     capabilities = compute_capabilities_from(RTX_DEFAULT if sm is None else sm)
     here = [target_here(profiles, flags)] if trt else []
@@ -60,10 +62,10 @@ def target_here(profiles: tuple[Profile, ...], flags: Flags) -> Target:
 
 
 def target_ahead(compute_capabilities: tuple[int, ...], profiles: tuple[Profile, ...], flags: Flags) -> Target:
-    """Return a target of RTX GPUs that need not be here.
+    """Return the target of RTX GPUs that need not be in this machine.
 
     Raises:
-        EngineError: TensorRT-RTX is not installed, or does not build for one of them.
+        EngineError: TensorRT-RTX is not installed, or does not support one of the compute capabilities.
     """
     trt = _imported("tensorrt_rtx")
     capability_members(trt, compute_capabilities)
@@ -87,10 +89,10 @@ def _imported(library: Library) -> ModuleType:
 
 
 def profile_from(text: str) -> Profile:
-    """Read `MIN,OPT,MAX` samples, or `N` for an engine that takes N and nothing else.
+    """Parse `MIN,OPT,MAX`, or `N` for an engine that accepts exactly N samples.
 
     Raises:
-        ParameterError: it is neither, or not in rising order from 1 to 64.
+        ParameterError: the text is neither, or not in rising order from 1 to 64.
     """
     parts = text.split(",")
     if len(parts) in (1, 3) and all(part.strip().isdecimal() for part in parts):
@@ -104,10 +106,10 @@ def profile_from(text: str) -> Profile:
 
 
 def compute_capabilities_from(text: str) -> tuple[int, ...]:
-    """Read `86,89,120`.
+    """Parse a list such as `86,89,120`, which stands for 8.6, 8.9 and 12.0. Sort it and drop duplicates.
 
     Raises:
-        ParameterError: it is not such a list.
+        ParameterError: the text is not such a list.
     """
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):

@@ -1,4 +1,4 @@
-"""A bundle => engines beside its graphs, with their record. Needs no torch and no onnx: this is how a device builds its own."""
+"""Build engines into a bundle, with their record. Needs neither torch nor onnx, so that a device can build its own engines."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ENGINE = FolderKind("engine", RECORD_NAME, frozenset({RECORD_NAME, *PLAN_FILES.v
 def build_engines(
     bundle: Bundle, target: Target, progress: Progress, *, float32: bool = False
 ) -> tuple[Path, EngineRecord]:
-    """Build a bundle's three engines; those of the same target are replaced, all three at once.
+    """Build the three engines of a bundle. Older engines of the same target are replaced, all three at once.
 
-    float32: from the float32 graphs, not from the low-precision ones.
+    float32: build from the float32 graphs instead of the low-precision ones.
 
     Returns: the folder that was written, and its record.
 
     Raises:
-        EngineError: the bundle has no low-precision graphs, or the library refuses a graph, a profile or an option.
+        EngineError: the bundle has no low-precision graphs, or the library rejects a graph, a profile or an option.
         OutputError: the bundle cannot be written to.
     """
     graphs, contents = _sources(bundle, float32=float32)
@@ -46,12 +46,12 @@ def build_engines(
                 (partial / PLAN_FILES[name]).write_bytes(plan)
             (partial / RECORD_NAME).write_text(record.to_json())
     except OutputError as error:
-        raise OutputError(error.problem, "Copy the bundle to a folder that may be written, and build there.") from error
+        raise OutputError(error.problem, "Copy the bundle to a writable folder, and build there.") from error
     return out, record
 
 
 def _sources(bundle: Bundle, *, float32: bool) -> tuple[dict[GraphName, Graph], dict[GraphName, bytes]]:
-    """Return the graphs to build from; float32 in their place would be a fall in speed that nobody asked for."""
+    """Return the graphs to build from. Never fall back from low precision to float32, which is slower."""
     if float32:
         return bundle.manifest.graphs, bundle.graphs
     if not bundle.half:

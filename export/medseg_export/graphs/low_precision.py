@@ -1,8 +1,8 @@
-"""A float32 network => the same in float16 or bfloat16, made in torch, where the types are plain to see.
+"""Convert float32 networks to float16 or bfloat16 in torch, before export.
 
-Converters of finished graphs put into float16 what must not be: norms, whose sums of squares overflow into black masks, and the time
-embedding. Here convolutions alone change their type, and with them what flows between them: residual streams, skips, the products
-of attention. Norms, softmax, the time embedding, the sampler's row, a codebook's distances, inputs and outputs stay float32.
+Converters of ONNX graphs also convert what float16 cannot hold: norms, whose sums of squares overflow into black masks, and the time
+embedding. Here only convolutions change their type, and with them the tensors between them: residual streams, skips and the products
+of attention. Norms, softmax, the time embedding, the sampler's row, codebook distances, inputs and outputs stay in float32.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from medseg_trainer.models.graphs import Networks
 LowPrecision = Literal["float16", "bfloat16"]
 DTYPES: dict[LowPrecision, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 OPSETS: dict[LowPrecision, int] = {"float16": 21, "bfloat16": 22}
-"""From 21 on GroupNormalization is one operator with float32 statistics, from 22 on Conv takes bfloat16."""
+"""Opset 21 has GroupNormalization as one operator with float32 statistics; opset 22 has Conv in bfloat16."""
 
 
-def lowered(networks: Networks, precision: LowPrecision) -> Networks:
-    """Return a copy whose convolutions compute in the precision.
+def to_low_precision(networks: Networks, precision: LowPrecision) -> Networks:
+    """Return a copy of the networks whose convolutions compute in a precision.
 
-    All but those of a condition that ends in a codebook: rounding before it would become other codes, not other last digits.
+    A condition network that ends in a codebook stays in float32: rounding before the codebook selects other codes.
     """
     networks = copy.deepcopy(networks)
-    quantised = any(name.endswith("codebook") for name, _ in networks.condition.named_parameters())
-    condition = [] if quantised else [networks.condition]
+    quantized = any(name.endswith("codebook") for name, _ in networks.condition.named_parameters())
+    condition = [] if quantized else [networks.condition]
     for network in (*condition, networks.denoiser, networks.mask_autoencoder):
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.to(DTYPES[precision])
             if isinstance(layer, (nn.Conv2d, nn.GroupNorm, nn.Linear)):
-                layer.register_forward_pre_hook(_in_type_of_weights)
+                layer.register_forward_pre_hook(_cast_to_weight_type)
     return networks
 
 
-def _in_type_of_weights(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """Cast a layer's input to the type that its weights have."""
+def _cast_to_weight_type(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Cast a layer's input to the type of its weights."""
     (x,) = inputs
     weight = layer.get_parameter("weight")
     return (x.to(weight.dtype),)
 
 
-def half_graphs(networks: Networks, manifest: Manifest, precision: LowPrecision) -> dict[GraphName, bytes]:
-    """Export networks that `lowered` made.
+def low_precision_graphs(networks: Networks, manifest: Manifest, precision: LowPrecision) -> dict[GraphName, bytes]:
+    """Export networks that `to_low_precision` returned, as ONNX files.
 
     Raises:
-        ExportError: torch's exporter, or onnx's checker, refuses one.
+        ExportError: torch's exporter or onnx's checker refuses one.
     """
     return {
         name: onnx_graph(name, module, manifest, opset=OPSETS[precision]) for name, module in networks.graphs().items()

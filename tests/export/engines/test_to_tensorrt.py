@@ -23,7 +23,7 @@ from medseg_runtime.backends.gpu.tensorrt.logger import error_log
 from medseg_runtime.errors import EngineError, ParameterError
 from medseg_runtime.machine.gpu import Gpu
 from medseg_runtime.model.bundle import Bundle
-from tests.export.rtx import GRAPHS, KINDS, PLAIN, STATIC, WIDE, graphs_of, planned, target
+from tests.export.engines.rtx import GRAPHS, KINDS, PLAIN, STATIC, WIDE, graphs_of, planned, target
 
 pytestmark = pytest.mark.usefixtures("cache_home")
 
@@ -115,7 +115,7 @@ def test_the_list_of_float32_layers_has_a_reason_for_each_and_no_convolution(bun
         assert "NORMALIZATION" in kinds
         assert kinds.isdisjoint({"CONVOLUTION", "CONSTANT"})
     assert not any("row" in reason or "time" in reason for name in ("encoder", "decoder") for reason in found[name])
-    assert {"the time embedding", "the sampler's row, whose rounding would add up over the steps"} < set(
+    assert {"the time embedding", "the sampler's row: its rounding would add up over the steps"} < set(
         found["denoiser"]
     )
     full = parse(tensorrt_rtx, "decoder", bundle.manifest.graphs["decoder"], bundle.graphs["decoder"]).definition

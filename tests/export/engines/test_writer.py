@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import count
 
 import pytest
 
@@ -19,12 +20,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from medseg_export.engines import cache, to_tensorrt
-from medseg_export.engines.to_tensorrt import build_plan
+from medseg_export.engines.progress import progress_monitor
 from medseg_export.engines.writer import build_engines
 from medseg_runtime.backends.gpu.tensorrt.engine_files import ENGINES, RECORD_NAME, EngineRecord, Profile, open_engines
 from medseg_runtime.errors import EngineError, OutputError
 from medseg_runtime.model.bundle import Bundle
-from tests.export.rtx import GRAPHS, PLAIN, STATIC, VERSION, WIDE, silent, target
+from tests.export.engines.rtx import GRAPHS, PLAIN, STATIC, VERSION, WIDE, silent, target
 
 pytestmark = pytest.mark.usefixtures("cache_home")
 
@@ -61,10 +62,18 @@ def test_engines_are_read_as_they_were_built_and_the_bundle_is_still_the_same(ow
 REBUILD = r"Run `medseg-export build .* --trt-rtx --sm \d+`\."
 
 
+@pytest.fixture(scope="module")
+def built_once(bundle, tmp_path_factory):
+    """A bundle with engines for compute capability 8.6; read only."""
+    copy = Bundle.load(shutil.copytree(bundle.folder, tmp_path_factory.mktemp("built") / "bundle"))
+    build_engines(copy, target(), silent())
+    return copy
+
+
 @pytest.fixture
-def built(own):
-    build_engines(own, target(), silent())
-    return own
+def built(built_once, tmp_path):
+    """A copy of it that a test may change."""
+    return Bundle.load(shutil.copytree(built_once.folder, tmp_path / "built"))
 
 
 @pytest.mark.parametrize(
@@ -149,19 +158,20 @@ def test_a_bundle_without_low_precision_graphs_is_built_in_float32_only_when_ask
 # --- building again, and being interrupted
 
 
-def count_builds(monkeypatch):
-    names = []
+@pytest.fixture
+def names(monkeypatch):
+    """Names of the graphs that are built, by a builder whose plans are never the same twice."""
+    names, number = [], count()
 
-    def counted(target, name, *arguments):
+    def build(_target, name, *_):
         names.append(name)
-        return build_plan(target, name, *arguments)
+        return f"plan {next(number)}".encode(), b""
 
-    monkeypatch.setattr(cache, "build_plan", counted)
+    monkeypatch.setattr(cache, "build_plan", build)
     return names
 
 
-def test_what_was_built_once_is_taken_from_the_cache(own, monkeypatch, cache_home):
-    names = count_builds(monkeypatch)
+def test_what_was_built_once_is_taken_from_the_cache(own, names, cache_home):
     _, first = build_engines(own, target(), silent())
     _, again = build_engines(own, target(), silent())
     assert names == list(GRAPHS)
@@ -180,8 +190,8 @@ def test_what_was_built_once_is_taken_from_the_cache(own, monkeypatch, cache_hom
     assert names == list(GRAPHS)
 
 
-def test_a_build_that_fails_leaves_the_engines_that_were_there(own):
-    build_engines(own, target(), silent())
+def test_a_build_that_fails_leaves_the_engines_that_were_there(built):
+    own = built
     before = (own.folder / ENGINES / "tensorrt_rtx-sm86" / RECORD_NAME).read_bytes()
     listed = folders(own)
     with pytest.raises(EngineError):
@@ -206,7 +216,7 @@ def test_an_interrupted_build_ends_at_its_next_step_and_leaves_nothing(own, monk
     started, monitors = [], []
 
     def kept(*arguments):
-        monitors.append(progress.progress_monitor(*arguments))
+        monitors.append(progress_monitor(*arguments))
         return monitors[-1]
 
     monkeypatch.setattr(to_tensorrt, "progress_monitor", kept)
@@ -231,11 +241,10 @@ def test_an_interrupted_build_ends_at_its_next_step_and_leaves_nothing(own, monk
     assert folders(own) is None
 
 
-def test_a_bundle_that_cannot_be_written_to_is_refused_before_anything_is_built(own, monkeypatch):
-    names = count_builds(monkeypatch)
+def test_a_bundle_that_cannot_be_written_to_is_refused_before_anything_is_built(own, names):
     (own.folder / ENGINES).mkdir()
     (own.folder / ENGINES / "tensorrt_rtx-sm86").write_text("a file")
-    with pytest.raises(OutputError, match=r"is not a folder.*Copy the bundle to a folder that may be written"):
+    with pytest.raises(OutputError, match=r"is not a folder.*Copy the bundle to a writable folder"):
         build_engines(own, target(), silent())
     assert names == []
 

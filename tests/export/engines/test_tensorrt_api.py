@@ -13,13 +13,13 @@ import pytest
 
 from medseg_export.engines import float32_layers, progress, to_tensorrt
 from medseg_export.engines import target as target_module
-from medseg_runtime.backends.gpu.tensorrt import logger
+from medseg_runtime.backends.gpu.tensorrt import engine, logger
 from medseg_runtime.backends.registry import BACKENDS
 from medseg_runtime.machine import gpu
 
 HERE = Path(__file__).parent
 MATRIX = json.loads((HERE / "trt_api_matrix.json").read_text())
-RUNNER = Path(logger.__file__).parent / "backends" / "trt_engine.py"
+RUNNER = Path(engine.__file__)
 SOURCES = [
     *(Path(module.__file__) for module in (to_tensorrt, progress, float32_layers, logger)),
     RUNNER,
@@ -124,7 +124,7 @@ def test_the_matrix_is_right_about_the_package_that_is_installed():
 
 
 def test_the_extras_that_errors_name_exist():
-    extras = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((HERE.parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for library, extra in target_module.EXTRA.items():
         assert any(requirement.startswith(library) for requirement in extras[extra])
         assert any(requirement.startswith("cuda-bindings") for requirement in extras[extra])

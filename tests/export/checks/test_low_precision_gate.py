@@ -15,7 +15,7 @@ from medseg_export.checks import low_precision_gate, parity
 from medseg_export.checks.low_precision_gate import Images, Trial
 from medseg_export.checks.ranges import Ranges
 from medseg_export.checks.reference import ReferenceBackend
-from medseg_export.graphs.low_precision import lowered
+from medseg_export.graphs.low_precision import to_low_precision
 from medseg_export.graphs.to_onnx import onnx_graph
 from medseg_runtime.backends.host_loop import HostLoop
 from medseg_runtime.backends.registry import open_backend
@@ -93,12 +93,12 @@ def assert_mixed(model, low):
 
 @EVERY_GRAPH
 def test_only_convolutions_and_products_are_in_float16(graph, bundle):
-    described = bundle.manifest.half[graph]
+    entry = bundle.manifest.half[graph]
     model = onnx.load_from_string(bundle.half[graph])
     assert_mixed(model, TensorProto.FLOAT16)
-    assert (described.file, described.precision, described.opset) == (f"{graph}.float16.onnx", "float16", 21)
-    assert [value.name for value in model.graph.input] == list(described.inputs)
-    assert [value.name for value in model.graph.output] == list(described.outputs)
+    assert (entry.file, entry.precision, entry.opset) == (f"{graph}.float16.onnx", "float16", 21)
+    assert [value.name for value in model.graph.input] == list(entry.inputs)
+    assert [value.name for value in model.graph.output] == list(entry.outputs)
 
 
 def test_the_rows_of_a_sampler_stay_in_float32(bundle):
@@ -130,9 +130,9 @@ def test_low_precision_graphs_take_any_batch(batch, bundle):
             np.testing.assert_allclose(found, expected, atol=4e-3 * np.abs(expected).max())
 
 
-def test_the_network_that_is_lowered_stays_as_it_was(networks):
+def test_conversion_does_not_change_the_original_network(networks):
     before = {name: value.clone() for name, value in networks.denoiser.state_dict().items()}
-    low = lowered(networks, "float16").denoiser
+    low = to_low_precision(networks, "float16").denoiser
     assert low.exit.weight.dtype == torch.float16
     assert low.norm.weight.dtype == torch.float32
     for name, value in networks.denoiser.state_dict().items():
@@ -142,7 +142,7 @@ def test_the_network_that_is_lowered_stays_as_it_was(networks):
 
 @pytest.mark.parametrize(("kind", "dtype"), [("flow", torch.float16), ("paper", torch.float32)])
 def test_a_condition_that_a_codebook_rounds_is_not_rounded_before(kind, dtype, run_of):
-    condition = lowered(RunFolder(run_of(kind)).networks(), "float16").condition
+    condition = to_low_precision(RunFolder(run_of(kind)).networks(), "float16").condition
     assert {layer.weight.dtype for layer in condition.modules() if isinstance(layer, nn.Conv2d)} == {dtype}
 
 
@@ -181,10 +181,10 @@ def test_what_overflows_float16_is_published_in_bfloat16(huge, networks, manifes
 
 
 def test_the_evaluator_sees_an_overflow_and_onnx_runtime_does_not(networks, huge, manifest, bundle):
-    decoder = onnx_graph("decoder", lowered(huge, "float16").graphs()["decoder"], manifest)
+    decoder = onnx_graph("decoder", to_low_precision(huge, "float16").graphs()["decoder"], manifest)
     trial = Trial("float16", graphs=bundle.half | {"decoder": decoder})
     exported = on_onnx_runtime(bundle, manifest, trial.graphs)
-    low_precision_gate.compare(trial, manifest, TorchBackend(networks), exported, Images.synthetic(manifest), [])
+    low_precision_gate.run_checks(trial, manifest, TorchBackend(networks), exported, Images.synthetic(manifest), [])
     assert trial.missed() == "onnx.reference returned NaN or infinite values from the decoder"
     assert not trial.passed
 
@@ -215,7 +215,7 @@ def test_a_time_embedding_in_float16_fails_at_late_times(networks, manifest, bun
     errors = parity.time_errors(manifest, TorchBackend(networks), rounded)
     assert errors[999.0] > 10 * errors[1.0]
     trial = Trial("float16", graphs=bundle.half)
-    low_precision_gate.compare(trial, manifest, TorchBackend(networks), rounded, Images.synthetic(manifest), [])
+    low_precision_gate.run_checks(trial, manifest, TorchBackend(networks), rounded, Images.synthetic(manifest), [])
     assert "denoiser at batch 1" in trial.missed()
 
 
@@ -232,7 +232,7 @@ def test_ranges_find_the_layer_and_leave_no_trace(huge, manifest):
 def test_networks_that_no_low_precision_can_draw_are_not_published(run_of, bundle, tmp_path, monkeypatch):
     """No rounding at all is allowed: both precisions fail their first check."""
     monkeypatch.setattr(low_precision_gate, "SPACINGS", 0.0)
-    monkeypatch.setattr(low_precision_gate, "half_graphs", lambda *_: bundle.half)
+    monkeypatch.setattr(low_precision_gate, "low_precision_graphs", lambda *_: bundle.half)
     monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: bundle.graphs[name])
     with pytest.raises(ExportError, match=r"in low precision: float16: .*; bfloat16: .*\. Export without --half"):
         bundle_writer.write_bundle(RunFolder(run_of("flow")), tmp_path / "bundle", steps=None, force=False, half=True)
