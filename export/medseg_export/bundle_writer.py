@@ -61,9 +61,7 @@ def write_bundle(
     if steps is not None:
         manifest = replace(manifest, sampling=_with_steps(manifest.sampling, steps))
     sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps)  # raises for impossible defaults
-    images = (
-        Images.of_val(data, manifest) if data else Images.synthetic(manifest)
-    )  # read first, so that errors come before minutes of work
+    images = Images.of_val(data, manifest) if data else Images.synthetic(manifest)  # errors before minutes of work
     full = TorchBackend(run.networks())
     round_weights(networks)
     trained = TorchBackend(networks)

@@ -13,7 +13,7 @@ from medseg_runtime.model.bundle import Bundle
 
 @pytest.fixture(scope="session")
 def two_classes(tmp_path_factory):
-    """An own folder of colour images: a bright core in a dim rim, outlined by one rater."""
+    """A plain data folder of color images: a bright core in a dim rim, outlined by one rater."""
     data = tmp_path_factory.mktemp("two-classes")
     (data / "images").mkdir()
     (data / "masks").mkdir()
@@ -35,7 +35,7 @@ def two_classes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def kinds(micro, phantom_zips, two_classes):
-    """Name -> (configuration, data): flow on the sphere; the paper's; three logits, colour, KL."""
+    """Name -> (configuration, data): flow on the sphere; the paper's; three logits, color, KL."""
     from medseg_runtime.model.bundle import Sampling
     from medseg_runtime.model.noise import NoiseLaw
     from medseg_runtime.model.preprocess import InputRule
@@ -66,7 +66,7 @@ def kinds(micro, phantom_zips, two_classes):
 
 
 def shake(path):
-    """Move a file's weights at random: three steps leave many at zero, and an image without a mask tests little."""
+    """Add noise to the weights of a file: after three steps many are zero, and empty masks test little."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
@@ -83,7 +83,7 @@ def shake(path):
 
 @pytest.fixture(scope="session")
 def run_of(kinds, tmp_path_factory):
-    """run_of(kind) is the folder of a finished run; read only."""
+    """run_of(kind) returns the folder of a finished run; read only."""
     from medseg_trainer.training.loop import fit
 
     @cache
@@ -100,7 +100,7 @@ def run_of(kinds, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bundle_of(run_of, tmp_path_factory):
-    """bundle_of(kind) is the folder of its bundle; read only."""
+    """bundle_of(kind) returns the folder of its bundle; read only."""
     from medseg_export.bundle_writer import write_bundle
     from medseg_trainer.training.run_folder import RunFolder
 
@@ -115,7 +115,7 @@ def bundle_of(run_of, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def half_bundle_of(run_of, bundle_of, kinds, tmp_path_factory):
-    """half_bundle_of(kind) is the folder of its bundle with low-precision graphs, judged on its val images; read only."""
+    """half_bundle_of(kind) returns the folder of its bundle with low-precision graphs, checked on val images; read only."""
     from medseg_export import bundle_writer
     from medseg_runtime.model.bundle import Bundle
     from medseg_trainer.training.run_folder import RunFolder
@@ -123,7 +123,7 @@ def half_bundle_of(run_of, bundle_of, kinds, tmp_path_factory):
     @cache
     def export(kind):
         out = tmp_path_factory.mktemp("half-bundles") / kind
-        full = Bundle.load(bundle_of(kind)).graphs  # they need not be exported twice
+        full = Bundle.load(bundle_of(kind)).graphs  # not exported twice
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bundle_writer, "onnx_graph", lambda name, *_: full[name])
             bundle_writer.write_bundle(
@@ -148,7 +148,7 @@ def own(half_bundle_of, tmp_path):
 
 @pytest.fixture
 def cache_home(tmp_path, monkeypatch):
-    """A cache of this test's own: nothing is built yet."""
+    """An empty cache folder for this test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "medseglatdiff" / "tensorrt"
 
@@ -163,7 +163,7 @@ def medseg_export(run_command):
 
 @pytest.fixture
 def image(kinds):
-    """image(kind) is one that the run of that kind was validated on."""
+    """image(kind) returns a val image of that kind's run."""
     from medseg_trainer.data.layouts import read_cases
 
     def first(kind):

@@ -1,4 +1,4 @@
-"""A run becomes a bundle that does what the trained network does, or no bundle at all."""
+"""A run is exported as a bundle that computes what the trained network computes, or not at all."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def test_the_bundle_samples_as_the_run_does(kind, bundle_of, run_of, image):
     axis = (len(bundle.manifest.classes),) if kind == "classes" else ()
     assert served.masks.shape == (4, *axis, height, width)
     assert served.sampler == {"flow": "euler", "paper": "ddim", "classes": "euler"}[kind]
-    if kind != "paper":  # whose random codes flip with the last bit
+    if kind != "paper":  # its random codes change with the last bit
         np.testing.assert_allclose(served.mean_probability, trained.mean_probability, atol=5e-3)  # float16 weights
 
 
@@ -68,7 +68,7 @@ def test_classes_exclude_each_other(bundle_of, image):
 
 
 def test_samples_are_the_same_however_they_are_batched(bundle_of, image):
-    # `auto` may take bfloat16, which rounds differently in another batch
+    # `auto` may select bfloat16, which rounds differently at other batch sizes
     whole = Segmenter.load(bundle_of("flow"), backend="onnxruntime")(image("flow"), samples=16)
     for max_batch in (1, 4, 5):
         split = Segmenter.load(bundle_of("flow"), backend="onnxruntime", max_batch=max_batch)(image("flow"), samples=16)
@@ -97,7 +97,7 @@ def test_no_file_of_a_bundle_says_where_it_was_made(kind, bundle_of):
 
 @pytest.fixture
 def quick(monkeypatch, bundle_of):
-    """Exports take no time: the graphs of the flow bundle, unchecked."""
+    """Exports take the graphs of the flow bundle, without comparison."""
     graphs = Bundle.load(bundle_of("flow")).graphs
     monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: graphs[name])
     monkeypatch.setattr(parity, "check_parity", lambda *_: [])
@@ -159,7 +159,7 @@ def test_an_unfinished_run_is_not_exported(run_of, tmp_path):
     save_file(load_file(state), state, {"progress": json.dumps(progress | {"step": 2})})
     with pytest.raises(CheckpointError, match=r"the denoiser is at step 2 of 3. Run the same `medseg-train fit`"):
         write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
-    shutil.rmtree(run / "state")  # a run whose state was thrown away is taken for finished ...
+    shutil.rmtree(run / "state")  # a run without its state counts as finished ...
     write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
     (run / "denoiser.safetensors").unlink()  # ... but not one without weights
     with pytest.raises(CheckpointError, match="denoiser has not been trained yet"):

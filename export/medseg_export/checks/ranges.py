@@ -79,6 +79,4 @@ class Ranges(TorchFunctionMode):
         if not (isinstance(found, Tensor) and found.is_floating_point() and found.numel()):
             return known
         value = float(found.abs().max())
-        return (
-            known if value <= known.value else Peak(value, f"{self._layer}, {function}")
-        )  # NaN replaces any number and stays
+        return known if value <= known.value else Peak(value, f"{self._layer}, {function}")  # a NaN stays

@@ -1,4 +1,4 @@
-"""Low-precision graphs draw the same masks, or other ones are made, or none."""
+"""Low-precision graphs are published only if they draw the masks of float32."""
 
 import copy
 import json
@@ -47,7 +47,7 @@ def manifest(run_of):
 
 @pytest.fixture
 def huge(networks):
-    """Networks that draw what the others draw, but for a convolution whose output float16 cannot hold; a norm follows it."""
+    """The networks with one convolution scaled beyond the range of float16. The next norm undoes the scale, so the masks are the same."""
     huge = copy.deepcopy(networks)
     convolution = huge.mask_autoencoder.decoder.blocks[0].conv1
     with torch.no_grad():
@@ -79,7 +79,7 @@ def types(model):
 
 
 def assert_mixed(model, low):
-    """Convolutions and attention's products in low precision; norms, softmax, the time embedding and the edges in float32."""
+    """Convolutions and attention products are in low precision; norms, softmax, the time embedding, inputs and outputs in float32."""
     of = types(model)
     for node in model.graph.node:
         if node.op_type in ("Conv", "MatMul"):
@@ -102,7 +102,7 @@ def test_only_convolutions_and_products_are_in_float16(graph, bundle):
 
 
 def test_the_rows_of_a_sampler_stay_in_float32(bundle):
-    """Rows that float16 would round (its spacing at 1 is 9.8e-4) are carried out exactly, whatever the network returns."""
+    """Rows that float16 would round (its spacing at 1 is 9.8e-4) are applied exactly."""
     backend = ReferenceBackend(bundle.manifest, bundle.half, "float16")
     generator = np.random.default_rng(0)
     inputs = bundle.manifest.graphs["denoiser"].inputs
@@ -141,15 +141,15 @@ def test_conversion_does_not_change_the_original_network(networks):
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("flow", torch.float16), ("paper", torch.float32)])
-def test_a_condition_that_a_codebook_rounds_is_not_rounded_before(kind, dtype, run_of):
+def test_a_condition_that_ends_in_a_codebook_stays_in_float32(kind, dtype, run_of):
     condition = to_low_precision(RunFolder(run_of(kind)).networks(), "float16").condition
     assert {layer.weight.dtype for layer in condition.modules() if isinstance(layer, nn.Conv2d)} == {dtype}
 
 
-# --- what is said of them
+# --- what is recorded
 
 
-def test_the_bundle_keeps_what_float16_was_judged_by(bundle):
+def test_the_bundle_records_the_checks_of_float16(bundle):
     kept = bundle.manifest.parity["half"]
     assert kept["precision"] == "float16"
     assert kept["images"].endswith(" val images of LIDC-IDRI-slices")
@@ -163,7 +163,7 @@ def test_the_bundle_keeps_what_float16_was_judged_by(bundle):
     assert f"{kept['dice']:.4f}" in card.partition("## Low precision")[2]
 
 
-# --- the judges
+# --- the checks
 
 
 def test_what_overflows_float16_is_published_in_bfloat16(huge, networks, manifest):
@@ -190,7 +190,7 @@ def test_the_evaluator_sees_an_overflow_and_onnx_runtime_does_not(networks, huge
 
 
 class EarlyRounding(HostLoop):
-    """The trained network, but for the sinusoids: computed from the time in float16, as inside a converted graph."""
+    """The trained network with sinusoids computed from a float16 time, as in a converted graph."""
 
     name, version, precision = "early rounding", "0", "float32"
 
@@ -229,8 +229,8 @@ def test_ranges_find_the_layer_and_leave_no_trace(huge, manifest):
     assert not any(layer._forward_pre_hooks for layer in huge.mask_autoencoder.modules())
 
 
-def test_networks_that_no_low_precision_can_draw_are_not_published(run_of, bundle, tmp_path, monkeypatch):
-    """No rounding at all is allowed: both precisions fail their first check."""
+def test_networks_that_fail_in_both_precisions_are_not_published(run_of, bundle, tmp_path, monkeypatch):
+    """With a tolerance of zero both precisions fail their first check."""
     monkeypatch.setattr(low_precision_gate, "SPACINGS", 0.0)
     monkeypatch.setattr(low_precision_gate, "low_precision_graphs", lambda *_: bundle.half)
     monkeypatch.setattr(bundle_writer, "onnx_graph", lambda name, *_: bundle.graphs[name])

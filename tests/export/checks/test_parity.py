@@ -60,14 +60,14 @@ def test_a_graph_that_does_something_else_is_not_published(graph, run_of, bundle
 
 
 @pytest.mark.parametrize("errors", [[0.0, float("nan")], [float("nan"), 0.0]])
-def test_nan_is_no_parity(errors):
+def test_nan_fails_a_comparison(errors):
     assert not parity.Comparison("denoiser", parity._largest(errors), 1e-4).passed
 
 
 @pytest.mark.parametrize(
     ("errors", "passed"), [([1.0, 1e-6, 1.0], True), ([1.0, 1.0, 1.0], False), ([1e-6, float("nan"), 1e-6], False)]
 )
-def test_of_a_codebook_model_the_best_draw_counts_unless_one_is_nan(errors, passed, monkeypatch):
+def test_the_best_attempt_of_a_codebook_model_counts_unless_one_is_nan(errors, passed, monkeypatch):
     monkeypatch.setattr(
         parity, "compare_graphs", lambda *arguments: [parity.Comparison("decoder", errors[arguments[3]], 1e-4)]
     )
@@ -79,7 +79,7 @@ def test_of_a_codebook_model_the_best_draw_counts_unless_one_is_nan(errors, pass
             parity.check_parity(None, None, None, 3)
 
 
-def test_a_graph_that_returns_nan_fails_wherever_it_does(bundle_of, run_of):
+def test_a_single_nan_in_one_output_fails_its_graph(bundle_of, run_of):
     manifest = Bundle.load(bundle_of("flow")).manifest
 
     class Broken(TorchBackend):

@@ -1,4 +1,4 @@
-"""Targets and plans of TensorRT-RTX, NVIDIA's parser and builder that need no GPU; imported where that is installed."""
+"""Targets and plans of TensorRT-RTX, whose parser and builder need no GPU. Import only where it is installed."""
 
 import io
 from dataclasses import replace

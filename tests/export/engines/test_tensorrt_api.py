@@ -1,7 +1,7 @@
-"""One code path for TensorRT 10.3 to 11.4 and TensorRT-RTX: our code names only what all of them have.
+"""The code uses only members that TensorRT 10.3 to 11.4 and TensorRT-RTX all have, with one code path for all.
 
-`trt_api_matrix.json` was read from NVIDIA's own Python bindings, which import without a GPU: each class and member, and in which
-versions it is there.
+`trt_api_matrix.json` lists each class and member of NVIDIA's Python bindings, which import without a GPU, and the versions that
+have it.
 """
 
 import ast
@@ -43,29 +43,29 @@ RECEIVERS = {
     "raw": "IExecutionContext",
     "_raw": "IExecutionContext",
 }
-"""Name in our code -> class of TensorRT that it stands for; None: the module itself."""
+"""Variable name in our code -> the TensorRT class of its value; None: the module itself."""
 FEATURE_TESTED = {
-    "ComputeCapability": "read only where there is no GPU to build on, which is TensorRT-RTX",
+    "ComputeCapability": "used only ahead of time, with TensorRT-RTX",
     "IBuilderConfig.num_compute_capabilities": "as ComputeCapability",
     "IBuilderConfig.set_compute_capability": "as ComputeCapability",
 }
 OURS = {"name", "get", "record", "plans", "shape", "activation_bytes", "context", "version"}
-"""Members of our own classes whose names TensorRT has too."""
+"""Members of our own classes that share a name with a TensorRT member."""
 
 
-def spoken_of(node):
-    """The name by which an expression is known in our code."""
+def variable_of(node):
+    """Return the variable or attribute name of an expression; `name[]` for an item of it."""
     if isinstance(node, ast.Subscript):
-        name = spoken_of(node.value)
+        name = variable_of(node.value)
         return None if name is None else f"{name}[]"
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
 def member(node):
-    """An attribute of something of TensorRT's, as `Class.member`, or None."""
+    """Return an attribute of a TensorRT object as `Class.member`, or None."""
     if not isinstance(node, ast.Attribute) or node.attr.startswith("__"):  # what every object has
         return None
-    receiver = spoken_of(node.value)
+    receiver = variable_of(node.value)
     if receiver in RECEIVERS:
         owner = RECEIVERS[receiver]
         return node.attr if owner is None else f"{owner}.{node.attr}"
@@ -74,12 +74,12 @@ def member(node):
 
 
 def named(path):
-    """Every member of TensorRT that a source names."""
+    """Return every TensorRT member that a source file uses."""
     return {found for node in ast.walk(ast.parse(path.read_text())) if (found := member(node)) is not None}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_our_code_names_only_what_every_version_has(path):
+def test_the_code_uses_only_what_every_version_has(path):
     found = named(path)
     assert found
     unknown = found - MATRIX["members"].keys()
@@ -89,7 +89,7 @@ def test_our_code_names_only_what_every_version_has(path):
     assert lacking <= FEATURE_TESTED.keys()
 
 
-def test_what_some_versions_lack_is_used_where_it_is_there():
+def test_members_that_some_versions_lack_are_in_use():
     found = set().union(*map(named, SOURCES))
     assert found >= FEATURE_TESTED.keys()
     for name in FEATURE_TESTED:
@@ -97,19 +97,19 @@ def test_what_some_versions_lack_is_used_where_it_is_there():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_no_member_hides_behind_a_name_that_is_not_followed(path):
-    """An attribute that only TensorRT could mean must have been found through a name in RECEIVERS."""
+def test_no_member_is_used_through_an_unlisted_variable(path):
+    """Every attribute with the name of a TensorRT member is found through a variable in RECEIVERS."""
     members = {name.rpartition(".")[2] for name in MATRIX["members"]}
     followed = {name.rpartition(".")[2] for name in named(path)}
     attributes = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert (attributes & members) - followed - OURS == set()
 
 
-def test_every_module_that_binds_tensorrt_is_looked_at():
+def test_every_module_that_uses_tensorrt_is_checked():
     roots = [Path(module.__file__).parent for module in (to_tensorrt, logger)]
     binds = ("trt: ModuleType", "library: Any")
     found = {path for root in roots for path in root.rglob("*.py") if any(word in path.read_text() for word in binds)}
-    assert found - {Path(gpu.__file__)} == set(SOURCES)  # there it is the driver's library
+    assert found - {Path(gpu.__file__)} == set(SOURCES)  # there `library` is the driver
 
 
 def test_the_matrix_is_right_about_the_package_that_is_installed():

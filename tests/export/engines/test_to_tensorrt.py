@@ -1,4 +1,4 @@
-"""NVIDIA's own parser and strongly typed builder, which need no GPU in TensorRT-RTX, judge the graphs; and what they refuse is an error of ours."""
+"""TensorRT-RTX, whose parser and builder need no GPU, builds the graphs. What it rejects becomes an EngineError."""
 
 import io
 import sys
@@ -74,10 +74,10 @@ def test_networks_are_strongly_typed_and_compute_in_what_the_graph_says(bundle, 
 
 
 def test_every_library_is_asked_for_a_strongly_typed_network(bundle):
-    # TensorRT-RTX knows no other; TensorRT 10 would compute in what it likes
+    # TensorRT-RTX has no other kind; TensorRT 10 would choose the precision itself
     asked = []
 
-    class Builder:  # no subclass: the binding's own cannot be told when one is deleted
+    class Builder:  # a wrapper, no subclass: the binding cannot delete one
         def __init__(self, log):
             self.real = tensorrt_rtx.Builder(log)
 
@@ -177,15 +177,13 @@ def test_a_file_that_is_not_the_graph_is_refused(bundle, content, match):
     ("body", "match"),
     [
         ("determinant = Det (x) y = Add (determinant, x)", "operator Det .*UNSUPPORTED_NODE"),
-        ("y = nobody.Nothing (x)", "operator Nothing .*(UNSUPPORTED_NODE|INVALID_NODE|not found)"),
+        ("y = unknown.Nothing (x)", "operator Nothing .*(UNSUPPORTED_NODE|INVALID_NODE|not found)"),
         ("low = Cast <to = 10> (x) y = Add (low, x)", "operator Add .*must have same input types.*Half and Float"),
     ],
     ids=["unsupported", "unknown", "badly typed"],
 )
 def test_operators_that_the_parser_lacks_are_refused_by_name(bundle, body, match):
-    text = (
-        f'<ir_version: 10, opset_import: ["" : 21, "nobody" : 1]> g (float[1,1,4,4] x) => (float[1,1,4,4] y) {{{body}}}'
-    )
+    text = f'<ir_version: 10, opset_import: ["" : 21, "unknown" : 1]> g (float[1,1,4,4] x) => (float[1,1,4,4] y) {{{body}}}'
     graph = replace(bundle.manifest.half["decoder"], inputs={"x": (1, 1, 4, 4)}, outputs={"y": (1, 1, 4, 4)})
     refused(match, target(), graph=graph, content=onnx.parser.parse_model(text).SerializeToString(), bundle=bundle)
 
@@ -210,7 +208,7 @@ def test_gpus_that_the_library_does_not_build_for_are_refused_before_there_is_a_
         target(50, 86, 999)
 
 
-def test_what_was_logged_before_is_not_blamed_on_the_next_call(bundle):
+def test_an_error_contains_only_what_its_own_call_logged(bundle):
     log = error_log(tensorrt_rtx)
     log.log(tensorrt_rtx.ILogger.ERROR, "of another time")
     log.log(tensorrt_rtx.ILogger.WARNING, "no error")

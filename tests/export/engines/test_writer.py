@@ -1,4 +1,4 @@
-"""Engines ahead of time: written into a bundle, read again, built again from the cache, interrupted, and made by the command."""
+"""Engines built ahead of time: written to a bundle, read, cached, interrupted, and built by the command."""
 
 import io
 import json
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("cache_home")
 
 
 def folders(bundle):
-    """Everything beside the graphs."""
+    """Return all paths below engines/; None without that folder."""
     engines = bundle.folder / ENGINES
     return sorted(path.relative_to(engines).as_posix() for path in engines.rglob("*")) if engines.exists() else None
 
@@ -121,8 +121,8 @@ def test_damaged_engines_are_not_opened(built, damage):
         opened(built)
 
 
-def test_the_runner_hears_what_the_library_logs_in_the_process_that_built(built):
-    """TensorRT takes the first logger of a process: after a build, the builder's."""
+def test_loading_in_the_process_that_built_reports_what_the_library_logs(built):
+    """TensorRT uses the first logger of a process, which after a build is the builder's."""
     pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     from medseg_runtime.backends.gpu.tensorrt.engine import LoadedEngines
 
@@ -160,7 +160,7 @@ def test_a_bundle_without_low_precision_graphs_is_built_in_float32_only_when_ask
 
 @pytest.fixture
 def names(monkeypatch):
-    """Names of the graphs that are built, by a builder whose plans are never the same twice."""
+    """Names of the graphs that were built, by a fake builder that never returns the same plan twice."""
     names, number = [], count()
 
     def build(_target, name, *_):
@@ -205,7 +205,7 @@ def test_a_build_that_fails_leaves_the_engines_that_were_there(built):
 
 @pytest.fixture
 def ctrl_c():
-    """SIGINT as a terminal's Ctrl-C: a process that was started in the background ignores it."""
+    """Handle SIGINT as in a terminal: a process started in the background ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -310,7 +310,7 @@ def test_the_command_builds_from_a_bundle_alone_without_torch_and_onnx(own):
     ],
 )
 def test_what_the_command_refuses_is_one_line_and_nothing_is_written(own, arguments, match, medseg_export, monkeypatch):
-    monkeypatch.setattr("medseg_runtime.machine.gpu.DRIVER", "libcuda-of-nobody.so.1")
+    monkeypatch.setattr("medseg_runtime.machine.gpu.DRIVER", "libcuda-missing.so.1")
     code, _, err = medseg_export(*(argument.replace("BUNDLE", str(own.folder)) for argument in arguments))
     assert code == 1
     assert match in err

@@ -40,7 +40,7 @@ def test_graphs_are_of_opset_20_with_float32_edges(kind, graph, bundle_of):
 
 
 @EVERY_GRAPH
-def test_normalisation_is_an_operator_that_engines_of_a_cpu_have(graph, bundle_of):
+def test_normalization_is_an_operator_that_cpu_backends_have(graph, bundle_of):
     operators = {node.op_type for node in model(bundle_of("flow"), graph).graph.node}
     assert "InstanceNormalization" in operators
     assert "GroupNormalization" not in operators
@@ -68,7 +68,7 @@ def test_weights_are_stored_in_half_the_bytes(kind, graph, bundle_of):
 @pytest.mark.parametrize("batch", [1, 3, MAX_BATCH])
 @EVERY_KIND
 def test_graphs_take_any_batch(kind, batch, bundle_of, run_of):
-    """... and give what torch gives with the same rounded weights."""
+    """The outputs are those of torch with the same rounded weights."""
     bundle = Bundle.load(bundle_of(kind))
     exported = open_backend("onnxruntime", bundle)
     networks = RunFolder(run_of(kind)).networks()
