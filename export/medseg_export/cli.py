@@ -109,7 +109,7 @@ def _export(ckpt: Path, out: Path, steps: int | None, *, force: bool, half: bool
     from rich.table import Table
 
     from medseg_export.bundle_writer import write_bundle
-    from medseg_runtime.files.names import shown
+    from medseg_runtime.files.names import printable
     from medseg_trainer.training.run_folder import RunFolder
 
     # The exporter warns that torchvision is missing, which is not needed. Importing torch resets the level, so set it here.
@@ -123,7 +123,7 @@ def _export(ckpt: Path, out: Path, steps: int | None, *, force: bool, half: bool
     for precision, reason in bundle.manifest.parity.get("half", {}).get("refused", {}).items():
         typer.echo(f"{precision} was refused: {reason}")
     size = sum(len(graph) for graph in (*bundle.graphs.values(), *bundle.half.values())) / 1e6
-    typer.echo(f"{shown(out)}: {bundle.manifest.name}, {size:.1f} MB, sha256 {bundle.sha256[:12]}")
+    typer.echo(f"{printable(out)}: {bundle.manifest.name}, {size:.1f} MB, sha256 {bundle.sha256[:12]}")
     return bundle
 
 

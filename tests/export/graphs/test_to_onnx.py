@@ -85,7 +85,7 @@ def test_graphs_take_any_batch(kind, batch, bundle_of, run_of):
 
 
 def test_what_torch_cannot_export_is_one_error(run_of):
-    from medseg_trainer.training.validation import manifest_of
+    from medseg_trainer.models.manifest import manifest_of
 
     class Stubborn(torch.nn.Module):
         def forward(self, latent):
