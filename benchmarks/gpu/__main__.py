@@ -1,7 +1,7 @@
-"""Everything there is to measure on a GPU machine, in under ten minutes: correctness first, then timings, then a page.
+"""Check and time the sampling loop on a GPU, in under ten minutes: correctness first, then timings, then a page in results/.
 
-python -m benchmarks.gpu                            # writes benchmarks/gpu.md
-python -m benchmarks.gpu --device cpu --smoke       # shows without a GPU that it works; writes nothing
+python -m benchmarks.gpu                            # on a machine with an NVIDIA GPU
+python -m benchmarks.gpu --device cpu --smoke       # try the program without a GPU; prints the page
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
+from benchmarks.common.machine import inspect_machine, installed
+from benchmarks.common.page import RESULTS
+from benchmarks.common.script import one_line_errors, today
 from benchmarks.gpu.measure import Cell, measure, peak_teraflops
-from benchmarks.gpu.page import Setting, page
+from benchmarks.gpu.methods import Method, project_methods, reference, torch_methods
+from benchmarks.gpu.page import page
+from benchmarks.gpu.report import Report
 from benchmarks.gpu.subjects import Subject
-from benchmarks.gpu.ways import Way, engine_ways, reference, torch_ways
-from benchmarks.latency.machine import installed
 from medseg_runtime.errors import MedsegError
 
-PAGE = Path(__file__).parents[1] / "gpu.md"
+PROGRAM = "python -m benchmarks.gpu"
 PACKAGES = ("medseglatdiff", "torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "cuda-bindings")
 COMPILED_SAMPLES = (16,)
-"""torch.compile takes half a minute for each number of samples."""
+"""Numbers of samples for torch.compile, which takes half a minute for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured, and for how long."""
+    """What is measured, and the time limit."""
 
     preset: str
     sides: tuple[int, ...]
@@ -50,80 +52,93 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--smoke", action="store_true", help="two tiny sizes, and print the page instead of writing it")
-    arguments = parser.parse_args()
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("torch sees no GPU. Run this on a machine with one, or add `--device cpu --smoke`.")
-    if arguments.device == "cpu" and not arguments.smoke:
-        sys.exit("A page of GPU figures cannot be taken on a CPU. Add --smoke.")
-    torch.backends.cudnn.benchmark = True  # torch at its best
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32
-    start = time.monotonic()
-    device, plan = torch.device(arguments.device), SMOKE if arguments.smoke else FULL
-    cells = list(_cells(plan, device, lambda: time.monotonic() - start < plan.seconds))
-    setting = Setting(
-        date=datetime.now(UTC).date().isoformat(),
-        command=" ".join(["python -m benchmarks.gpu", *sys.argv[1:]]),
-        device=torch.cuda.get_device_name() if device.type == "cuda" else "a CPU, to try the program",
+    parser.add_argument(
+        "--smoke", action="store_true", help="measure two tiny sizes and print the page instead of writing it"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch finds no GPU. Run this on a machine with one, or add `--device cpu --smoke`.")
+    if given.device == "cpu" and not given.smoke:
+        sys.exit("GPU figures cannot be measured on a CPU. Add --smoke.")
+    with one_line_errors(PROGRAM):
+        found = page(run(SMOKE if given.smoke else FULL, torch.device(given.device), PROGRAM))
+        print(found.markdown() if given.smoke else found.write(given.out))
+
+
+def run(plan: Plan, device: torch.device, command: str) -> Report:
+    """Measure every method at every size of a plan, until its time is up."""
+    torch.backends.cudnn.benchmark = True  # torch's fastest setting
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 without TF32
+    machine, start = inspect_machine(), time.monotonic()
+    cells = tuple(_cells(plan, device, lambda: time.monotonic() - start < plan.seconds))
+    return Report(
+        date=today(),
+        command=command,
+        machine=machine,
+        seconds=time.monotonic() - start,
+        device=torch.cuda.get_device_name() if device.type == "cuda" else "CPU, to try the program",
         versions={name: installed(name) for name in PACKAGES},
         peaks={precision: peak_teraflops(device, precision) for precision in ("float32", "float16")},
-        seconds=time.monotonic() - start,
+        cells=cells,
     )
-    text = page(setting, cells)
-    if arguments.smoke:
-        print(text)
-    else:
-        PAGE.write_text(text, encoding="utf-8")
 
 
-def _cells(plan: Plan, device: torch.device, still: Callable[[], bool]) -> Iterator[Cell]:
-    """Measure every way at every size; what cannot be opened gives rows that say why."""
+def _cells(plan: Plan, device: torch.device, has_time: Callable[[], bool]) -> Iterator[Cell]:
+    """Measure every method at every size. A method that cannot be opened gives cells with the reason."""
     with tempfile.TemporaryDirectory() as work:
         subjects = [Subject.of(plan.preset, side) for side in plan.sides]
-        ways = {}
+        opened = []
         for subject in subjects:
             bundle = subject.bundle(Path(work) / str(subject.side))
-            openers = [*engine_ways(subject, bundle, device), *torch_ways(subject, device)]
-            ways[subject.side] = (subject, reference(subject, device), openers)
-        for number in range(len(openers)):  # every size of one way before the next: what comes last may miss the time
-            for subject, exact, openers in ways.values():
-                yield from _of_way(plan, subject, exact, *openers[number], still)
+            methods = [*project_methods(subject, bundle, device), *torch_methods(subject, device)]
+            opened.append((subject, reference(subject, device), methods))
+        for number in range(
+            len(opened[0][2])
+        ):  # all sizes of one method before the next: the last ones may run out of time
+            for subject, exact, methods in opened:
+                yield from _of_method(plan, subject, exact, *methods[number], has_time)
 
 
-def _of_way(
-    plan: Plan, subject: Subject, exact: Way, name: str, opener: Callable[[], Way], still: Callable[[], bool]
+def _of_method(
+    plan: Plan,
+    subject: Subject,
+    exact: Method,
+    name: str,
+    opener: Callable[[], Method],
+    has_time: Callable[[], bool],
 ) -> Iterator[Cell]:
     sizes = [(n, s) for n in _samples(plan, name) for s in plan.steps]
     print(f"{name}, {subject.side} px", file=sys.stderr, flush=True)
     try:
-        if not still():
+        if not has_time():
             raise TimeoutError("out of time")
-        way = opener()
+        method = opener()
     except (MedsegError, TimeoutError) as error:
         for samples, steps in sizes:
-            yield Cell(
-                way=name, precision="", side=subject.side, samples=samples, steps=steps, missing=f"not run: {error}"
-            )
+            reason = f"not run: {error}"
+            yield Cell(method=name, precision="", side=subject.side, samples=samples, steps=steps, missing=reason)
         return
     for samples, steps in sizes:
-        yield _guarded(subject, way, exact, samples, steps, still)
+        yield _guarded(subject, method, exact, samples, steps, has_time)
 
 
-def _guarded(subject: Subject, way: Way, exact: Way, samples: int, steps: int, still: Callable[[], bool]) -> Cell:
-    """Measure one cell; a way that fails there costs its row, not the page."""
+def _guarded(
+    subject: Subject, method: Method, exact: Method, samples: int, steps: int, has_time: Callable[[], bool]
+) -> Cell:
+    """Measure one cell; a failure is stored in the cell and does not end the run."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)  # a CUDA graph that was given up is no row of CUDA graphs
-            return measure(subject, way, exact, samples, steps, still)
+            warnings.simplefilter("error", RuntimeWarning)  # a fallback from CUDA graphs must not count as CUDA graphs
+            return measure(subject, method, exact, samples, steps, has_time)
     except (RuntimeError, RuntimeWarning) as error:
-        missing = f"failed: {' '.join(str(error).split())[:200]}"
         return Cell(
-            way=way.name,
-            precision=way.precision,
+            method=method.name,
+            precision=method.precision,
             side=subject.side,
             samples=samples,
             steps=steps,
-            missing=missing,
+            missing=f"failed: {' '.join(str(error).split())[:200]}",
         )
 
 

@@ -1,4 +1,4 @@
-"""Right first, then fast: each way is held against float32 torch before it is timed."""
+"""Compare a method with float32 torch, then time it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from benchmarks.gpu.methods import Method, Sample
 from benchmarks.gpu.subjects import Subject
-from benchmarks.gpu.ways import Sample, Way
 from medseg_runtime.backends.base import Float32
 from medseg_runtime.result.accumulator import foreground_probability
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.05}
-"""Of the mean probability map, at its worst pixel."""
+"""Largest accepted difference of the mean probability map."""
 DIFFERENT_PIXELS = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.03}
-"""Largest share of mask pixels that differ."""
-SECONDS_A_CELL, FEWEST, MOST = 1.0, 5, 200
+"""Largest accepted share of mask pixels that differ."""
+CELL_SECONDS, MIN_CALLS, MAX_CALLS = 1.0, 5, 200
 PEAK_SIDE = {"cuda": 8192, "cpu": 512}
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """One way at one size: figures, or why there are none."""
+    """One method at one size: timings, or the reason why there are none."""
 
-    way: str
+    method: str
     precision: str
     side: int
     samples: int
@@ -37,26 +37,40 @@ class Cell:
     milliseconds: tuple[float, ...] = ()
     flops: int = 0
     missing: str | None = None
+    """Reason why the cell was not timed."""
+
+    @property
+    def p50(self) -> float:
+        """Median time in milliseconds."""
+        return float(np.median(self.milliseconds))
 
     @property
     def teraflops(self) -> float:
-        """Achieved, by the median."""
-        return self.flops / float(np.median(self.milliseconds)) / 1e9
+        """Achieved TFLOP/s, by the median."""
+        return self.flops / self.p50 / 1e9
 
 
-def measure(subject: Subject, way: Way, reference: Way, samples: int, steps: int, still: Callable[[], bool]) -> Cell:
-    """Hold one way against the reference at one size, then time it: image and noise on the host => masks on the host.
+def measure(
+    subject: Subject, method: Method, reference: Method, samples: int, steps: int, has_time: Callable[[], bool]
+) -> Cell:
+    """Compare a method with the reference at one size, then time it from image and noise on the host to masks on the host.
 
-    still: False when the time for everything is up.
+    has_time: returns False once the time of the run is up.
     """
-    named = {"way": way.name, "precision": way.precision, "side": subject.side, "samples": samples, "steps": steps}
-    if not still():
+    named = {
+        "method": method.name,
+        "precision": method.precision,
+        "side": subject.side,
+        "samples": samples,
+        "steps": steps,
+    }
+    if not has_time():
         return Cell(**named, missing="not run: out of time")  # type: ignore[arg-type]  # names and types are Cell's
     image, noise = subject.inputs(samples)
     expected = reference.prepare(samples, steps)(image, noise)
-    sample = way.prepare(samples, steps)
+    sample = method.prepare(samples, steps)
     error, different = difference(sample(image, noise), expected)
-    if error > TOLERANCE[way.precision] or different > DIFFERENT_PIXELS[way.precision]:
+    if error > TOLERANCE[method.precision] or different > DIFFERENT_PIXELS[method.precision]:
         missing = f"wrong: mean probability off by {error:.1e}, {different:.2%} of pixels differ; not timed"
         return Cell(**named, error=error, missing=missing)  # type: ignore[arg-type]
     taken = time_it(sample, image, noise)
@@ -71,12 +85,12 @@ def difference(found: Float32, expected: Float32) -> tuple[float, float]:
 
 
 def time_it(sample: Sample, image: Float32, noise: Float32) -> tuple[float, ...]:
-    """Return the milliseconds of one call after another, for about a second; logits become masks within it."""
-    for _ in range(3):  # captures, and chooses kernels
+    """Time successive calls for about a second, in milliseconds. A call ends with masks, not logits."""
+    for _ in range(3):  # warm-up: captures graphs and selects kernels
         sample(image, noise)
     taken: list[float] = []
-    end = time.perf_counter() + SECONDS_A_CELL
-    while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() < end):
+    end = time.perf_counter() + CELL_SECONDS
+    while len(taken) < MIN_CALLS or (len(taken) < MAX_CALLS and time.perf_counter() < end):
         start = time.perf_counter()
         np.greater(sample(image, noise), 0.0)
         taken.append(1e3 * (time.perf_counter() - start))
@@ -84,7 +98,7 @@ def time_it(sample: Sample, image: Float32, noise: Float32) -> tuple[float, ...]
 
 
 def peak_teraflops(device: torch.device, precision: str) -> float:
-    """Return the best of ten square matrix products, as this program's own measure of what the device can do."""
+    """Return the speed of the fastest of ten square matrix products."""
     side = PEAK_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(TYPES[precision]) for _ in range(2))
     best = float("inf")

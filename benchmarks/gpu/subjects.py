@@ -1,4 +1,4 @@
-"""What is measured: the `fast` preset's networks at a given side, with random weights, as torch modules and as a bundle."""
+"""The measured networks: a preset at a given side, with random weights, as torch modules and as a bundle."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.latency.networks import graph_cost, untrained
-from benchmarks.latency.subject import Cost
+from benchmarks.common.cost import Cost
+from benchmarks.common.networks import graph_cost, untrained
 from medseg_export.bundle_writer import BUNDLE
 from medseg_export.graphs.low_precision import low_precision_graphs, to_low_precision
 from medseg_export.graphs.to_onnx import graph_entry, onnx_graph
@@ -34,7 +34,7 @@ class Subject:
 
     @classmethod
     def of(cls, preset: str, side: int) -> Subject:
-        """Draw the weights."""
+        """Build the networks."""
         base = PRESETS[preset]()
         config = replace(base, input=replace(base.input, height=side, width=side, context=0, geometry="resize"))
         costs = {name: graph_cost(config, name) for name in manifest_of(config).graphs}
@@ -42,11 +42,11 @@ class Subject:
 
     @property
     def manifest(self) -> Manifest:
-        """Shapes of the graphs."""
+        """Manifest of the networks, with the shapes of the graphs."""
         return manifest_of(self.config)
 
     def flops(self, samples: int, steps: int) -> int:
-        """Floating-point operations of a whole run: two per multiply-accumulate."""
+        """Return the floating-point operations of a run, two per multiply-accumulate."""
         cost = self.costs
         return 2 * (cost["encoder"].of(1) + steps * cost["denoiser"].of(samples) + cost["decoder"].of(samples))
 
@@ -62,7 +62,7 @@ class Subject:
         return table, time_features(table.t, self.manifest.time_features)
 
     def bundle(self, folder: Path) -> Bundle:
-        """Export the networks, in float32 and float16, for engines to load."""
+        """Export the networks in float32 and float16."""
         shapes = self.manifest
         full = {name: onnx_graph(name, module, shapes) for name, module in self.networks.graphs().items()}
         half = low_precision_graphs(to_low_precision(self.networks, "float16"), shapes, "float16")

@@ -1,4 +1,4 @@
-"""Do all engines give the same answer? Each against ONNX Runtime in float32, on real images, from the same noise."""
+"""Compare every backend with ONNX Runtime in float32, on real images, from the same noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.latency.engines import REFERENCE, Engine
+from benchmarks.latency.backends import REFERENCE, BackendChoice
 from medseg_runtime.model.preprocess import Pixels
 from medseg_runtime.result.metrics import dice
 from medseg_runtime.result.segmentation import Segmentation
@@ -20,43 +20,42 @@ Bool = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """One engine against the reference."""
+    """One backend against the reference."""
 
-    engine: str
+    backend: str
+    """Name and precision."""
     images: int
     samples: int
     probability_error: float
-    """Largest difference of a mean probability map, over all pixels and images."""
+    """Largest difference of the mean probability map, over all pixels and images."""
     probability_error_p50: float
-    """Of the largest difference of each image: the median image."""
+    """Largest difference over the pixels of an image: median over images."""
     mask_dice: float
-    """Mean over all masks; 1 where both are empty."""
+    """Mean over all masks; 1 if both are empty."""
     mask_dice_pooled: float
-    """Of the pixels of all masks together."""
+    """Dice of the pixels of all masks together."""
     consensus_dice: float
 
 
-def compare(bundle: Path, engines: Sequence[Engine], images: Sequence[Pixels]) -> list[Agreement]:
-    """Segment every image with every engine."""
-    reference = _draw(bundle, REFERENCE, images)
-    return [
-        _compared(str(engine), reference, _draw(bundle, engine, images)) for engine in engines if engine != REFERENCE
-    ]
+def compare(bundle: Path, backends: Sequence[BackendChoice], images: Sequence[Pixels]) -> list[Agreement]:
+    """Segment every image with every backend, and compare with the reference."""
+    reference = _segment(bundle, REFERENCE, images)
+    return [_compared(str(one), reference, _segment(bundle, one, images)) for one in backends if one != REFERENCE]
 
 
-def _draw(bundle: Path, engine: Engine, images: Sequence[Pixels]) -> list[Segmentation]:
-    segmenter = engine.open(bundle, None)
+def _segment(bundle: Path, choice: BackendChoice, images: Sequence[Pixels]) -> list[Segmentation]:
+    segmenter = choice.open(bundle, None)
     results = [segmenter(image, samples=SAMPLES, seed=0) for image in images]
     segmenter.backend.close()
     return results
 
 
-def _compared(engine: str, reference: Sequence[Segmentation], results: Sequence[Segmentation]) -> Agreement:
+def _compared(backend: str, reference: Sequence[Segmentation], results: Sequence[Segmentation]) -> Agreement:
     pairs = list(zip(reference, results, strict=True))
     errors = [float(np.abs(a.mean_probability - b.mean_probability).max()) for a, b in pairs]
     masks = np.concatenate([a.masks for a, _ in pairs]), np.concatenate([b.masks for _, b in pairs])
     return Agreement(
-        engine=engine,
+        backend=backend,
         images=len(pairs),
         samples=SAMPLES,
         probability_error=max(errors),

@@ -1,4 +1,4 @@
-"""The bundles that are measured: the shipped one, and presets with random weights, exported anew by every run."""
+"""The measured bundles: the shipped one, and presets with random weights, exported again by every run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.latency.networks import graph_cost, preset_of, untrained
+from benchmarks.common.networks import graph_cost, preset_of, untrained
 from benchmarks.latency.subject import Subject
 from medseg_export.bundle_writer import BUNDLE
 from medseg_export.graphs.to_onnx import graph_entry, onnx_graph
@@ -20,7 +20,7 @@ EXPORTED = Path(__file__).parents[2] / ".benchmarks" / "bundles"
 
 
 def subject(name: str) -> Subject:
-    """Return a bundle by its name in a plan, exported first if need be."""
+    """Return a bundle by its name in a plan: `shipped`, or a preset, which is exported."""
     if name == "shipped":
         bundle = Bundle.load(SHIPPED)
         return _subject(bundle, preset_of(bundle), "trained")
@@ -44,9 +44,9 @@ def _subject(bundle: Bundle, config: TrainConfig, weights: str) -> Subject:
 
 
 def _exported(config: TrainConfig) -> Path:
-    """Write a bundle of random weights: an older one may be of another exporter."""
+    """Write a bundle of random weights, replacing an older one."""
     folder = EXPORTED / config.name
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # silences a warning about torchvision, which is not needed
     shapes = manifest_of(config)
     graphs = {name: onnx_graph(name, module, shapes) for name, module in untrained(config).graphs().items()}
     entries = {name: graph_entry(name, content, shapes.graphs[name]) for name, content in graphs.items()}

@@ -1,4 +1,4 @@
-"""Options and fixtures of the grid: every test is a cell or several, and says in `extra_info` which."""
+"""Options and fixtures of the grid: every test measures cells, and stores in `extra_info` which."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.latency.engines import engines
+from benchmarks.latency.backends import available_backends
 from benchmarks.latency.grid import Setup, Stage, setups, sizes
 from benchmarks.latency.plan import PLANS, Plan
 from benchmarks.latency.subject import Subject
@@ -26,17 +26,17 @@ Measure = Callable[..., None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Say which plan, and which bundles."""
+    """Add the options for plan and bundles."""
     parser.addoption("--plan", choices=list(PLANS), default="quick")
     parser.addoption("--subjects", type=Path, help="JSON of the bundles to measure, from python -m benchmarks.latency")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test its setups, and one that asks for N and S its sizes in each."""
+    """Parametrise tests over setups, and over the N and S of each."""
     plan: Plan = PLANS[metafunc.config.getoption("--plan")]
     described = json.loads(metafunc.config.getoption("--subjects").read_text(encoding="utf-8"))
     subjects = [typed(Subject, entry, "subject") for entry in described]
-    found = setups(subjects, engines(), CORES)
+    found = setups(subjects, available_backends(), CORES)
     pairs = {str(setup): sizes(plan, setup, CORES) for setup in found}
     if "steps" in metafunc.fixturenames:
         rows = [(setup, n, s) for setup in found for n, s in pairs[str(setup)]]
@@ -49,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the cells of one setup together: it is opened once."""
+    """Sort cells by setup, so that each setup is opened once."""
     items.sort(key=lambda item: str(_setup_of(item)))
 
 
@@ -61,21 +61,21 @@ def _setup_of(item: pytest.Item) -> Setup:
 
 
 class Opened:
-    """The setup that is open; only one is, so that others' threads and memory are out of the way."""
+    """The open setup. Only one is open at a time, so that threads and memory of others do not interfere."""
 
     def __init__(self) -> None:
         self._name: str | None = None
         self._segmenter: Segmenter | None = None
 
     def __call__(self, setup: Setup) -> Segmenter:
-        """Open a setup, unless it is."""
+        """Return the segmenter of a setup, opening it if it is not open."""
         if self._segmenter is None or self._name != str(setup):
             self.close()
-            self._name, self._segmenter = str(setup), setup.engine.open(setup.subject.path, setup.threads)
+            self._name, self._segmenter = str(setup), setup.backend.open(setup.subject.path, setup.threads)
         return self._segmenter
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open setup."""
         if self._segmenter is not None:
             self._segmenter.backend.close()
         self._segmenter = None
@@ -83,7 +83,7 @@ class Opened:
 
 @pytest.fixture(scope="session")
 def opened() -> Iterator[Opened]:
-    """Return what opens setups, and closes the last one."""
+    """Keep the open setup, and close it at the end."""
     keeper = Opened()
     yield keeper
     keeper.close()
@@ -97,11 +97,11 @@ def segmenter(opened: Opened, setup: Setup) -> Segmenter:
 
 @pytest.fixture
 def measure(benchmark: BenchmarkFixture, setup: Setup, pytestconfig: pytest.Config) -> Measure:
-    """Return what times a call for as long as the plan says, and notes which cell it was."""
+    """Return a function that times a call for as long as the plan says, and stores the cell."""
     plan: Plan = PLANS[pytestconfig.getoption("--plan")]
 
     def measure(stage: Stage, run: Run, *, samples: int, steps: int, multiplications: int) -> None:
-        run()  # allocates, and compiles where an engine does so for every size
+        run()  # allocates, and compiles where a backend does so for every size
         rounds = max(plan.least_rounds, round(1e3 * plan.cell_seconds / max(milliseconds_of(run), 1e-3)))
         benchmark.extra_info |= _facts(setup, stage, samples, steps, multiplications)
         timed: Any = benchmark  # its `pedantic` has no annotations
@@ -111,8 +111,8 @@ def measure(benchmark: BenchmarkFixture, setup: Setup, pytestconfig: pytest.Conf
 
 
 def _facts(setup: Setup, stage: Stage, samples: int, steps: int, multiplications: int) -> dict[str, Any]:
-    """Return all fields of a `Cell` but its timing."""
-    return dataclasses.asdict(setup.engine) | {
+    """Return the fields of a `Cell` except its timing."""
+    return dataclasses.asdict(setup.backend) | {
         "bundle": setup.subject.name,
         "threads": setup.threads,
         "stage": stage,

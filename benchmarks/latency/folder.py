@@ -1,4 +1,4 @@
-"""`medseg-infer` on a folder of images, against the time of its networks alone."""
+"""Time `medseg-infer` on a folder of images, and its networks alone on the same images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.latency.engines import Engine
+from benchmarks.latency.backends import BackendChoice
 from benchmarks.latency.starts import MEDSEG_INFER
 from benchmarks.latency.timing import milliseconds_of
 from medseg_runtime.inference.segmenter import Segmenter
@@ -21,25 +21,26 @@ NETWORKS = ("encode", "denoise", "decode")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderRun:
-    """One command on many images, against the networks alone on the same images, in turns."""
+    """Timings of the command and of the networks alone, in turns."""
 
     images: int
-    engine: str
+    backend: str
+    """Name and precision."""
     command_ms: tuple[float, ...]
-    """Wall time of the process, from start to end, with every file written; one per round."""
+    """Wall time of the process, files included; one per round."""
     networks_ms: tuple[float, ...]
-    """Encode, denoise and decode of all images, one after the other in a warm process; one per round."""
+    """Encode, denoise and decode of all images, in a warm process; one per round."""
 
 
-def run_folder(bundle: Path, engine: Engine, images: Sequence[Pixels], rounds: int, work: Path) -> FolderRun:
-    """Write the images as PNG, and time the command and the networks on them, in turns."""
+def run_folder(bundle: Path, choice: BackendChoice, images: Sequence[Pixels], rounds: int, work: Path) -> FolderRun:
+    """Write the images as PNG files, and time command and networks on them, in turns."""
     crops = work / "crops"
     crops.mkdir()
     for index, pixels in enumerate(images):
         Image.fromarray(pixels).save(crops / f"crop-{index:03}.png")
     command = [str(MEDSEG_INFER), str(crops), "--out", str(work / "results"), "--force", "--bundle", str(bundle),
-               "--backend", engine.backend, "--precision", engine.precision]  # fmt: skip
-    segmenter = engine.open(bundle, None)
+               "--backend", choice.backend, "--precision", choice.precision]  # fmt: skip
+    segmenter = choice.open(bundle, None)
     walls, networks = [], []
     for _ in range(rounds):
         networks.append(_networks_ms(segmenter, images))
@@ -47,7 +48,7 @@ def run_folder(bundle: Path, engine: Engine, images: Sequence[Pixels], rounds: i
             milliseconds_of(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=sys.stderr))
         )
     return FolderRun(
-        images=len(images), engine=str(engine), command_ms=tuple(walls), networks_ms=tuple(networks)
+        images=len(images), backend=str(choice), command_ms=tuple(walls), networks_ms=tuple(networks)
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The grid of cells: which there are, the pytest-benchmark run that fills them, and what is kept of its JSON."""
+"""The grid of cells, and the pytest-benchmark run that measures it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.latency.engines import Engine
+from benchmarks.latency.backends import BackendChoice
 from benchmarks.latency.plan import Plan
 from benchmarks.latency.subject import Subject
 from benchmarks.latency.timing import Timing
@@ -22,14 +22,14 @@ USUAL_SAMPLES = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
-    """What is opened once for many cells."""
+    """A bundle on a backend, opened once for many cells."""
 
     subject: Subject
-    engine: Engine
+    backend: BackendChoice
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.subject.name}-{self.engine.backend}-{self.engine.precision}-{self.threads}t"
+        return f"{self.subject.name}-{self.backend.backend}-{self.backend.precision}-{self.threads}t"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,23 +43,23 @@ class Cell:
     stage: Stage
     samples: int
     steps: int
-    """Of the denoiser; 0 where it does not run."""
+    """Denoiser steps; 0 if the denoiser does not run."""
     multiplications: int
     timing: Timing
 
 
-def setups(subjects: Sequence[Subject], engines: Sequence[Engine], cores: int) -> list[Setup]:
-    """Return all bundles on all engines, with all cores and with one."""
+def setups(subjects: Sequence[Subject], backends: Sequence[BackendChoice], cores: int) -> list[Setup]:
+    """Return every bundle on every backend, with all cores and with one."""
     return [
-        Setup(subject=subject, engine=engine, threads=threads)
+        Setup(subject=subject, backend=backend, threads=threads)
         for subject in subjects
-        for engine in engines
+        for backend in backends
         for threads in dict.fromkeys((cores, 1))
     ]
 
 
 def sizes(plan: Plan, setup: Setup, cores: int) -> list[tuple[int, int]]:
-    """Return the pairs (N, S) that a setup is measured at, end to end."""
+    """Return the pairs (N, S) at which a setup is measured end to end."""
     usual = min(USUAL_SAMPLES, max(plan.samples)), setup.subject.default_steps
     if plan.whole_grid:
         return [(n, s) for n in plan.samples for s in plan.steps]
@@ -68,10 +68,10 @@ def sizes(plan: Plan, setup: Setup, cores: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys([usual, *((n, usual[1]) for n in plan.samples), *((usual[0], s) for s in plan.steps)]))
 
 
-def fill(plan: Plan, subjects: Sequence[Subject], work: Path) -> list[Cell]:
-    """Measure every cell in a process of its own, which never loads torch.
+def measure_grid(plan: Plan, subjects: Sequence[Subject], work: Path) -> list[Cell]:
+    """Measure every cell in a child process without torch.
 
-    work: folder for what passes between the processes.
+    work: folder for the files that pass between the processes.
     """
     described, measured = work / "subjects.json", work / "grid.json"
     described.write_text(json.dumps([dataclasses.asdict(subject) for subject in subjects]), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Peak memory of one call, each in a fresh process; run as a module, this file is that process."""
+"""Measure the peak memory of one call in a fresh process. Run as a module, this file is that process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.latency.engines import Engine
+from benchmarks.latency.backends import BackendChoice
 from benchmarks.latency.subject import Subject
 from medseg_runtime.files.typed_json import typed
 
@@ -22,18 +22,19 @@ class Memory:
     """Resident memory of a process that loads a bundle and segments one image."""
 
     bundle: str
-    engine: str
+    backend: str
+    """Name and precision."""
     samples: int
     loaded_mib: float
-    """When the bundle is loaded."""
+    """After loading the bundle."""
     peak_mib: float
-    """At the worst moment of the process."""
+    """Peak of the process."""
 
 
-def peak_memory(subject: Subject, engine: Engine, samples: int) -> Memory:
-    """Start a process, and let it say what it needed."""
+def peak_memory(subject: Subject, choice: BackendChoice, samples: int) -> Memory:
+    """Measure in a fresh process."""
     task = json.dumps(
-        {"subject": dataclasses.asdict(subject), "engine": dataclasses.asdict(engine), "samples": samples}
+        {"subject": dataclasses.asdict(subject), "choice": dataclasses.asdict(choice), "samples": samples}
     )
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.latency.memory", task], cwd=ROOT, check=True, capture_output=True, text=True
@@ -43,7 +44,7 @@ def peak_memory(subject: Subject, engine: Engine, samples: int) -> Memory:
 
 
 def _resident(field: str) -> float:
-    """Return a line of /proc/self/status in MiB. `getrusage` would do, but it remembers the size of the parent before exec."""
+    """Return a field of /proc/self/status in MiB. `getrusage` does not do: its peak includes the parent before exec."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     (line,) = (line for line in lines if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024 / MIB
@@ -51,12 +52,13 @@ def _resident(field: str) -> float:
 
 def _measure(task: str) -> Memory:
     content = json.loads(task)
-    subject, engine = typed(Subject, content["subject"], "subject"), typed(Engine, content["engine"], "engine")
-    segmenter = engine.open(subject.path, None)
+    subject = typed(Subject, content["subject"], "subject")
+    choice = typed(BackendChoice, content["choice"], "choice")
+    segmenter = choice.open(subject.path, None)
     loaded = _resident("VmRSS")
     segmenter(subject.picture(), samples=content["samples"], seed=0)
     return Memory(
-        bundle=subject.name, engine=str(engine), samples=content["samples"], loaded_mib=loaded, peak_mib=_resident("VmHWM")
+        bundle=subject.name, backend=str(choice), samples=content["samples"], loaded_mib=loaded, peak_mib=_resident("VmHWM")
     )  # fmt: skip
 
 

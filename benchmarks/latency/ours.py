@@ -1,4 +1,4 @@
-"""One engine of ours in the contest, and the three things that are timed of it."""
+"""One of our backends in the contest, and the three calls that are timed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.latency.engines import Engine
+from benchmarks.latency.backends import BackendChoice
 from benchmarks.latency.subject import Subject
 from benchmarks.latency.timing import Run
 from medseg_runtime.backends.base import Float32
@@ -18,22 +18,22 @@ END_TO_END, BATCHED, ONE_BY_ONE = "end to end", "networks, one call", "networks,
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """An engine with a bundle loaded."""
+    """A backend with a bundle loaded."""
 
-    engine: Engine
+    choice: BackendChoice
     segmenter: Segmenter
     subject: Subject
     samples: int
     stages: dict[str, list[float]] = field(default_factory=dict)
 
     def end_to_end(self) -> None:
-        """Segment an image, from its pixels to masks and maps in its own grid."""
+        """Segment an image, from pixels to masks and maps in its own grid, and store the time of each stage."""
         result = self.segmenter(self.subject.picture(), samples=self.samples, seed=0)
         for stage, milliseconds in result.timings_ms.items():
             self.stages.setdefault(stage, []).append(milliseconds)
 
     def networks(self, batch: int) -> Run:
-        """Return a call of the networks alone: the condition once, then the samples in batches."""
+        """Return a call of the networks alone: encode once, then denoise and decode the samples in batches."""
         manifest, backend = self.segmenter.manifest, self.segmenter.backend
         rule, generator = manifest.input, np.random.default_rng(0)
         image = generator.random((1, rule.channels, rule.height, rule.width), np.float32)
@@ -52,9 +52,9 @@ class Ours:
         return run
 
     def runs(self) -> dict[str, Run]:
-        """Return the three, by their keys."""
+        """Return the three calls by their keys."""
         return {
-            f"{self.engine}, {END_TO_END}": self.end_to_end,
-            f"{self.engine}, {BATCHED}": self.networks(self.samples),
-            f"{self.engine}, {ONE_BY_ONE}": self.networks(1),
+            f"{self.choice}, {END_TO_END}": self.end_to_end,
+            f"{self.choice}, {BATCHED}": self.networks(self.samples),
+            f"{self.choice}, {ONE_BY_ONE}": self.networks(1),
         }

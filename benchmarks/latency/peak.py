@@ -1,7 +1,7 @@
-"""How fast can this machine multiply at all? The best matrix product of several libraries, and the floor that follows from it.
+"""Measure the machine's fastest matrix product, which gives the floor of every timing.
 
-No library is best everywhere: torch's float32 product is MKL's, which reaches half of ONNX Runtime's on an AMD processor; in
-bfloat16 torch's is oneDNN's, and the fastest.
+No library is fastest everywhere. In float32 torch uses MKL, which reaches half the speed of ONNX Runtime on an AMD processor. In
+bfloat16 torch uses oneDNN, the fastest.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Peak:
     threads: int
     library: str
     side: int
-    """Of the square matrices that were fastest."""
+    """Side of the square matrices."""
     gmacs_per_second: float
 
     def floor_ms(self, multiplications: int) -> float:
-        """Return how long so many multiply-accumulates would take at the peak."""
+        """Return the time of multiply-accumulates at the peak, in milliseconds."""
         return multiplications / self.gmacs_per_second / 1e6
 
 
@@ -51,7 +51,9 @@ def _onnx_runtime_product(side: int, threads: int) -> Run:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take a core from who comes next
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # spinning threads would slow down the next contender
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     feeds = {name: rng.standard_normal(shape, np.float32) for name in ("a", "b")}
@@ -59,7 +61,7 @@ def _onnx_runtime_product(side: int, threads: int) -> Run:
 
 
 def find_peak(precision: str, threads: int, sides: tuple[int, ...]) -> Peak:
-    """Try several libraries and sizes, and keep the one with the best median."""
+    """Return the fastest product over libraries and sizes, by median."""
     torch.set_num_threads(threads)
     libraries = ("torch", "onnxruntime") if precision == "float32" else ("torch",)
     tried = {f"{library} {side}": (library, side) for library in libraries for side in sides}
@@ -70,7 +72,7 @@ def find_peak(precision: str, threads: int, sides: tuple[int, ...]) -> Peak:
 
 
 def peak_of(precision: str, threads: int, library: str, side: int, milliseconds: list[float]) -> Peak:
-    """Return the peak that timings of one product show, by their median."""
+    """Return the peak from the median of timings of one product."""
     middle = sorted(milliseconds)[len(milliseconds) // 2]
     speed = side**3 / middle / 1e6
     return Peak(precision=precision, threads=threads, library=library, side=side, gmacs_per_second=speed)

@@ -1,12 +1,12 @@
-"""What others would do for the same answer, each as one call that returns when all samples are there.
+"""Other implementations of the same task, each as one call that returns all samples.
 
-    a  research code: torch float32 as it comes, one sample at a time, the encoder again for each
-    b  the same network made to run well in torch: channels last, all samples in one call, float32 and bfloat16
+    a  research code: torch float32 with its defaults, one sample at a time, encoding again for each
+    b  the same network, optimised in torch: channels last, all samples in one call, float32 and bfloat16
     c  diffusers: a UNet2DModel of the denoiser's size, DDIM 50 steps, all samples in one call, on our latents
     d  one step, of one sample, of a pixel-space U-Net of MedSegDiff's size
     e  a deterministic MONAI U-Net of the size of our encoder and denoiser, one pass
 
-None of them is charged for reading the image, thresholding, resizing or counting; we are.
+Their time excludes reading, thresholding, resizing and counting; ours includes them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.latency.networks import parameters, untrained
+from benchmarks.common.networks import parameters, untrained
 from benchmarks.latency.timing import Run
 from medseg_runtime.model.sampler import sampler_table, time_features
 from medseg_trainer.config.run import TrainConfig
@@ -32,12 +32,12 @@ MEDSEGDIFF_STEPS = 1000
 MEDSEGDIFF_WIDTHS = (128, 128, 256, 256, 512, 512)
 """`--image_size 256 --num_channels 128 --num_res_blocks 2 --attention_resolutions 16`: channels of guided_diffusion's levels."""
 WIDTHS = tuple(range(16, 257, 16))
-"""Of the finest level: where a peer of a given size is looked for."""
+"""Candidate widths of the finest level, for a peer of a given size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Peer:
-    """One way to do it."""
+    """One implementation."""
 
     key: str
     what: str
@@ -46,7 +46,7 @@ class Peer:
 
 
 class TorchPipeline:
-    """Our three networks as torch modules, and the loop round them."""
+    """Our three networks as torch modules, and the sampling loop."""
 
     def __init__(self, config: TrainConfig, *, channels_last: bool = False, bfloat16: bool = False) -> None:
         self.graphs: dict[str, nn.Module] = {
@@ -57,7 +57,7 @@ class TorchPipeline:
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._bfloat16 = bfloat16
         table = sampler_table(config.path, config.sampling.sampler, config.sampling.steps)
-        assert table.extra != "noise", "the loop below draws no fresh noise"
+        assert table.extra != "noise", "the loop below adds no new noise"
         self._rows = torch.from_numpy(table.rows.astype(np.float32))
         self._features = torch.from_numpy(time_features(table.t, config.denoiser.time_features))
 
@@ -76,7 +76,7 @@ class TorchPipeline:
 def peers(config: TrainConfig, samples: int, *, has_bf16: bool, divisor: int = 1) -> list[Peer]:
     """Build all peers of a configuration's networks.
 
-    divisor: makes (d) and (e) smaller, for a run that only shows that everything works.
+    divisor: makes (d) and (e) smaller, for smoke runs.
     """
     image = torch.rand(1, config.input.channels, config.input.height, config.input.width)
     noise = torch.randn(samples, *config.latent)
@@ -112,7 +112,7 @@ def _batched(config: TrainConfig, image: Tensor, noise: Tensor, *, has_bf16: boo
 
 
 def _diffusers(config: TrainConfig, image: Tensor, noise: Tensor) -> Peer:
-    """Build a U-Net that gets the condition as input channels, and diffusers' own DDIM loop round it."""
+    """Build a U-Net that takes the condition as input channels, with diffusers' DDIM loop."""
     from diffusers import DDIMScheduler, UNet2DModel
 
     ours = TorchPipeline(config)
@@ -143,7 +143,7 @@ def _diffusers(config: TrainConfig, image: Tensor, noise: Tensor) -> Peer:
 
 
 def _pixel_space_step(divisor: int) -> Peer:
-    """Build a U-Net as wide and deep as MedSegDiff's, without its second, conditional encoder: that flatters it."""
+    """Build a U-Net as wide and deep as MedSegDiff's. MedSegDiff has a second, conditional encoder: its real step takes longer."""
     from diffusers import UNet2DModel
 
     side, widths = 256 // divisor, tuple(width // divisor for width in MEDSEGDIFF_WIDTHS)
@@ -171,8 +171,8 @@ def _deterministic(config: TrainConfig, image: Tensor, divisor: int) -> Peer:
 
 
 def closest(build: Callable[[int], nn.Module], size: int) -> nn.Module:
-    """Return the network whose number of weights is closest to a size, by its width."""
-    with torch.device("meta"):  # no weights are drawn while looking
+    """Return the network whose number of weights is closest to a size, over `WIDTHS`."""
+    with torch.device("meta"):  # counts weights without allocating them
         width = min(WIDTHS, key=lambda width: abs(parameters(build(width)) - size))
     return build(width)
 
@@ -194,6 +194,6 @@ def _call(function: Callable[..., object], *arguments: object) -> Run:
 
 def _quiet(build: Callable[..., Any], **settings: Any) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # diffusers announces the end of names that we do not use
+        warnings.simplefilter("ignore")  # deprecations inside diffusers
         network: nn.Module = build(**settings)
     return network

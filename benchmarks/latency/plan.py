@@ -1,4 +1,4 @@
-"""What a run measures: the same suites at three sizes."""
+"""What a run measures: the same parts at three sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """How much of everything."""
+    """Sizes of all parts."""
 
     name: str
     bundles: tuple[str, ...]
@@ -15,19 +15,19 @@ class Plan:
     samples: tuple[int, ...]
     steps: tuple[int, ...]
     whole_grid: bool
-    """Every N with every S, on one thread too; otherwise one varies while the other stays at its default."""
+    """Measure every N with every S, on one thread too. Otherwise vary one, with the other at its default."""
     cell_seconds: float
-    """Time spent on a cell of the grid, after one call to warm it."""
+    """Time per cell of the grid, after one warm-up call."""
     least_rounds: int
     threads: int | None
-    """Of the contest; None: all cores."""
+    """Threads of the contest; None: all cores."""
     contest_rounds: int
     gemm_sides: tuple[int, ...]
-    """Sides of the square matrices that the peak is looked for with."""
+    """Sides of the square matrices, candidates for the peak."""
     field_divisor: int
-    """By how much the pixel-space and deterministic peers are made smaller than they should be; 1 but for a smoke run."""
+    """Divisor of the sizes of the pixel-space and deterministic peers; 1 except in a smoke run."""
     starts: int
-    """Cold starts; the second of each is measured twice."""
+    """First starts with an empty cache; each is followed by two second starts."""
     memory_samples: tuple[int, ...]
     agreement_images: int
     folder_crops: int

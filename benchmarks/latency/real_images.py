@@ -1,4 +1,4 @@
-"""The val crops of LIDC-IDRI that two suites run on; they are not part of the repository."""
+"""The val crops of LIDC-IDRI, for agreement and folder. They are not part of the repository."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medseg_trainer.data.layouts import read_cases
 
 
 def val_images(data: Path, count: int) -> list[Pixels]:
-    """Return up to `count` val images, evenly spaced; none where there is no such data set."""
+    """Return up to `count` evenly spaced val images; an empty list if the data set is absent."""
     try:
         cases = read_cases(data, "val", 1, "nodule")
     except DataError:

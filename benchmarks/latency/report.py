@@ -1,18 +1,17 @@
-"""Everything a run measured, as one JSON file: what the page is made of, and what others can compute with."""
+"""The record of one latency run."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.json_record import JsonRecord
+from benchmarks.common.machine import BUSY_SHARE
+from benchmarks.common.page import Record
 from benchmarks.latency.agreement import Agreement
 from benchmarks.latency.contest import Contest
 from benchmarks.latency.folder import FolderRun
 from benchmarks.latency.grid import Cell
-from benchmarks.latency.machine import BUSY_SHARE, Machine
 from benchmarks.latency.memory import Memory
 from benchmarks.latency.peak import Peak
 from benchmarks.latency.starts import Starts
@@ -20,14 +19,10 @@ from benchmarks.latency.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report(JsonRecord):
+class Report(Record):
     """One run."""
 
-    date: str
-    command: str
     plan: str
-    seconds: float
-    machine: Machine
     subjects: tuple[Subject, ...]
     peaks: tuple[Peak, ...]
     """By precision and number of threads, for the grid."""
@@ -38,14 +33,9 @@ class Report(JsonRecord):
     agreement: tuple[Agreement, ...]
     """Empty without real images."""
     folder: FolderRun | None
+    """None without real images."""
     taken_by_others: dict[str, float]
-    """Part of the run => share of the machine's processor time that others took meanwhile."""
-
-    @property
-    def stem(self) -> str:
-        """Name of its files, without the suffix."""
-        processor = re.sub(r"[^a-z0-9]+", "-", self.machine.processor.lower()).strip("-")
-        return f"latency_{processor}-{self.machine.cores}-cores_{self.date}"
+    """Part of the run => share of processor time that other processes took meanwhile."""
 
     @property
     def shipped(self) -> Subject:
@@ -54,15 +44,15 @@ class Report(JsonRecord):
 
     @property
     def disturbed(self) -> dict[str, float]:
-        """Parts during which others took more of the machine than a measurement bears."""
+        """Parts during which other processes took more than `BUSY_SHARE`."""
         everything = {"before the start": self.machine.taken_by_others} | self.taken_by_others
         return {part: share for part, share in everything.items() if share > BUSY_SHARE}
 
     def peak(self, precision: str, threads: int) -> Peak:
-        """Return the peak that a figure is held against."""
+        """Return the peak that gives the floor of a grid cell."""
         return next(peak for peak in self.peaks if (peak.precision, peak.threads) == (precision, threads))
 
     def write(self, path: Path) -> None:
-        """Write the JSON; of a bundle's folder its name alone, for the rest of the path is this machine's business."""
+        """Write the JSON. Bundle folders are reduced to their names, so that the file holds no local path."""
         named = tuple(dataclasses.replace(subject, folder=subject.path.name) for subject in self.subjects)
-        JsonRecord.write(dataclasses.replace(self, subjects=named), path)
+        Record.write(dataclasses.replace(self, subjects=named), path)

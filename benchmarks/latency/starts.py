@@ -1,6 +1,6 @@
-"""`medseg-infer` from a standing start: wall time of whole processes, and what it is made of.
+"""Measure the wall time of whole `medseg-infer` processes, and its parts.
 
-Run as a module, this file is a process that clocks its own start.
+Run as a module, this file is a process that times its own start.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ MEDSEG_INFER = Path(sys.executable).with_name("medseg-infer")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """What one start is made of, in milliseconds; medians, so they need not add up."""
+    """Parts of one start, in milliseconds. Medians, so they need not add up."""
 
     interpreter: float
-    """From the call to Python's first line of ours."""
+    """From the call to our first line of Python."""
     libraries: float
     """Importing numpy and Pillow."""
-    engine: float
-    """Choosing, importing and loading it, compiled models included."""
+    backend: float
+    """Selecting, importing and loading it, compiled models included."""
     networks: float
     """Encode, denoise, decode."""
     own: float
-    """Everything else up to the end of the process: our modules and typer, reading, masks, pictures, files."""
+    """Everything else: our modules, typer, reading, masks, pictures, files, exit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Starts:
-    """Starts of `medseg-infer` on the committed 128 px phantom, with the defaults."""
+    """Starts of `medseg-infer` on the example image of 128 px, with the defaults."""
 
     first: Timing
-    """With an empty cache folder: engines are compared, models compiled."""
+    """With an empty cache folder: backends are compared and models compiled."""
     second: Timing
     parts: Parts
     """Of second starts."""
-    engine: str
-    """What `auto` took."""
+    backend: str
+    """Backend that `auto` selected, and its precision."""
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Return our environment with another cache folder for the user."""
+    """Return this process's environment with another cache folder."""
     return os.environ | {"XDG_CACHE_HOME": str(cache)}
 
 
@@ -67,13 +67,13 @@ def measure_starts(count: int, work: Path) -> Starts:
         start = _process(command, cache)
         first.append(milliseconds_of(start))
         second += [milliseconds_of(start) for _ in range(2)]
-        parts.append(_clocked(command, cache, out))
+        parts.append(_timed_parts(command, cache, out))
     taken = json.loads((out / "result.json").read_text(encoding="utf-8"))["engine"]
     return Starts(
         first=Timing.of(first),
         second=Timing.of(second),
         parts=_medians(parts),
-        engine=f"{taken['name']} {taken['precision']}",
+        backend=f"{taken['name']} {taken['precision']}",
     )
 
 
@@ -81,8 +81,8 @@ def _process(command: list[str], cache: Path) -> Callable[[], object]:
     return lambda: subprocess.run(command, env=environment(cache), check=True, capture_output=True)
 
 
-def _clocked(command: list[str], cache: Path, out: Path) -> Parts:
-    """Start a process that clocks itself, and take its parts from what the whole took."""
+def _timed_parts(command: list[str], cache: Path, out: Path) -> Parts:
+    """Start a process that times itself, and subtract its parts from the wall time."""
     clock = out.with_name("clock.json")
     called = time.monotonic()
     clocking = [sys.executable, "-m", "benchmarks.latency.starts", str(clock), str(called), *command[1:]]
@@ -100,10 +100,10 @@ def _medians(parts: list[Parts]) -> Parts:
     )
 
 
-def _clock_a_start(clock: Path, called: float, arguments: list[str]) -> None:
-    """Be `medseg-infer`, and write down when what happened.
+def _time_a_start(clock: Path, called: float, arguments: list[str]) -> None:
+    """Run `medseg-infer` in this process, and write the time of each part to `clock`.
 
-    called: on the system's monotonic clock, which all processes share.
+    called: when the process was started, on the system's monotonic clock, which all processes share.
     """
     spent = {"interpreter": 1e3 * (time.monotonic() - called)}
 
@@ -122,8 +122,8 @@ def _clock_a_start(clock: Path, called: float, arguments: list[str]) -> None:
     from medseg_runtime.commands import infer
     from medseg_runtime.inference import segmenter
 
-    clocked: Any = segmenter
-    clocked.open_backend = timed("engine", clocked.open_backend)
+    patched: Any = segmenter
+    patched.open_backend = timed("backend", patched.open_backend)
     sys.argv = ["medseg-infer", *arguments]
     infer.program()
 
@@ -136,4 +136,4 @@ def _import_libraries() -> None:
 
 
 if __name__ == "__main__":
-    _clock_a_start(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
+    _time_a_start(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])

@@ -1,4 +1,4 @@
-"""A bundle that is measured, and what its networks cost; without torch, so that processes that measure need none."""
+"""A measured bundle and the multiply-accumulates of its networks; without torch, so that timed processes do not load it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common.cost import Cost
 from medseg_runtime.model.preprocess import Pixels
 from medseg_runtime.model.signatures import GraphName
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
-    """Multiply-accumulates of one call of a network on N samples."""
-
-    common: int
-    """Whatever N is: the encoder; in the denoiser, the convolution of the condition."""
-    per_sample: int
-
-    def of(self, samples: int) -> int:
-        """Return those of a call on so many samples."""
-        return self.common + samples * self.per_sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +23,9 @@ class Subject:
     """`trained` or `random`."""
     channels: int
     field: int
-    """Side of what the network sees, in pixels."""
+    """Side of the field, in pixels."""
     image: int
-    """Side of the image that the segmenter is given, in pixels."""
+    """Side of the input image, in pixels."""
     default_steps: int
     costs: dict[GraphName, Cost]
     """Of one call of each graph."""
@@ -48,12 +36,12 @@ class Subject:
         return Path(self.folder)
 
     def of_a_run(self, samples: int, steps: int) -> int:
-        """Count the multiply-accumulates of a whole run: an encoding, S steps and a decoding, each on all N samples."""
+        """Return the multiply-accumulates of a run: encoding the image, then S steps and decoding on N samples."""
         cost = self.costs
         return cost["encoder"].of(1) + steps * cost["denoiser"].of(samples) + cost["decoder"].of(samples)
 
     def picture(self) -> Pixels:
-        """Return an image to segment: a soft disc on a textured ground, (H, W) or (H, W, 3), 8-bit."""
+        """Return a synthetic image: a soft disc on a textured background, (H, W) or (H, W, 3) uint8."""
         row, column = np.mgrid[: self.image, : self.image]
         distance = np.hypot(row - self.image / 2, column - self.image / 2)
         texture = np.random.default_rng(0).normal(0.0, 8.0, distance.shape)

@@ -1,4 +1,4 @@
-"""Pixels => masks, maps and figures in the image's own grid: what a caller of `Segmenter` waits for."""
+"""Grid cells of the whole call of `Segmenter`, from pixels to masks and maps in the image's own grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each network alone: the encoder once, the denoiser for one step, the decoder."""
+"""Grid cells of each network alone: encoder, one denoiser step, decoder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from medseg_runtime.model.sampler import sampler_table, time_features
 
 
 def test_encode(measure: Measure, setup: Setup, segmenter: Segmenter) -> None:
-    """Image => condition."""
+    """Encode one image."""
     image, cost = _image(segmenter), setup.subject.costs["encoder"]
     measure("encode", lambda: segmenter.backend.encode(image), samples=1, steps=0, multiplications=cost.of(1))
 
 
 def test_step(measure: Measure, setup: Setup, segmenter: Segmenter, samples: int) -> None:
-    """One denoiser call on N samples, as the only step of a sampling."""
+    """Run one denoiser step on N samples."""
     manifest, backend = segmenter.manifest, segmenter.backend
     table = sampler_table(manifest.path, manifest.sampling.sampler, 1)
     features = time_features(table.t, manifest.time_features)
@@ -34,7 +34,7 @@ def test_step(measure: Measure, setup: Setup, segmenter: Segmenter, samples: int
 
 
 def test_decode(measure: Measure, setup: Setup, segmenter: Segmenter, samples: int) -> None:
-    """N latents => logits."""
+    """Decode N latents."""
     manifest, backend = segmenter.manifest, segmenter.backend
     table = sampler_table(manifest.path, manifest.sampling.sampler, 1)
     features = time_features(table.t, manifest.time_features)

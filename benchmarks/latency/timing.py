@@ -1,4 +1,4 @@
-"""Timings: what is kept of them, and taking them in turns."""
+"""Time calls in turns, and summarise timings."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.common.tables import format_ms
+
 Run = Callable[[], object]
 
 WARMED_BELOW_S = 1.0
-"""A contender faster than this is called once untimed before each timed call: the one before it has emptied the caches."""
+"""A faster contender gets an untimed call before each timed one, because the previous contender has filled the caches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """What is kept of repeated timings, in milliseconds."""
+    """Summary of repeated timings, in milliseconds."""
 
     n: int
     min: float
@@ -27,24 +29,28 @@ class Timing:
 
     @classmethod
     def of(cls, milliseconds: Sequence[float]) -> Timing:
-        """Summarise timings in milliseconds, at least one."""
+        """Summarise one or more timings in milliseconds."""
         p50, p90, p95 = (float(value) for value in np.percentile(milliseconds, (50, 90, 95)))
         return cls(n=len(milliseconds), min=min(milliseconds), p50=p50, p90=p90, p95=p95)
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Return n, min, p50, p90 and p95 as cells of a table."""
+        return str(self.n), *(format_ms(value) for value in (self.min, self.p50, self.p90, self.p95))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ratio:
-    """How many times as long one contender took as another."""
+    """Time of one contender over that of another."""
 
     p50: float
     """Ratio of the medians."""
     low: float
     high: float
-    """10th and 90th percentile of the ratios within a round: how far it moves from one round to the next."""
+    """10th and 90th percentile of the ratios within a round."""
 
     @classmethod
     def of(cls, slow: Sequence[float], fast: Sequence[float]) -> Ratio:
-        """Compare timings of the same rounds, in the same order."""
+        """Compare two contenders' timings of the same rounds."""
         low, high = np.percentile(np.divide(slow, fast), (10, 90))
         return cls(p50=statistics.median(slow) / statistics.median(fast), low=float(low), high=float(high))
 
@@ -57,13 +63,14 @@ def milliseconds_of(run: Run) -> float:
 
 
 def in_turns(runs: Mapping[str, Run], rounds: int, say: Callable[[str], None] | None = None) -> dict[str, list[float]]:
-    """Time every contender once a round, so that whatever the machine does strikes all of them.
+    """Time every contender once per round, so that disturbances affect all of them.
 
-    Each round starts with another contender. Returns name => milliseconds, one per round.
-    say: called after each round.
+    Each round starts with another contender. say: called with a line after each round.
+
+    Returns: name => milliseconds, one per round.
     """
     names = list(runs)
-    first = {name: milliseconds_of(run) for name, run in runs.items()}  # allocates and compiles; not kept
+    first = {name: milliseconds_of(run) for name, run in runs.items()}  # warm-up: allocates and compiles
     taken: dict[str, list[float]] = {name: [] for name in names}
     for index in range(rounds):
         start = index % len(names)
