@@ -1,11 +1,11 @@
-"""From a point in a chest CT series to a DICOM SEG, and what two independent readers see in it.
+"""Segment a finding in a chest CT series, write a DICOM SEG, and read it back with highdicom and dcmqi.
 
     python examples/chest_ct.py SERIES --box BOX.xml --out results/chest
 
-SERIES is a folder of DICOM slices. BOX.xml is a Pascal-VOC file with a finding's box, named by the SOP instance UID of its slice,
-as the TCIA collection Lung-PET-CT-Dx publishes them (CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461). The point is the center of the
-box. Beside the result, a picture shows the masks as highdicom and as dcmqi read them from the SEG: a picture of a patient, not
-to be published. Needs the extras `cpu`, `dicom` and `dev`.
+SERIES is a folder of DICOM slices. BOX.xml is a Pascal-VOC file with the box of a finding; its name is the SOP Instance UID of the
+slice. The TCIA collection Lung-PET-CT-Dx has such files (CC BY 4.0, doi 10.7937/TCIA.2020.NNC2-0461). The model segments at the center
+of the box. A picture beside the result shows the masks as highdicom and dcmqi read them. It shows a patient: do not publish it.
+Needs the extras `cpu`, `dicom` and `dev`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Bool = npt.NDArray[np.bool_]
 
 
 def box_of(voc: Path) -> Box:
-    """Read the box of a Pascal-VOC file."""
+    """Return the box of a Pascal-VOC file."""
     box = ET.parse(voc).getroot().find("object/bndbox")  # noqa: S314 - the user's own file
     if box is None:
         raise SystemExit(f"{voc.name} holds no box. Give another annotation.")
@@ -44,15 +44,15 @@ def box_of(voc: Path) -> Box:
     return Box(x=x, y=y, width=right - x, height=bottom - y)
 
 
-def as_highdicom_reads(seg: Path) -> Bool:
-    """Return the segments: the consensus and each sample, (1 + N, H, W)."""
+def read_with_highdicom(seg: Path) -> Bool:
+    """Return the segments, consensus first, then each sample: (1 + N, H, W)."""
     read = highdicom.seg.segread(seg)
     frames = read.get_pixels_by_source_instance([uids[2] for uids in read.get_source_image_uids()])
     return np.moveaxis(np.asarray(frames[0], np.bool_), -1, 0)
 
 
-def as_dcmqi_reads(seg: Path) -> Bool:
-    """Return the segments: the consensus and each sample, (1 + N, H, W)."""
+def read_with_dcmqi(seg: Path) -> Bool:
+    """Return the segments, consensus first, then each sample: (1 + N, H, W)."""
     with tempfile.TemporaryDirectory() as folder:
         tool = Path(sysconfig.get_path("scripts")) / "segimage2itkimage"
         arguments = ["--inputDICOM", str(seg), "--outputDirectory", folder, "--outputType", "nrrd", "--prefix", "s"]
@@ -62,8 +62,8 @@ def as_dcmqi_reads(seg: Path) -> Bool:
         return np.stack([volume[0] > 0 for volume in volumes])
 
 
-def draw(pixels: npt.NDArray[Any], segments: list[Bool], box: Box) -> Image.Image:
-    """Draw one panel per reader: the finding's box in blue, the samples thin in orange, the consensus in white."""
+def paint(pixels: npt.NDArray[Any], segments: list[Bool], box: Box) -> Image.Image:
+    """Paint one panel per library: the box of the finding in blue, the samples in orange, the consensus in white."""
     height, width = pixels.shape
     view = Viewport.fitting(Box.around(*box.center, 160, 160).clipped(height, width), 640)
     frame = np.zeros((height, width), np.bool_)
@@ -99,9 +99,9 @@ def main() -> None:
     seg = arguments.out / "dicom" / "segmentation.dcm"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        read = [as_highdicom_reads(seg), as_dcmqi_reads(seg)]
+        read = [read_with_highdicom(seg), read_with_dcmqi(seg)]
     picture = arguments.out.with_name(f"{arguments.out.name}-readers.png")
-    draw(source.pixels, read, box).save(picture)
+    paint(source.pixels, read, box).save(picture)
     equal = all(np.array_equal(segments, [result.consensus, *result.masks]) for segments in read)
     print(f"slice {index} of {len(series)}: {', '.join(key_figures(result))}")  # noqa: T201
     print(f"highdicom and dcmqi read {'the same masks' if equal else 'OTHER MASKS'} -> {picture}")  # noqa: T201

@@ -1,8 +1,8 @@
-"""Draw synthetic chest-CT crops with a lung nodule and the outlines of four simulated readers.
+"""Render synthetic chest-CT crops with a lung nodule, and the masks of four simulated readers.
 
-Nothing here comes from a patient. The pictures imitate what matters of the LIDC-IDRI nodule crops (128 x 128, about 0.7 mm a pixel, each
-stretched to 0..255 by itself): a dark lung with vessels, often a piece of chest wall with ribs, a small nodule near the middle whose edge
-is soft, and readers who disagree about the edge and about whether there is a nodule at all.
+No image comes from a patient. The images imitate the LIDC-IDRI nodule crops (128 x 128, about 0.7 mm per pixel, each scaled to 0..255):
+a dark lung with vessels, often a piece of chest wall with ribs, a small nodule with a soft edge near the center, and readers who disagree
+about the edge and about whether there is a nodule.
 
     python examples/phantom.py                                    # the committed example
     python examples/phantom.py --patients 40 --out /tmp/phantom   # a data set in the LIDC-IDRI-slices layout
@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Field = NDArray[np.float64]  # (SIZE, SIZE): Hounsfield units, or a share of the pixel in [0, 1]
+Field = NDArray[np.float64]  # (SIZE, SIZE): Hounsfield units, or shares of each pixel in [0, 1]
 
 SIZE = 128
 NUM_READERS = 4
 EXAMPLE_SEED = 130
-SLICE_DEPTHS = (0.0, 0.55, -0.55, 0.85, -0.85)  # where a slice cuts the nodule, in its radii
+SLICE_DEPTHS = (0.0, 0.55, -0.55, 0.85, -0.85)  # offset of each slice from the middle of the nodule, in radii
 
 HU_AIR, HU_LUNG, HU_FAT, HU_SOFT, HU_MARROW, HU_CORTEX = -1000.0, -870.0, -95.0, 45.0, 200.0, 850.0
 
@@ -32,32 +32,32 @@ ROWS, COLS = np.mgrid[:SIZE, :SIZE].astype(np.float64)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phantom:
-    """One crop and what the readers drew on it."""
+    """One crop and the readers' masks."""
 
     image: NDArray[np.uint8]
-    """(128, 128), stretched to 0..255."""
+    """(128, 128), scaled to 0..255."""
     masks: NDArray[np.bool_]
-    """(4, 128, 128). As in LIDC-IDRI, an index is no reader's name, and readers who drew nothing come last, as empty masks."""
+    """(4, 128, 128). As in LIDC-IDRI, an index does not identify a reader, and empty masks come last."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Nodule:
-    """The shape of a nodule: a lobed core, and for part-solid ones a halo of ground glass."""
+    """The shape of a nodule: a lobed core, and a ground-glass halo if it is part-solid."""
 
     row: float
     col: float
     radius: float
-    """Of the core, in pixels."""
+    """Radius of the core, in pixels."""
     lobes: tuple[tuple[float, float], ...]
     """(amplitude, phase) of the 2nd, 3rd, ... harmonic of the outline."""
     softness: float
     """Width of the edge, in pixels."""
     hu: float
     halo: float
-    """Radius of the halo over that of the core; 1 = none."""
+    """Radius of the halo over that of the core; 1: no halo."""
 
     def occupancy(self, scale: float = 1.0) -> Field:
-        """Return how much of each pixel is nodule, in [0, 1], where `scale` shrinks the radius away from the middle slice."""
+        """Return the share of each pixel that is nodule, in [0, 1]. scale: of the radius, below 1 away from the middle slice."""
         angle = np.arctan2(ROWS - self.row, COLS - self.col)
         outline = 1 + sum(a * np.cos(k * angle + phase) for k, (a, phase) in enumerate(self.lobes, start=2))
         distance = np.hypot(ROWS - self.row, COLS - self.col)
@@ -70,7 +70,7 @@ class Nodule:
 
 
 def soft_step(depth: Field, width: float = 0.5) -> Field:
-    """Return the share of a pixel that lies inside an edge, where `depth` is the distance inwards, in pixels."""
+    """Return the share of each pixel inside an edge. depth: distance inwards, in pixels."""
     return 1 / (1 + np.exp(-np.clip(depth / width, -40, 40)))
 
 
@@ -81,7 +81,7 @@ def blur(field: Field, sigma: float) -> Field:
     kernel /= kernel.sum()
     for _ in range(2):
         padded = np.pad(field, ((reach, reach), (0, 0)), mode="edge")
-        # Turned, so that the second round goes along the other axis, and turns back.
+        # transposed, so that the second round blurs the other axis and restores the orientation
         field = np.sum([w * padded[i : i + SIZE] for i, w in enumerate(kernel)], axis=0).T
     return field
 
@@ -92,7 +92,7 @@ def mix(hu: Field, value: float, share: Field) -> Field:
 
 
 def rough(rng: np.random.RandomState, sigma: float) -> Field:
-    """Return noise of deviation 1, smooth over `sigma` pixels."""
+    """Return noise with standard deviation 1, smooth over `sigma` pixels."""
     field = blur(rng.standard_normal((SIZE, SIZE)), sigma)
     return field / float(field.std())
 
@@ -121,14 +121,14 @@ def branches(rng: np.random.RandomState, row: float, col: float, angle: float, r
 
 
 def vessels(rng: np.random.RandomState, hilum_angle: float) -> Field:
-    """Return the vessels: a few that run in the slice, away from the hilum, and many that only cross it."""
+    """Return the share of vessels: a few that run in the slice, away from the hilum, and many that cross it."""
     share = np.zeros((SIZE, SIZE))
     for _ in range(rng.randint(2, 5)):
         row, col = 64 + 50 * np.sin(hilum_angle) + rng.normal(0, 24), 64 + 50 * np.cos(hilum_angle) + rng.normal(0, 24)
         share = np.maximum(
             share, branches(rng, row, col, hilum_angle + np.pi + rng.normal(0, 0.7), rng.uniform(1.2, 2.6))
         )
-    # The vessels dive in and out of a slice that is thinner than their bends.
+    # vessels leave and re-enter the slice
     share *= soft_step(rough(rng, 5.0) + 0.1, 0.25)
     for _ in range(rng.randint(45, 90)):
         row, col = rng.uniform(0, SIZE, 2)
@@ -139,7 +139,7 @@ def vessels(rng: np.random.RandomState, hilum_angle: float) -> Field:
 
 
 def chest_wall(rng: np.random.RandomState, hu: Field, wall_angle: float, gap: float) -> Field:
-    """Lay the chest wall over the lung, `gap` pixels from the middle: pleura, muscle with ribs, fat, skin, air."""
+    """Add the chest wall, `gap` pixels from the center: pleura, muscle with ribs, fat, skin, air."""
     radius = rng.uniform(75, 200)
     row, col = 64 - (radius - gap) * np.sin(wall_angle), 64 - (radius - gap) * np.cos(wall_angle)
     angle = np.arctan2(ROWS - row, COLS - col) - wall_angle
@@ -164,7 +164,7 @@ def chest_wall(rng: np.random.RandomState, hu: Field, wall_angle: float, gap: fl
 
 
 def anatomy(rng: np.random.RandomState) -> Field:
-    """Draw a crop of lung without its nodule, in Hounsfield units."""
+    """Return a crop of lung without its nodule, in Hounsfield units."""
     wall_angle = rng.uniform(0, 2 * np.pi)
     hu = HU_LUNG + 22 * rough(rng, 14.0) + 16 * rough(rng, 1.6)
     hu = mix(hu, HU_SOFT, vessels(rng, wall_angle + np.pi))
@@ -177,7 +177,7 @@ def anatomy(rng: np.random.RandomState) -> Field:
 
 
 def nodule(rng: np.random.RandomState) -> Nodule:
-    """Draw the shape of a nodule: most are small and solid, some soft or part-solid."""
+    """Return a random nodule: most are small and solid, some soft or part-solid."""
     ground_glass = rng.random_sample() < 0.2
     return Nodule(
         row=64 + rng.normal(0, 1.5),
@@ -191,19 +191,19 @@ def nodule(rng: np.random.RandomState) -> Nodule:
 
 
 def reader_masks(rng: np.random.RandomState, shape: Nodule, scales: list[float]) -> NDArray[np.bool_]:
-    """Let four readers outline the nodule on each slice.
+    """Return the masks of four simulated readers on each slice.
 
-    Each has a hand of his own, kept over the slices of a nodule: where on the soft edge he draws, how far he is off, how much of the lobes
-    he follows, and how small or faint a nodule he still marks.
+    Each reader has traits that hold for all slices of a nodule: the level of the soft edge, an offset, how closely the mask follows the
+    lobes, and the smallest and faintest nodule that is still marked.
 
-    Returns: (slices, 4, 128, 128) bool, readers who drew nothing last.
+    Returns: (slices, 4, 128, 128) bool, empty masks last.
     """
     masks = np.zeros((len(scales), NUM_READERS, SIZE, SIZE), bool)
     contrast = (shape.hu - HU_LUNG) / (HU_SOFT - HU_LUNG)
     smallest = 3.0 / np.sqrt(contrast) * np.exp(rng.normal(0, 0.9, NUM_READERS))
-    smallest[rng.randint(NUM_READERS)] = 0.0  # someone saw it, or it would not be in the data
+    smallest[rng.randint(NUM_READERS)] = 0.0  # at least one reader marks every nodule of the data set
     for reader, level in enumerate((0.28, 0.4, 0.52, 0.64)):
-        drawn = dataclasses.replace(
+        outline = dataclasses.replace(
             shape,
             row=shape.row + rng.normal(0, 0.5),
             col=shape.col + rng.normal(0, 0.5),
@@ -212,14 +212,14 @@ def reader_masks(rng: np.random.RandomState, shape: Nodule, scales: list[float])
         )
         for index, scale in enumerate(scales):
             if scale * shape.radius > smallest[reader]:
-                masks[index, reader] = drawn.occupancy(scale) > level + rng.normal(0, 0.04)
+                masks[index, reader] = outline.occupancy(scale) > level + rng.normal(0, 0.04)
     is_empty = ~masks.any(axis=(2, 3))
     return np.take_along_axis(masks, np.argsort(is_empty, axis=1, kind="stable")[:, :, None, None], axis=1)
 
 
 def make_nodule(seed: int, num_slices: int = 1) -> list[Phantom]:
-    """Draw `num_slices` (at most 5) parallel slices through one nodule; the same seed gives the same pictures."""
-    rng = np.random.RandomState(seed)  # the one NumPy generator whose stream is guaranteed for ever
+    """Return `num_slices` (at most 5) parallel slices through one nodule. The same seed gives the same images."""
+    rng = np.random.RandomState(seed)  # the NumPy generator whose stream is guaranteed not to change
     background, shape = anatomy(rng), nodule(rng)
     blur_sigma, noise_hu = rng.uniform(0.45, 0.8), rng.uniform(10, 45)
     scales = [float(np.sqrt(1 - depth**2)) for depth in SLICE_DEPTHS[:num_slices]]
@@ -241,7 +241,7 @@ def write_example(folder: Path) -> None:
 
 
 def write_dataset(folder: Path, num_patients: int, seed: int = 0) -> Path:
-    """Write a data set in the LIDC-IDRI-slices layout, one or two nodules a patient, and return its root."""
+    """Write a data set in the LIDC-IDRI-slices layout, with one or two nodules per patient; return its root."""
     root = folder / "LIDC-IDRI-slices"
     rng = np.random.RandomState(seed)
     for patient in range(num_patients):
@@ -257,8 +257,8 @@ def write_dataset(folder: Path, num_patients: int, seed: int = 0) -> Path:
 
 
 def main() -> None:
-    """Write the example, or with --patients a whole data set."""
-    parser = argparse.ArgumentParser(description="Draw synthetic lung-nodule crops with four simulated readers.")
+    """Write the example, or a data set with --patients."""
+    parser = argparse.ArgumentParser(description="Render synthetic lung-nodule crops with four simulated readers.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write into")
     parser.add_argument("--patients", type=int, help="write a data set of this many patients instead of the example")
     parser.add_argument("--seed", type=int, default=0, help="of the data set")

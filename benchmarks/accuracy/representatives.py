@@ -173,7 +173,7 @@ def _draw(figures: dict[str, Figure]) -> Picture:
         geds = [figures[f"ged {name} {count}"] for count in COUNTS]
         spread = [[ged.mean - ged.low for ged in geds], [ged.high - ged.mean for ged in geds]]
         axes.errorbar(COUNTS, [ged.mean for ged in geds], yerr=spread, marker="o", capsize=3, label=label)
-    axes.axhline(figures["ged all"].mean, color="grey", linestyle="--", label=f"all {DRAWS} samples")
+    axes.axhline(figures["ged all"].mean, color="gray", linestyle="--", label=f"all {DRAWS} samples")
     axes.set(xscale="log", xlabel="K masks", ylabel="GED (lower is better)")
     axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
     axes.minorticks_off()

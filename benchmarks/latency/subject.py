@@ -46,5 +46,5 @@ class Subject:
         distance = np.hypot(row - self.image / 2, column - self.image / 2)
         texture = np.random.default_rng(0).normal(0.0, 8.0, distance.shape)
         disc = 150.0 / (1.0 + np.exp((distance - self.image / 16) / 2.0))
-        grey = np.clip(40.0 + disc + texture, 0.0, 255.0).astype(np.uint8)
-        return grey if self.channels == 1 else np.repeat(grey[:, :, None], 3, axis=2)
+        gray = np.clip(40.0 + disc + texture, 0.0, 255.0).astype(np.uint8)
+        return gray if self.channels == 1 else np.repeat(gray[:, :, None], 3, axis=2)

@@ -6,7 +6,7 @@ this end (Song et al. 2023, arXiv 2303.01469, section 3). Between neighbouring l
     f(z_u, u) = f(z_u', u')        z_u' is one step of the teacher from z_u;  f(z_0, 0) = z_0
 
 so the student at u is trained towards its target network, a moving average of the student, at u' (Algorithm 2). Student and teacher share
-architecture and parametrisation: both predict the clean latent. At u' = 0 the target is the result of the teacher's step, so the student
+architecture and parametrization: both predict the clean latent. At u' = 0 the target is the result of the teacher's step, so the student
 is never evaluated there. Sampling in one step uses the first row of the usual table. With more steps, Euler's table keeps the noise of z
 where Algorithm 1 draws new noise.
 """

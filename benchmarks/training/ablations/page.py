@@ -112,7 +112,7 @@ def _draw(report: Report) -> Picture:
     right.set_yticks(range(len(rows)), [])
     right.axvline(0.0, color=COLORS[None], linewidth=1)
     left.set_xlabel(f"GED of {report.samples} samples (lower is better)")
-    right.set_xlabel(f"minus {report.reference}, image by image\n(green: better, red: worse, grey: no difference seen)")
+    right.set_xlabel(f"minus {report.reference}, image by image\n(green: better, red: worse, gray: no difference seen)")
     return picture
 
 

@@ -7,7 +7,7 @@ features, z    => three 1x1 convolutions => logits
 
 Trained by the evidence lower bound: cross-entropy of one rater's mask with z from the posterior, plus beta times the divergence of
 the posterior from the prior. The paper sums both over pixels. Here the sum is divided by the number of pixels, so that learning rates
-compare. Blocks, normalisation and the half-resolution entry are those of our condition network, which learns faster than the paper's
+compare. Blocks, normalization and the half-resolution entry are those of our condition network, which learns faster than the paper's
 plain convolutions and makes a stronger baseline.
 """
 

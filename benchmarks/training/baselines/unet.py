@@ -15,7 +15,7 @@ WIDTHS = range(8, 257, 8)
 """Candidate widths of the finest level."""
 GROUPS = 8
 FEATURES = 32
-"""Output channels of MONAI's network, before one more 1x1 convolution. With a single output channel, MONAI normalises the whole map: all
+"""Output channels of MONAI's network, before one more 1x1 convolution. With a single output channel, MONAI normalizes the whole map: all
 masks were still empty after 700 steps."""
 
 

@@ -138,11 +138,11 @@ def test_the_u_net_learns_the_share_of_raters():
     image = torch.rand(1, 1, 32, 32)
     labels = torch.zeros(1, 4, 32, 32, dtype=torch.uint8)
     labels[:, 0] = 1  # a quarter of the raters, everywhere
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         network(image, labels)[0].backward()
-        optimiser.step()
+        optimizer.step()
     assert float(network.encode(image).detach().sigmoid().mean()) == pytest.approx(0.25, abs=0.02)
 
 
