@@ -125,7 +125,7 @@ def page(record: Accuracy) -> Page:
                 "start from one noise."
             ),
         ),
-        plot=Plot("GED against the number of steps", lambda: _draw(record.rows)),
+        plot=Plot("GED against the number of steps", lambda: _paint(record.rows)),
         sections=(Section("Figures", (table(("model", "S", "noise", *SHOWN), map(_cells, record.rows)),)),),
     )
 
@@ -136,8 +136,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     return row.model, str(row.measured.steps), noise_name(row.noise), format_interval(figures["ged"]), *means
 
 
-def _draw(rows: tuple[Row, ...]) -> Picture:
-    """Draw GED against the number of steps, one line per model and noise law."""
+def _paint(rows: tuple[Row, ...]) -> Picture:
+    """Paint GED against the number of steps, one line per model and noise law."""
     picture, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for model, noise in dict.fromkeys((row.model, row.noise) for row in rows):
         measured = [row.measured for row in rows if (row.model, row.noise) == (model, noise)]

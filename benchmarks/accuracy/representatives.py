@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def run_comparison(given: argparse.Namespace, command: str) -> Comparison:
-    """Draw 64 samples per val image and measure every selection of them."""
+    """Paint 64 samples per val image and measure every selection of them."""
     start, machine = time.monotonic(), inspect_machine()
     segmenter = Segmenter.load(given.bundle)
     classes = segmenter.manifest.classes
@@ -147,7 +147,7 @@ def page(record: Comparison) -> Page:
                 "receives 1 / R. With equal weights both are the usual ones."
             ),
         ),
-        plot=Plot("GED against K", lambda: _draw(record.figures)),
+        plot=Plot("GED against K", lambda: _paint(record.figures)),
         sections=(
             _section("ged", "GED, lower is better", record.figures),
             _section("hm_iou", "HM-IoU, higher is better", record.figures),
@@ -166,8 +166,8 @@ def _section(metric: str, title: str, figures: dict[str, Figure]) -> Section:
     return Section(title, (table(header, rows), f"All {DRAWS} samples: {format_interval(figures[f'{metric} all'])}."))
 
 
-def _draw(figures: dict[str, Figure]) -> Picture:
-    """Draw GED against K for plain samples and representatives."""
+def _paint(figures: dict[str, Figure]) -> Picture:
+    """Paint GED against K for plain samples and representatives."""
     picture, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, label in (("plain", "K samples"), ("representatives", f"K weighted representatives of {DRAWS}")):
         geds = [figures[f"ged {name} {count}"] for count in COUNTS]

@@ -113,7 +113,7 @@ def page(record: SamplesAuto) -> Page:
                 f"{MAX_SAMPLES} are drawn."
             ),
         ),
-        plot=Plot("Brier score and GED against the mean number of samples", lambda: _draw(record.rules)),
+        plot=Plot("Brier score and GED against the mean number of samples", lambda: _paint(record.rules)),
         sections=(
             Section(
                 "Rules",
@@ -155,8 +155,8 @@ def _ratio(figure: Figure) -> str:
     return f"{figure.mean:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 
-def _draw(rules: tuple[Rule, ...]) -> Picture:
-    """Draw Brier score and GED against the mean number of samples, for fixed numbers and for `auto`."""
+def _paint(rules: tuple[Rule, ...]) -> Picture:
+    """Paint Brier score and GED against the mean number of samples, for fixed numbers and for `auto`."""
     picture, panels = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axes, name, label in zip(panels, ("brier", "ged"), ("Brier score over the field", "GED"), strict=True):
         for auto, marker in ((False, "s"), (True, "o")):

@@ -27,7 +27,7 @@ PARAMETER_TOLERANCE = 0.01
 def untrained(config: TrainConfig, seed: int = 0) -> Networks:
     """Build the networks of a configuration with random weights.
 
-    Layers that training initialises with zeros are drawn too, so that no result is all zeros.
+    Layers that training initializes with zeros get random weights too, so that no result is all zeros.
     """
     torch.manual_seed(seed)
     networks = build_networks(config)

@@ -40,7 +40,7 @@ class Plot:
     """The picture of a page."""
 
     caption: str
-    draw: Callable[[], Picture]
+    paint: Callable[[], Picture]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Page:
         """Write page and plot; return the path of the page."""
         path = folder / f"{self.stem}.md"
         path.write_text(self.markdown(), encoding="utf-8")
-        picture = self.plot.draw()
+        picture = self.plot.paint()
         picture.savefig(path.with_suffix(".png"), dpi=DPI)
         plt.close(picture)
         return path

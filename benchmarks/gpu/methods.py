@@ -34,7 +34,7 @@ class Method(Protocol):
     precision: str
 
     def prepare(self, samples: int, steps: int) -> Sample:
-        """Return a function that draws samples in so many steps; compile and capture first."""
+        """Return a function that draws `samples` samples in `steps` steps; compile and capture first."""
         ...
 
 

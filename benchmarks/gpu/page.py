@@ -39,7 +39,7 @@ def page(report: Report) -> Page:
                 "`error`: largest difference of the mean probability map. A method with too large an error is not timed."
             ),
         ),
-        plot=Plot(f"Time against N, {side} px, S = {STEPS}", lambda: _draw(report.cells, side)),
+        plot=Plot(f"Time against N, {side} px, S = {STEPS}", lambda: _paint(report.cells, side)),
         sections=(
             Section("Targets", (_targets(report.cells, side),)),
             Section("All sizes", (_figures(report),)),
@@ -81,8 +81,8 @@ def _cells(report: Report, cell: Cell) -> Iterator[str]:
     yield from (f"{cell.teraflops:.2f}", f"{cell.teraflops / report.peaks[cell.precision]:.1%}")
 
 
-def _draw(cells: Sequence[Cell], side: int) -> Picture:
-    """Draw the median time against N, one line per method."""
+def _paint(cells: Sequence[Cell], side: int) -> Picture:
+    """Paint the median time against N, one line per method."""
     picture, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     shown = [cell for cell in cells if cell.milliseconds and (cell.side, cell.steps) == (side, STEPS)]
     for method in dict.fromkeys(cell.method for cell in shown):

@@ -11,7 +11,7 @@ from benchmarks.latency.ours import BATCHED, END_TO_END, ONE_BY_ONE
 from benchmarks.latency.page_grid import grid_sections
 from benchmarks.latency.page_sections import agreement, folder, memory, starts, where_time_goes
 from benchmarks.latency.peers import MEDSEGDIFF_STEPS
-from benchmarks.latency.plot import draw
+from benchmarks.latency.plot import paint
 from benchmarks.latency.report import Report
 from benchmarks.latency.subject import Subject
 from benchmarks.latency.targets import contender, fastest, over_floor, ratio_to, targets
@@ -37,7 +37,7 @@ def page(report: Report) -> Page:
         },
         warnings=tuple(_warnings(report)),
         introduction=(_how_to_read(report),),
-        plot=Plot("Time of each contender, and time against N", lambda: draw(report)),
+        plot=Plot("Time of each contender, and time against N", lambda: paint(report)),
         sections=(
             _targets(report),
             _peers(report),

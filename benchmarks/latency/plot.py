@@ -22,8 +22,8 @@ PEERS = {
 OURS, FASTEST, THEIRS, FLOOR = "#7fa8d9", "#1f5fa8", "#b5b5b5", "#c0392b"
 
 
-def draw(report: Report) -> Picture:
-    """Draw both panels."""
+def paint(report: Report) -> Picture:
+    """Paint both panels."""
     picture, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     _contest(left, report)
     _growth(right, report)
@@ -34,7 +34,7 @@ def draw(report: Report) -> Picture:
 
 
 def _contest(axes: Axes, report: Report) -> None:
-    """Draw a bar and the floor of each contender, the slowest on top."""
+    """Paint a bar and the floor of each contender, the slowest on top."""
     contest, best = report.contest, fastest(report.contest)
     ours = {c.key: f"ours, {c.key.removesuffix(f', {END_TO_END}')}" for c in contest.contenders if c.key.endswith(END_TO_END)}  # fmt: skip
     names = ours | PEERS
@@ -58,7 +58,7 @@ def _contest(axes: Axes, report: Report) -> None:
 
 
 def _growth(axes: Axes, report: Report) -> None:
-    """Draw end-to-end time against N for every backend, at the bundle's default steps."""
+    """Paint end-to-end time against N for every backend, at the bundle's default steps."""
     steps, threads = report.shipped.default_steps, report.contest.threads
     cells = [
         c

@@ -34,7 +34,7 @@ def page(report: Report) -> Page:
                 "patients. S: sampling steps."
             ),
         ),
-        plot=Plot(f"GED of each variant, and its difference from {report.reference}", lambda: _draw(report)),
+        plot=Plot(f"GED of each variant, and its difference from {report.reference}", lambda: _paint(report)),
         sections=(
             Section("Figures", (_figures(report),)),
             Section(
@@ -100,8 +100,8 @@ def _training(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _draw(report: Report) -> Picture:
-    """Draw GED of each variant, and beside it the difference from the reference."""
+def _paint(report: Report) -> Picture:
+    """Paint GED of each variant, and beside it the difference from the reference."""
     rows = report.rows[::-1]  # the first on top
     titles, colors = [row.title for row in rows], [COLORS[row.verdict] for row in rows]
     zero = Figure(0.0, 0.0, 0.0)
@@ -117,7 +117,7 @@ def _draw(report: Report) -> Picture:
 
 
 def _points(axes: Axes, figures: Sequence[Figure], colors: Sequence[str]) -> None:
-    """Draw a mean and its interval in each row."""
+    """Paint a mean and its interval in each row."""
     for row, (figure, color) in enumerate(zip(figures, colors, strict=True)):
         axes.plot([figure.low, figure.high], [row, row], color=color, linewidth=2)
         axes.plot([figure.mean], [row], color=color, marker="o")

@@ -6,7 +6,7 @@ from benchmarks.common.page import Page, Plot, Section
 from benchmarks.common.tables import format_interval, table
 from benchmarks.training.baselines.figures import COMPARED
 from benchmarks.training.baselines.masks import MaskComparison
-from benchmarks.training.baselines.plot import draw
+from benchmarks.training.baselines.plot import paint
 from benchmarks.training.baselines.report import MAP, Report, Row
 from medseg_trainer.evaluation.statistics import TITLES, Figure
 
@@ -57,7 +57,7 @@ def page(report: Report) -> Page:
                 "95 %, bootstrap over patients."
             ),
         ),
-        plot=Plot("Our presets and the baselines", lambda: draw(report)),
+        plot=Plot("Our presets and the baselines", lambda: paint(report)),
         sections=(
             Section("Figures", (_figures(report), ABOUT_FIGURES)),
             Section(

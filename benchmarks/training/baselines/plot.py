@@ -24,8 +24,8 @@ COLORS = {
 }
 
 
-def draw(report: Report) -> Picture:
-    """Draw a panel for each figure, and the reliability diagram."""
+def paint(report: Report) -> Picture:
+    """Paint a panel for each figure, and the reliability diagram."""
     picture, axes = plt.subplots(1, len(PANELS) + 1, figsize=(16, 3.6), layout="constrained")
     for panel, (name, title) in zip(axes, PANELS.items(), strict=False):
         _figure(panel, report, name, title)
@@ -35,7 +35,7 @@ def draw(report: Report) -> Picture:
 
 
 def _figure(axes: Axes, report: Report, name: str, title: str) -> None:
-    """Draw a point and its interval for every row that has the figure."""
+    """Paint a point and its interval for every row that has the figure."""
     shown = [row for row in report.rows if name in row.figures]
     for place, row in enumerate(shown):
         found = row.figures[name]
@@ -48,7 +48,7 @@ def _figure(axes: Axes, report: Report, name: str, title: str) -> None:
 
 
 def _reliability(axes: Axes, report: Report) -> None:
-    """Draw the share of raters against confidence, without rows of a single mask: they have two points."""
+    """Paint the share of raters against confidence, without rows of a single mask: they have two points."""
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
     for row in report.rows:
         if len(row.reliability) > 2:

@@ -50,7 +50,7 @@ UNET, PROBABILISTIC = CONTENDERS["unet"], CONTENDERS["probabilistic-unet"]
 
 @pytest.fixture(scope="module")
 def networks(micro):
-    """Each baseline, built once with weights that draw something: training starts some at zero."""
+    """Each baseline, built once; weights that training starts at zero are random."""
     torch.manual_seed(0)
     built = {key: contender.build(micro()) for key, contender in CONTENDERS.items()}
     for network in built.values():
