@@ -39,10 +39,13 @@ def command_line(program: str, parser: argparse.ArgumentParser, given: argparse.
     changed = {
         name: value for name, value in vars(given).items() if name != "out" and value != parser.get_default(name)
     }
-    return program + "".join(f" --{name.replace('_', '-')} {_typed(name, value)}" for name, value in changed.items())
+    return program + "".join(f" --{name.replace('_', '-')}{_typed(name, value)}" for name, value in changed.items())
 
 
 def _typed(name: str, value: object) -> str:
+    """Return the value as it follows its option; nothing for a flag."""
+    if value is True:
+        return ""
     if isinstance(value, Path):
-        return name.upper()
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        return f" {name.upper()}"
+    return " " + (" ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))

@@ -29,7 +29,11 @@ def test_a_command_line_has_the_changed_options_and_no_path():
     parser.add_argument("--steps", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--cpu-minutes", type=float, default=20.0)
     parser.add_argument("--images", type=int)
+    parser.add_argument("--even-if-busy", action="store_true")
     given = parser.parse_args(
-        ["--data", "/home/me/data", "--out", "elsewhere", "--steps", "1", "4", "--cpu-minutes", "3"]
+        ["--data", "/home/me/data", "--out", "elsewhere", "--steps", "1", "4", "--cpu-minutes", "3", "--even-if-busy"]
     )
-    assert command_line("python -m x", parser, given) == "python -m x --data DATA --steps 1 4 --cpu-minutes 3.0"
+    assert (
+        command_line("python -m x", parser, given)
+        == "python -m x --data DATA --steps 1 4 --cpu-minutes 3.0 --even-if-busy"
+    )
