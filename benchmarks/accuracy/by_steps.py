@@ -25,8 +25,8 @@ from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_trainer.evaluation.evaluate import Evaluation, evaluate
 from medseg_trainer.models.graphs import TorchBackend
-from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.models.manifest import manifest_of
+from medseg_trainer.training.run_folder import RunFolder
 
 PROGRAM = "python -m benchmarks.accuracy.by_steps"
 STEPS = (1, 2, 4, 10, 50)
