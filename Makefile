@@ -5,11 +5,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 DIST ?= dist
+SITE ?= site
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
 
-.PHONY: demo test fuzz bench bench-full lint types boundaries wheel
+.PHONY: demo test fuzz bench bench-full lint types boundaries wheel docs docs-help
 
 demo: $(VENV)/.demo
 	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
@@ -46,9 +47,22 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir $(DIST)
 	$(BIN)/python tests/check_wheel.py $(DIST)/*.whl
 
+# The site, in $(SITE). No link may lead nowhere, and no page may fetch from another host.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(SITE))
+	$(BIN)/python tests/check_site.py $(SITE)
+
+# Write docs/reference/cli/*.txt again, after an option has changed.
+docs-help: $(VENV)/.dev
+	$(BIN)/python docs/command_help.py
+
 # The stamps remember what is installed, so that a second run starts at once.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[cpu]"
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[docs]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

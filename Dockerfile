@@ -1,0 +1,33 @@
+# The runtime in a container: non-root, and made for a read-only root file system.
+#
+#     docker build --tag medseg .
+#     docker run --rm --read-only --tmpfs /tmp --network none --user "$(id -u):$(id -g)" \
+#         -v "$PWD/images:/in:ro" -v "$PWD/results:/out" medseg /in/nodule.png --out /out/nodule
+#
+# /tmp holds the cache; mount a volume at /cache and set XDG_CACHE_HOME=/cache to keep it between runs.
+# Podman and buildah: build with `--format docker`, or the image has no health check.
+
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/src/constraints.txt
+WORKDIR /src
+COPY . .
+RUN python3 -m venv /opt/build && /opt/build/bin/pip install --upgrade pip build
+RUN /opt/build/bin/python -m build --wheel --outdir /dist
+# /opt/medseg gets no pip of its own. The wheel comes from here and never from an index.
+RUN python3 -m venv --without-pip /opt/medseg \
+    && /opt/build/bin/pip --python /opt/medseg/bin/python install --no-index --no-deps /dist/*.whl \
+    && /opt/build/bin/pip --python /opt/medseg/bin/python install "medseglatdiff[cpu,dicom]"
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="MedSegLatDiff" \
+      org.opencontainers.image.description="Many plausible segmentations of one medical image. Research software, not a medical device." \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /opt/medseg /opt/medseg
+ENV PATH="/opt/medseg/bin:$PATH" XDG_CACHE_HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+WORKDIR /tmp
+USER 10001:10001
+HEALTHCHECK --interval=60s --timeout=30s --start-period=30s CMD ["medseg-doctor"]
+ENTRYPOINT ["medseg-infer"]
+CMD ["--help"]
