@@ -4,13 +4,14 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 DIST ?= dist
 SITE ?= site
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
 
-.PHONY: demo test fuzz bench bench-full lint types boundaries wheel docs docs-help
+.PHONY: demo test fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest
 
 demo: $(VENV)/.demo
 	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
@@ -21,6 +22,14 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
+
+# The runtime alone, in the lowest versions that pyproject.toml allows. The sampler's tests need torch.
+test-lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable ".[cpu,dicom]" "onnx>=1.18"
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python hypothesis pydicom-data pynetdicom pytest pytest-timeout scipy simpleitk
+	$(LOWEST)/bin/python -m pytest tests/runtime --ignore tests/runtime/model/test_sampler.py
 
 fuzz: $(VENV)/.dev
 	$(BIN)/pytest tests/runtime/test_fuzz.py --mutations 40000
@@ -48,6 +57,7 @@ wheel: $(VENV)/.dev
 	$(BIN)/python tests/check_wheel.py $(DIST)/*.whl
 
 # The site, in $(SITE). No link may lead nowhere, and no page may fetch from another host.
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict --quiet --site-dir $(abspath $(SITE))
 	$(BIN)/python tests/check_site.py $(SITE)
