@@ -279,7 +279,7 @@ def test_the_program_exits_at_once_and_flushes_its_output(tmp_path, monkeypatch)
     code = (
         "import atexit, sys; from medseg_runtime import Segmenter; from medseg_runtime.commands import infer as infer_command; from medseg_runtime.testing import toy_segmenter; "
         "Segmenter.load = lambda *_, **__: toy_segmenter(); atexit.register(print, 'torn down'); "
-        "print('in a buffer'); infer.program()"
+        "print('in a buffer'); infer_command.program()"
     )
     command = [sys.executable, "-c", code, "missing.png"]
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
