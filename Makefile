@@ -1,5 +1,5 @@
 # make demo   sixteen outlines of a lung nodule, from nothing
-# make test   the tests, from nothing
+# make test   the tests, from nothing; make test-slow the slow ones
 # Both make or reuse .venv; the other targets are what CI runs.
 
 PYTHON ?= python3
@@ -9,9 +9,10 @@ DIST ?= dist
 SITE ?= site
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
 
-.PHONY: demo test fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest
+.PHONY: demo test test-slow fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest
 
 demo: $(VENV)/.demo
 	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
@@ -21,7 +22,11 @@ demo: $(VENV)/.demo
 	@echo "A real CT crop:      results/ct-small/overlay.png (no nodule in its middle: see how the outlines disagree)"
 
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(PYTEST) -m "not slow"
+
+# What takes more than about ten seconds each: kills at every line, two processes, a smoke run of the benchmarks.
+test-slow: $(VENV)/.dev
+	$(PYTEST) -m slow
 
 # The runtime alone, in the lowest versions that pyproject.toml allows. The sampler's tests need torch.
 test-lowest:

@@ -24,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=2000, help="mutated files for each reader in test_fuzz.py")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share an expensive fixture in one process of pytest-xdist: a file, or all of the exporter's."""
+    for item in items:
+        exporter = ROOT / "tests" / "export" in item.path.parents
+        item.add_marker(pytest.mark.xdist_group("export" if exporter else item.path.as_posix()))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("bfloat16") and not multiplies_in_bfloat16():
         pytest.skip("OpenVINO does not multiply in bfloat16 here: that takes AMX or AVX-512 BF16")

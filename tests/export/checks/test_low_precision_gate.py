@@ -166,6 +166,7 @@ def test_the_bundle_records_the_checks_of_float16(bundle):
 # --- the checks
 
 
+@pytest.mark.slow
 def test_what_overflows_float16_is_published_in_bfloat16(huge, networks, manifest):
     """The same masks, for bfloat16 reaches as far as float32; the refusal says where float16 ends."""
     images = Images.synthetic(manifest)

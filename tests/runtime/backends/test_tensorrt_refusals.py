@@ -95,6 +95,7 @@ def test_nan_is_refused_also_where_the_decoder_hides_it(machine, tiny, load, sam
     same(*(s(IMAGE, samples=4) for s in (segmenter, reference)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_every_refusal_of_cuda_or_tensorrt_is_an_error_of_ours(machine, load, tmp_path, sampler, tensorrt_backend):
     segmenter = load("epsilon", cuda_graphs=False)

@@ -125,6 +125,7 @@ print(hit)
 """
 
 
+@pytest.mark.slow
 def test_thirty_kills_leave_whole_results_alone(tmp_path):
     done = script(f"KILLS = {KILLS}\n{KILL}", tmp_path)
     assert int(done.stdout.splitlines()[-1]) >= KILLS // 2  # the others called fewer functions
@@ -179,6 +180,7 @@ for line in itertools.count(1):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exchanged")
 def test_an_end_at_any_line_leaves_the_older_folder_or_the_new_one(tmp_path):
     """Thirty kills at random may all miss a gap of a microsecond; this one tries every gap between two lines."""

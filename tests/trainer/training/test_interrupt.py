@@ -155,6 +155,7 @@ def fit_in_a_process(config, phantom_zips, tmp_path):
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("save_every", "kill_at", "resumes_at"),
     [(0.0, 3, ("mask_autoencoder", 2)), (1e9, 9, ("denoiser", 2))],
