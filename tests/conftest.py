@@ -24,11 +24,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=2000, help="mutated files for each reader in test_fuzz.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share an expensive fixture in one process of pytest-xdist: a file, or all of the exporter's."""
-    for item in items:
-        exporter = ROOT / "tests" / "export" in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("export" if exporter else item.path.as_posix()))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config, log):
+    """Send a file to one process, and all of the exporter's files to the same one: they share what is trained and exported."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/export" if nodeid.startswith("tests/export/") else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
