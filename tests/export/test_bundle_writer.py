@@ -23,9 +23,8 @@ from medseg_runtime.model.bundle import MAX_BATCH, Bundle
 from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.training.run_folder import RunFolder
+from tests.export.kinds import EVERY_KIND
 
-KINDS = ("flow", "paper", "classes")
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 QUICK = pytest.mark.usefixtures("quick")
 GRAPHS = get_args(GraphName)
 EVERY_GRAPH = pytest.mark.parametrize("graph", GRAPHS)
@@ -62,6 +61,7 @@ def test_the_bundle_samples_as_the_run_does(kind, bundle_of, run_of, image):
         np.testing.assert_allclose(served.mean_probability, trained.mean_probability, atol=5e-3)  # float16 weights
 
 
+@pytest.mark.slow
 def test_classes_exclude_each_other(bundle_of, image):
     masks = Segmenter.load(bundle_of("classes"))(image("classes"), samples=3).masks
     assert masks.sum(axis=1).max() <= 1

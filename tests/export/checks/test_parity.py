@@ -17,9 +17,8 @@ from medseg_runtime.model.bundle import Bundle
 from medseg_runtime.model.signatures import GraphName
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.training.run_folder import RunFolder
+from tests.export.kinds import EVERY_KIND
 
-KINDS = ("flow", "paper", "classes")
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 EVERY_GRAPH = pytest.mark.parametrize("graph", get_args(GraphName))
 
 

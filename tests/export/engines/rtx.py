@@ -14,7 +14,6 @@ from medseg_runtime.backends.gpu.tensorrt.engine_files import Flags, Profile
 PLAIN = Flags(version_compatible=False, hardware="none", workspace_mib=None, optimization_level=3)
 WIDE, STATIC = Profile(min=1, opt=4, max=64), Profile(min=4, opt=4, max=4)
 VERSION = tensorrt_rtx.__version__
-KINDS = ("flow", "paper", "classes")
 GRAPHS = ("encoder", "denoiser", "decoder")
 
 

@@ -23,7 +23,8 @@ from medseg_runtime.backends.gpu.tensorrt.logger import error_log
 from medseg_runtime.errors import EngineError, ParameterError
 from medseg_runtime.machine.gpu import Gpu
 from medseg_runtime.model.bundle import Bundle
-from tests.export.engines.rtx import GRAPHS, KINDS, PLAIN, STATIC, WIDE, graphs_of, planned, target
+from tests.export.engines.rtx import GRAPHS, PLAIN, STATIC, WIDE, graphs_of, planned, target
+from tests.export.kinds import OTHER_KINDS
 
 pytestmark = pytest.mark.usefixtures("cache_home")
 
@@ -44,7 +45,7 @@ def test_graphs_of_either_precision_build_for_a_range_and_for_one_number_of_samp
         assert len(planned(target(profiles=profiles), name, entries[name], contents[name])) > 10_000
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_graphs_of_every_kind_of_model_build(kind, bundle_of):
     other = Bundle.load(bundle_of(kind))
     for name in GRAPHS:
