@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
+from medseg_runtime.files.replace import replacing
 from medseg_runtime.files.typed_json import typed
 
 if TYPE_CHECKING:
@@ -19,11 +20,10 @@ class JsonRecord:
     __slots__ = ()
 
     def write(self, path: Path) -> None:
-        """Write the file, then rename it into place."""
+        """Write the file, whole or not at all."""
         content = dataclasses.asdict(cast("DataclassInstance", self))
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        part.replace(path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
