@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.gpu.subjects import Subject
 from medseg_export.graphs.low_precision import to_low_precision
 from medseg_runtime.backends.base import Backend, Float32
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.model.bundle import Bundle
 from medseg_trainer.models.graphs import Networks
 

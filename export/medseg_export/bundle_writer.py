@@ -15,7 +15,7 @@ from medseg_export.graphs.to_onnx import graph_entry, onnx_graph, round_weights
 from medseg_export.model_card import model_card
 from medseg_runtime import __version__
 from medseg_runtime.backends.host_loop import HostLoop
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.files.publish import FolderKind, check_output, published
 from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, Manifest, Sampling

@@ -26,7 +26,8 @@ from medseg_runtime.errors import (
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.inference.workers import Outcome
 from medseg_runtime.model.preprocess import Box
-from medseg_runtime.readers.image import read_image, read_series
+from medseg_runtime.readers.image import read_image
+from medseg_runtime.readers.series import read_series
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.provenance import BackendRecord, Provenance
 from medseg_runtime.result.representatives import Representatives

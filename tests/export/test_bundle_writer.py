@@ -16,7 +16,7 @@ from medseg_export.bundle_writer import write_bundle
 from medseg_export.checks import parity
 from medseg_export.graphs import to_onnx
 from medseg_runtime import Segmenter
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import CheckpointError, OutputError, ParameterError
 from medseg_runtime.files.publish import PARTIAL
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle

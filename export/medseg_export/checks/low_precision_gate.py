@@ -24,7 +24,7 @@ from medseg_export.checks.reference import ReferenceBackend
 from medseg_export.graphs.low_precision import DTYPES, LowPrecision, low_precision_graphs, to_low_precision
 from medseg_runtime.backends.base import Backend
 from medseg_runtime.backends.host_loop import HostLoop
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import BackendError, ExportError
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.model.bundle import Bundle, Manifest

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
 from medseg_runtime.backends.base import Backend, BackendName, PrecisionName
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.inference.cautions import cautions
 from medseg_runtime.inference.prepare import Input, Prepared, prepare

@@ -12,7 +12,7 @@ from medseg_runtime.files.read import read_bytes
 from medseg_runtime.readers.source import READABLE, SourceImage
 
 if TYPE_CHECKING:
-    from medseg_runtime.readers.dicom.series import Series
+    pass
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"})
 DICOM_MAGIC_AT = 128
@@ -41,17 +41,6 @@ def read_image(path: str | os.PathLike[str], frame: int | None = None) -> Source
     from medseg_runtime.readers.raster import read_raster
 
     return read_raster(content, sha256, expected_dicom=path.suffix.lower() == ".dcm")
-
-
-def read_series(folder: str | os.PathLike[str]) -> Series:
-    """Read the headers of a folder of DICOM slices, sorted by position; see `readers.dicom.series`.
-
-    Raises:
-        ImageError: no DICOM file, several series or orientations, two slices at one position, or a damaged file.
-    """
-    from medseg_runtime.readers.dicom import series  # pydicom is slow to import
-
-    return series.read_series(Path(folder))
 
 
 def is_dicom(head: bytes) -> bool:

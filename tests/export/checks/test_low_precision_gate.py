@@ -18,7 +18,7 @@ from medseg_export.checks.reference import ReferenceBackend
 from medseg_export.graphs.low_precision import to_low_precision
 from medseg_export.graphs.to_onnx import onnx_graph
 from medseg_runtime.backends.host_loop import HostLoop
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import DataError, ExportError
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle
 from medseg_runtime.model.sampler import MAX_PERIOD, time_features

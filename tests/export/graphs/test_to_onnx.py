@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from medseg_export.checks import parity
 from medseg_export.graphs import to_onnx
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import ExportError
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle
 from medseg_runtime.model.signatures import GraphName

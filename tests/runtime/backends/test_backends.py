@@ -13,7 +13,8 @@ import pytest
 from medseg_runtime import Segmenter
 from medseg_runtime.backends import registry
 from medseg_runtime.backends.base import BackendName, PrecisionName
-from medseg_runtime.backends.registry import BACKENDS, installed, open_backend
+from medseg_runtime.backends.opening import open_backend
+from medseg_runtime.backends.registry import BACKENDS, installed
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.model.bundle import Bundle, Precision
 from medseg_runtime.model.sampler import sampler_table, time_features

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from medseg_runtime.backends.registry import installed, open_backend
+from medseg_runtime.backends.opening import open_backend
+from medseg_runtime.backends.registry import installed
 from medseg_runtime.errors import BackendError
 from medseg_runtime.model.bundle import Bundle
 from medseg_runtime.model.sampler import sampler_table, time_features

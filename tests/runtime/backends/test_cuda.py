@@ -15,7 +15,7 @@ from medseg_runtime.backends.gpu.capture_policy import CudaGraphWarning
 from medseg_runtime.backends.gpu.onnxruntime import backend as cuda_backend
 from medseg_runtime.backends.gpu.onnxruntime import stream
 from medseg_runtime.backends.gpu.onnxruntime.backend import CudaBackend, Device
-from medseg_runtime.backends.registry import open_backend
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.model.bundle import Bundle
 from medseg_runtime.model.sampler import sampler_table, time_features

@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("openvino")
 
 from medseg_runtime import ParameterError, Segmenter
+from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.backends.openvino import backend as backend_module
 from medseg_runtime.backends.openvino import graph_rewrites
 from medseg_runtime.backends.openvino.backend import OpenVinoBackend
 from medseg_runtime.backends.openvino.graph_rewrites import flatten_planes, write_out_transposes
-from medseg_runtime.backends.registry import open_backend
 from medseg_runtime.model.bundle import Bundle
 
 ov, ops = graph_rewrites.ov, graph_rewrites.ops

@@ -12,7 +12,8 @@ from medseg_runtime import BackendError, ParameterError, Segmenter
 from medseg_runtime.backends.auto import select, trials
 from medseg_runtime.backends.auto.select import decide, known_choice
 from medseg_runtime.backends.auto.trials import Trial
-from medseg_runtime.backends.registry import BACKENDS, installed, open_backend
+from medseg_runtime.backends.opening import open_backend
+from medseg_runtime.backends.registry import BACKENDS, installed
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (11, 9), dtype=np.uint8)
 REFERENCE = Trial(backend="onnxruntime", precision="float32", milliseconds=100.0, probability=0.0, dice=1.0)
@@ -137,7 +138,7 @@ def test_an_engine_that_ends_the_process_is_tried_once(tiny_folder):
     """As OpenVINO 2026.4.1 does with some float32 graphs on AVX-512."""
     code = (
         "import os, signal, sys\n"
-        "from medseg_runtime.backends.registry import open_backend\n"
+        "from medseg_runtime.backends.opening import open_backend\n"
         "from medseg_runtime.backends.openvino.backend import OpenVinoBackend\n"
         "from medseg_runtime.model.bundle import Bundle\n"
         "OpenVinoBackend.decode = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)\n"

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError
-from medseg_runtime.readers.image import images_in, read_image, read_series
+from medseg_runtime.readers.image import images_in, read_image
+from medseg_runtime.readers.series import read_series
 from medseg_runtime.readers.silence import warnings_muted
 from medseg_runtime.readers.source import MAX_PIXELS, SourceImage
 

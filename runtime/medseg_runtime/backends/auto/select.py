@@ -21,7 +21,7 @@ from pathlib import Path
 
 from medseg_runtime.backends.auto.trials import SAMPLES, Trial, run_trials
 from medseg_runtime.backends.base import Backend, PrecisionName
-from medseg_runtime.backends.registry import BACKENDS, installed, open_backend
+from medseg_runtime.backends.registry import BACKENDS, installed, load_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.files import cache
 from medseg_runtime.files.typed_json import typed
@@ -101,7 +101,7 @@ def _run_trials(candidates: Sequence[Candidate], bundle: Bundle) -> list[Trial]:
     try:
         for name, precision in candidates:
             try:
-                backends.append(open_backend(name, bundle, precision=precision))
+                backends.append(load_backend(name, bundle, precision=precision))
             except BackendError:
                 if not backends:
                     raise  # without the reference there is nothing to compare with
@@ -170,7 +170,7 @@ def _first(candidates: Sequence[Candidate], why: str) -> Choice:
 
 
 def _start(choice: Choice, bundle: Bundle, threads: int | None) -> Backend:
-    backend = open_backend(choice.backend, bundle, precision=choice.precision, threads=threads)
+    backend = load_backend(choice.backend, bundle, precision=choice.precision, threads=threads)
     backend.why = choice.why
     return backend
 
