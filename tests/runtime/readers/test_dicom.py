@@ -108,7 +108,7 @@ def test_invalid_spacing_is_dropped_with_a_word(read):
     for spacing in ([0.0, 0.0], [-1.0, 1.0]):
         source = read(changed(PixelSpacing=spacing))
         assert source.spacing_mm is None
-        assert "spacing" in source.warnings[0]
+        assert "PixelSpacing" in source.warnings[0]
 
 
 def test_a_window_of_zero_does_not_matter_because_none_is_applied(read):

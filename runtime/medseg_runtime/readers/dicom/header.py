@@ -1,20 +1,21 @@
-"""Questions to a DICOM header: what kind of image it is, the values of one frame, and the frame's plane in the patient."""
+"""Questions to a DICOM header: what kind of object it is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 import pydicom
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.guard import DAMAGED
-from medseg_runtime.readers.patient_plane import PatientPlane
 from medseg_runtime.readers.source import check_size
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
-FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+COLOR = (
+    "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_ICT", "YBR_RCT", "XYB",
+)  # fmt: skip
+PALETTE = "PALETTE COLOR"
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def check_kind(dataset: pydicom.Dataset) -> int:
@@ -26,14 +27,16 @@ def check_kind(dataset: pydicom.Dataset) -> int:
     kind = modality(dataset) or "of no stated modality"
     if kind == "SEG":
         raise ImageError("this DICOM object is a segmentation, not an image", "Give the image that it segments.")
-    if "PixelData" not in dataset:
+    if "PixelDataProviderURL" in dataset:
+        raise ImageError("the DICOM pixels are on a server (JPIP) and not in this file", "Export it with its pixels.")
+    if not any(keyword in dataset for keyword in PIXELS):
         raise ImageError(
             f"this DICOM object ({kind}) holds no image", "Give an image, for example CT, MR, US or a photograph."
         )
     photometric = dataset.get("PhotometricInterpretation")
-    if photometric not in (*GREY, "RGB", "PALETTE COLOR") and not str(photometric).startswith("YBR_"):
+    if photometric not in (*GREY, PALETTE, *COLOR):
         raise ImageError("the DICOM image states no known photometric interpretation", DAMAGED)
-    if dataset.get("SamplesPerPixel") != (1 if photometric in (*GREY, "PALETTE COLOR") else 3):
+    if dataset.get("SamplesPerPixel") != (3 if photometric in COLOR else 1):
         raise ImageError("the DICOM image's samples per pixel do not fit its photometric interpretation", DAMAGED)
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
     frames = int(dataset.get("NumberOfFrames") or 1)
@@ -57,59 +60,7 @@ def modality(dataset: pydicom.Dataset) -> str:
     return code if re.fullmatch("[A-Z]{2,10}", code) else ""
 
 
-def is_enhanced(dataset: pydicom.Dataset) -> bool:
-    """Tell whether values and geometry are kept per frame, in functional groups."""
-    return any(keyword in dataset for keyword in FUNCTIONAL_GROUPS)
-
-
-def frame_header(dataset: pydicom.Dataset, number: int) -> pydicom.Dataset:
-    """Return a data set with the values of one frame at its top level, as in a single-frame object.
-
-    number: of the frame, counted from 1.
-    """
-    if not is_enhanced(dataset):
-        return dataset
-    header = pydicom.Dataset()
-    for element in dataset:
-        if element.VR != "SQ" and element.keyword not in ("PixelData", ""):
-            header.add(element)
-    shared, per_frame = (list(dataset.get(keyword) or []) for keyword in FUNCTIONAL_GROUPS)
-    if len(shared) > 1 or len(per_frame) not in (0, int(dataset.get("NumberOfFrames") or 1)):
-        raise ImageError("the functional groups of the DICOM object do not fit its number of frames", DAMAGED)
-    for groups in (*shared, *per_frame[number - 1 : number]):
-        for macro in groups:
-            if macro.VR == "SQ" and len(macro.value):
-                header.update(macro.value[0])
-    return header
-
-
-def plane_of(dataset: pydicom.Dataset, number: int = 1) -> PatientPlane | None:
-    """Return the plane of a frame in the patient; None if the header does not state it.
-
-    number: of the frame, counted from 1. A multi-frame object that is not enhanced, such as RT Dose, states only the position of its
-    first frame in a common way, and gives None.
-    """
-    if int(dataset.get("NumberOfFrames") or 1) > 1 and not is_enhanced(dataset):
-        return None
-    header = frame_header(dataset, number)
-    try:
-        thickness = numbers(header.get("SliceThickness"))
-    except ValueError:  # not a number: only the thickness is lost
-        thickness = []
-    return PatientPlane.parse(
-        numbers(header.get("ImagePositionPatient")),
-        numbers(header.get("ImageOrientationPatient")),
-        numbers(header.get("PixelSpacing")),
-        thickness,
-    )
-
-
-def numbers(value: Any) -> list[float]:
-    """Return the numbers of a DICOM value of any multiplicity; an empty list for an empty value."""
-    if value is None or value == "":
-        return []
-    return (
-        [float(part) for part in value]
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else [float(value)]
-    )
+def image_type(dataset: pydicom.Dataset) -> set[str]:
+    """Return the values of Image Type, in capitals."""
+    value = dataset.get("ImageType") or []
+    return {str(part).strip().upper() for part in ([value] if isinstance(value, str) else value)}

@@ -18,8 +18,9 @@ import pydicom
 
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.files.names import printable
+from medseg_runtime.readers.dicom.geometry import plane_of
 from medseg_runtime.readers.dicom.guard import reading
-from medseg_runtime.readers.dicom.header import check_kind, holds_an_image, plane_of
+from medseg_runtime.readers.dicom.header import check_kind, holds_an_image
 from medseg_runtime.readers.image import is_dicom, read_image
 from medseg_runtime.readers.patient_plane import Float64, PatientPlane, Vector
 from medseg_runtime.readers.source import SourceImage

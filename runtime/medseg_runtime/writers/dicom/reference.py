@@ -8,7 +8,7 @@ from typing import Any
 import pydicom
 
 from medseg_runtime.errors import OutputError
-from medseg_runtime.readers.dicom.header import FUNCTIONAL_GROUPS, is_enhanced
+from medseg_runtime.readers.dicom.frame_header import FUNCTIONAL_GROUPS, is_enhanced
 from medseg_runtime.readers.source import DicomOrigin, SourceImage
 
 # Attributes that a SEG must have, empty if unknown, and that some sources omit.

@@ -1,0 +1,127 @@
+"""Encoded pixels of one frame => stored values, by way of pydicom (PS3.5, chapter 8).
+
+A stored value takes `BitsStored` bits of a cell, with its highest in bit `HighBit`. The other bits of a cell may hold anything, such as
+the overlays of older files, and are not part of the value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pydicom
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import get_decoder
+
+from medseg_runtime.errors import ImageError
+from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.readers.dicom.codecs import cannot_decode
+from medseg_runtime.readers.dicom.codestream import Codestream, parse_codestream
+from medseg_runtime.readers.dicom.frame_header import FrameHeader
+from medseg_runtime.readers.dicom.guard import DAMAGED
+from medseg_runtime.readers.dicom.header import COLOR
+
+MAX_BITS = 32
+RLE = pydicom.uid.RLELossless
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """The stored values of one frame."""
+
+    values: Pixels
+    """(H, W) grey values or palette indices, or (H, W, 3) RGB."""
+    cells: Pixels
+    """The same as `values`, with all bits of their cells."""
+    bits: int
+    """Of a value; 0 for floats."""
+    signed: bool
+
+
+def stored_values(header: FrameHeader, number: int) -> Stored:
+    """Decode one frame. number: counted from 1.
+
+    Raises:
+        ImageError: damaged, or of a coding that no decoder here takes.
+    """
+    dataset = header.dataset
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax:
+        raise ImageError("the DICOM file does not state its transfer syntax", DAMAGED)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:  # pydicom has none of this syntax
+        raise cannot_decode(syntax, None) from None
+    stream = _codestream(dataset, number, syntax)
+    if not decoder.is_available:
+        raise cannot_decode(syntax, stream)
+    color = dataset.PhotometricInterpretation in COLOR
+    try:
+        values, properties = decoder.as_array(dataset, index=number - 1, correct_unused_bits=color)
+    except (NotImplementedError, RuntimeError):  # none of the decoders could decode it
+        if syntax.is_encapsulated and syntax != RLE and stream is not None and stream.complete:
+            raise cannot_decode(syntax, stream) from None
+        raise ImageError(f"the DICOM pixels are damaged or cut short ({syntax.name})", DAMAGED) from None
+    if values.shape[:2] != (dataset.Rows, dataset.Columns):
+        raise _other_size()
+    if color and properties["photometric_interpretation"] != "RGB":
+        raise ImageError(
+            "the colors of the DICOM image cannot be converted to RGB here",
+            "Save it as PNG with `dcmj2pnm --write-png in.dcm out.png`, and give that.",
+        )
+    if values.dtype.kind == "f":
+        return Stored(values=values, cells=values, bits=0, signed=True)
+    return _without_unused_bits(header, values, stream, color=color)
+
+
+def _codestream(dataset: pydicom.Dataset, number: int, syntax: pydicom.uid.UID) -> Codestream | None:
+    """Read a compressed frame's own header, and compare its size before it is decoded."""
+    if not syntax.is_encapsulated or syntax == RLE:
+        return None
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    try:
+        stream = parse_codestream(get_frame(dataset.PixelData, number - 1, number_of_frames=frames))
+    except Exception:  # noqa: BLE001 - pydicom raises many types for damaged fragments; the decoder says so too
+        return None
+    if stream is not None and (stream.height, stream.width) != (dataset.Rows, dataset.Columns):
+        raise _other_size()
+    return stream
+
+
+def _other_size() -> ImageError:
+    return ImageError("the DICOM pixels do not have the stated rows and columns", DAMAGED)
+
+
+def _without_unused_bits(header: FrameHeader, cells: Pixels, stream: Codestream | None, *, color: bool) -> Stored:
+    """Take the stored values out of their cells (PS3.5, 8.1.1).
+
+    A compressed picture may hold just the stored values, whatever High Bit says.
+    """
+    dataset = header.dataset
+    bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
+    held = int(dataset.BitsAllocated) if stream is None else stream.bits
+    if bits > MAX_BITS:
+        raise ImageError(f"DICOM pixels of {bits} bits are not supported", f"Save it with {MAX_BITS} bits or fewer.")
+    lowest = _lowest_bit(header, bits, held)
+    if color or cells.dtype.kind == "b":
+        if lowest:
+            raise ImageError("colors with unused low bits (HighBit) are not supported", DAMAGED)
+        return Stored(values=cells, cells=cells, bits=min(bits, held), signed=signed)
+    if lowest and (cells & ((1 << lowest) - 1)).any():
+        raise ImageError("the DICOM pixels use bits below those that HighBit and BitsStored name", DAMAGED)
+    values = cells
+    if lowest or bits < min(held, 8 * cells.dtype.itemsize):
+        width = 8 * cells.dtype.itemsize
+        values = (cells << (width - lowest - bits)) >> (width - bits)  # an arithmetic shift keeps the sign
+        if (values << lowest != cells).any():
+            header.warn("bits of the pixels that HighBit and BitsStored do not name were not used")
+    return Stored(values=values, cells=cells, bits=min(bits, held), signed=signed)
+
+
+def _lowest_bit(header: FrameHeader, bits: int, held: int) -> int:
+    """Return the position of a value's lowest bit in its cell. held: number of bits of a cell."""
+    high = header.number("HighBit")
+    if high is None or not high.is_integer() or high == bits - 1 or not bits - 1 <= high < header.dataset.BitsAllocated:
+        if high != bits - 1:
+            header.not_used("HighBit", "is absent or not valid")
+        return 0
+    return int(high) + 1 - bits if high < held else 0

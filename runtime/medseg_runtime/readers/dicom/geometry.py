@@ -1,0 +1,124 @@
+"""Where a frame lies in the patient, and what its pixels measure; None where the header does not really say it."""
+
+from __future__ import annotations
+
+import math
+
+import pydicom
+
+from medseg_runtime.readers.dicom.frame_header import FrameHeader
+from medseg_runtime.readers.dicom.header import image_type, modality
+from medseg_runtime.readers.patient_plane import PatientPlane
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+SECONDARY_CAPTURES = frozenset(_STORAGE + end for end in ("7", "7.1", "7.2", "7.3", "7.4"))
+PROJECTIONS = frozenset(
+    _STORAGE + end for end in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "12.1", "12.2", "12.3")
+)
+"""Computed and digital radiography, mammography, intra-oral, angiography and fluoroscopy (PS3.4, B.5)."""
+MOSAIC_CREATOR = "SIEMENS MR HEADER"
+TILT_DEGREES = 1.0
+"""Largest angle that counts as no tilt."""
+
+
+def spacing_of(header: FrameHeader) -> tuple[float, float] | None:
+    """Return Pixel Spacing: (between rows, between columns) in mm; None if it is not stated or not valid."""
+    spacing = header.vector("PixelSpacing", 2)
+    if spacing and min(spacing) <= 0:
+        header.not_used("PixelSpacing")
+        spacing = []
+    if not spacing:
+        _warn_of_unequal_sides(header)
+        return None
+    if _is_projection(header) and not _is_calibrated(header, spacing):
+        header.warn("PixelSpacing of a projection is measured at the detector: sizes in the patient are smaller")
+    return spacing[0], spacing[1]
+
+
+def plane_of(dataset: pydicom.Dataset, number: int = 1) -> PatientPlane | None:
+    """Return the plane of a frame in the patient; None if the header does not state it.
+
+    number: of the frame, counted from 1.
+    """
+    header = FrameHeader(dataset, number)
+    return frame_plane(header, spacing_of(header))
+
+
+def frame_plane(header: FrameHeader, spacing_mm: tuple[float, float] | None) -> PatientPlane | None:
+    """Return the plane of a frame in the patient; None if it is not stated, or with a warning if it cannot be right."""
+    problem = _problem(header)
+    if problem and (header.holder("ImagePositionPatient") is not None or _is_mosaic(header)):
+        header.warn(f"the position in the patient was not used: {problem}")
+    if problem:
+        return None
+    position = header.vector("ImagePositionPatient", 3)
+    orientation = header.vector("ImageOrientationPatient", 6)
+    if not (position and orientation and spacing_mm):
+        return None
+    thickness = header.number("SliceThickness")
+    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
+        header.not_used("SliceThickness")
+    plane = PatientPlane.parse(position, orientation, spacing_mm, [] if thickness is None else [thickness])
+    if plane is None:
+        header.not_used("ImageOrientationPatient")
+    elif _contradicts_tilt(header, plane):
+        header.warn("the position in the patient was not used: GantryDetectorTilt and ImageOrientationPatient differ")
+        return None
+    return plane
+
+
+def _problem(header: FrameHeader) -> str | None:
+    """Say why a stated position is not that of the pixels, if it is not. An enhanced object has planes of its own."""
+    if header.enhanced:
+        return None
+    if header.frames > 1:
+        return "it is that of the first of several frames"
+    if _is_mosaic(header):
+        return "the image is a mosaic of slices (MOSAIC), and each lies elsewhere"
+    if _is_projection(header):
+        return "the image is a projection"
+    if header.text("SOPClassUID") in SECONDARY_CAPTURES:
+        return "the image is a secondary capture, and its position was copied from another one"
+    if modality(header.dataset) == "CT" and "LOCALIZER" in image_type(header.dataset):
+        return "the image is a CT localizer, which is a projection"
+    return None
+
+
+def _is_projection(header: FrameHeader) -> bool:
+    return header.text("SOPClassUID") in PROJECTIONS
+
+
+def _is_mosaic(header: FrameHeader) -> bool:
+    """Tell whether slices are tiled into one picture, as older Siemens scanners write EPI. Enhanced objects may say so and are none."""
+    if header.enhanced:
+        return False
+    if "MOSAIC" in image_type(header.dataset):
+        return True
+    try:  # Number of Images in Mosaic. It takes a position away and never gives one.
+        return int(header.dataset.private_block(0x0019, MOSAIC_CREATOR)[0x0A].value) > 1
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _is_calibrated(header: FrameHeader, spacing: list[float]) -> bool:
+    """Tell whether a projection's spacing was corrected for magnification (PS3.3, 10.7.1.3)."""
+    if header.text("PixelSpacingCalibrationType"):
+        return True
+    detector = header.vector("ImagerPixelSpacing", 2)
+    return bool(detector) and not all(math.isclose(a, b) for a, b in zip(detector, spacing, strict=True))
+
+
+def _contradicts_tilt(header: FrameHeader, plane: PatientPlane) -> bool:
+    """Tell whether an original CT slice states a tilt of the gantry, and an upright plane."""
+    if modality(header.dataset) != "CT" or "ORIGINAL" not in image_type(header.dataset):
+        return False
+    stated = header.number("GantryDetectorTilt") if "GantryDetectorTilt" in header.dataset else None
+    upright = abs(float(plane.normal[2])) > math.cos(math.radians(TILT_DEGREES))
+    return upright and stated is not None and math.isfinite(stated) and abs(stated) > TILT_DEGREES
+
+
+def _warn_of_unequal_sides(header: FrameHeader) -> None:
+    for keyword in ("PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        sides = header.vector(keyword, 2)
+        if sides and min(sides) > 0 and not math.isclose(*sides, rel_tol=0.01):
+            header.warn(f"pixels are not square ({keyword}), and shapes are those of the stored pixels")
