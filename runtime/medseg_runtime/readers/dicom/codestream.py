@@ -67,4 +67,4 @@ def _jpeg_2000(content: bytes, start: int) -> Codestream:
 
 
 def _ends(content: bytes) -> bool:
-    return content[-4096:].rstrip(b"\0").endswith(END_OF_IMAGE)
+    return content[-4096:].rstrip(b"\0\xff").endswith(END_OF_IMAGE)  # padded to even length

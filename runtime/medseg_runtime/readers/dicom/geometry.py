@@ -64,6 +64,8 @@ def frame_plane(header: FrameHeader, spacing_mm: tuple[float, float] | None) -> 
     elif _contradicts_tilt(header, plane):
         header.warn("the position in the patient was not used: GantryDetectorTilt and ImageOrientationPatient differ")
         return None
+    elif modality(header.dataset) == "CT" and "LOCALIZER" in image_type(header.dataset):
+        header.warn("this is a CT localizer: a projection, and sizes and points beside its plane are not exact")
     return plane
 
 
@@ -79,8 +81,6 @@ def _problem(header: FrameHeader) -> str | None:
         return "the image is a projection"
     if header.text("SOPClassUID") in SECONDARY_CAPTURES:
         return "the image is a secondary capture, and its position was copied from another one"
-    if modality(header.dataset) == "CT" and "LOCALIZER" in image_type(header.dataset):
-        return "the image is a CT localizer, which is a projection"
     return None
 
 
@@ -119,6 +119,6 @@ def _contradicts_tilt(header: FrameHeader, plane: PatientPlane) -> bool:
 
 def _warn_of_unequal_sides(header: FrameHeader) -> None:
     for keyword in ("PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        sides = header.vector(keyword, 2)
+        sides = header.vector(keyword, 2) if header.text(keyword) else []
         if sides and min(sides) > 0 and not math.isclose(*sides, rel_tol=0.01):
             header.warn(f"pixels are not square ({keyword}), and shapes are those of the stored pixels")
