@@ -7,6 +7,7 @@ the overlays of older files, and are not part of the value.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pydicom
 from pydicom.encaps import get_frame
@@ -55,8 +56,9 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
     if not decoder.is_available:
         raise cannot_decode(syntax, stream)
     color = dataset.PhotometricInterpretation in COLOR
+    options: Any = {"correct_unused_bits": color}  # of grey values below, where High Bit is known too
     try:
-        values, properties = decoder.as_array(dataset, index=number - 1, correct_unused_bits=color)
+        values, properties = decoder.as_array(dataset, index=number - 1, **options)
     except (NotImplementedError, RuntimeError):  # none of the decoders could decode it
         if syntax.is_encapsulated and syntax != RLE and stream is not None and stream.complete:
             raise cannot_decode(syntax, stream) from None
@@ -91,7 +93,7 @@ def _other_size() -> ImageError:
     return ImageError("the DICOM pixels do not have the stated rows and columns", DAMAGED)
 
 
-def _without_unused_bits(header: FrameHeader, cells: Pixels, stream: Codestream | None, *, color: bool) -> Stored:
+def _without_unused_bits(header: FrameHeader, cells: Any, stream: Codestream | None, *, color: bool) -> Stored:
     """Take the stored values out of their cells (PS3.5, 8.1.1).
 
     A compressed picture may hold just the stored values, whatever High Bit says.
@@ -120,8 +122,9 @@ def _without_unused_bits(header: FrameHeader, cells: Pixels, stream: Codestream 
 def _lowest_bit(header: FrameHeader, bits: int, held: int) -> int:
     """Return the position of a value's lowest bit in its cell. held: number of bits of a cell."""
     high = header.number("HighBit")
-    if high is None or not high.is_integer() or high == bits - 1 or not bits - 1 <= high < header.dataset.BitsAllocated:
-        if high != bits - 1:
-            header.not_used("HighBit", "is absent or not valid")
+    if high is None:
+        return 0
+    if not (high.is_integer() and bits - 1 <= high < header.dataset.BitsAllocated):
+        header.not_used("HighBit")
         return 0
     return int(high) + 1 - bits if high < held else 0

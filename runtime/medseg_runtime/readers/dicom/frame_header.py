@@ -33,8 +33,8 @@ MACROS = {
     "VOILUTSequence": "FrameVOILUTSequence",
 }
 """The functional group macro in which an enhanced object states a value (PS3.3, C.7.6.16.2)."""
-MAY_BE_EMPTY = frozenset({"SliceThickness"})
-"""Elements of type 2: empty means unknown."""
+MAY_BE_EMPTY = frozenset({"SliceThickness", "GantryDetectorTilt"})
+"""Elements of type 2 or 3: empty means unknown."""
 
 
 def is_enhanced(dataset: pydicom.Dataset) -> bool:

@@ -16,6 +16,10 @@ PROJECTIONS = frozenset(
     _STORAGE + end for end in ("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "12.1", "12.2", "12.3")
 )
 """Computed and digital radiography, mammography, intra-oral, angiography and fluoroscopy (PS3.4, B.5)."""
+PLANE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6}
+"""Elements of a plane, and their number of values."""
+TOMOGRAPHIC = frozenset({"CT", "MR", "PT"})
+"""Modalities whose images state a plane (PS3.3, C.7.6.2)."""
 MOSAIC_CREATOR = "SIEMENS MR HEADER"
 TILT_DEGREES = 1.0
 """Largest angle that counts as no tilt."""
@@ -69,6 +73,17 @@ def frame_plane(header: FrameHeader, spacing_mm: tuple[float, float] | None) -> 
     return plane
 
 
+def missing_of_plane(header: FrameHeader) -> list[str]:
+    """Return the elements without which a frame that should have a plane in the patient has none."""
+    stated = any(header.holder(keyword) is not None for keyword in ("ImagePositionPatient", "ImageOrientationPatient"))
+    if _problem(header) or not (stated or modality(header.dataset) in TOMOGRAPHIC):
+        return []
+    missing = [keyword for keyword, length in PLANE.items() if not header.vector(keyword, length)]
+    if spacing_of(header) is None:
+        missing.append("PixelSpacing")
+    return missing or ["ImageOrientationPatient"]
+
+
 def _problem(header: FrameHeader) -> str | None:
     """Say why a stated position is not that of the pixels, if it is not. An enhanced object has planes of its own."""
     if header.enhanced:
@@ -112,7 +127,7 @@ def _contradicts_tilt(header: FrameHeader, plane: PatientPlane) -> bool:
     """Tell whether an original CT slice states a tilt of the gantry, and an upright plane."""
     if modality(header.dataset) != "CT" or "ORIGINAL" not in image_type(header.dataset):
         return False
-    stated = header.number("GantryDetectorTilt") if "GantryDetectorTilt" in header.dataset else None
+    stated = header.number("GantryDetectorTilt")
     upright = abs(float(plane.normal[2])) > math.cos(math.radians(TILT_DEGREES))
     return upright and stated is not None and math.isfinite(stated) and abs(stated) > TILT_DEGREES
 

@@ -38,6 +38,9 @@ def check_kind(dataset: pydicom.Dataset) -> int:
         raise ImageError("the DICOM image states no known photometric interpretation", DAMAGED)
     if dataset.get("SamplesPerPixel") != (3 if photometric in COLOR else 1):
         raise ImageError("the DICOM image's samples per pixel do not fit its photometric interpretation", DAMAGED)
+    for keyword in ("BitsAllocated", "BitsStored", "PixelRepresentation") if "PixelData" in dataset else ():
+        if not isinstance(dataset.get(keyword), int):
+            raise ImageError(f"the DICOM image does not state {keyword}", DAMAGED)
     check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames < 1:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pydicom
+from pydicom.valuerep import DA, TM
 
 from medseg_runtime.errors import OutputError
 from medseg_runtime.readers.dicom.frame_header import FUNCTIONAL_GROUPS, is_enhanced
@@ -16,6 +19,10 @@ NEVER_ABSENT = (
     "AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex", "ReferringPhysicianName",
     "StudyDate", "StudyID", "StudyTime",
 )  # fmt: skip
+IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+GEOMETRY = ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+MACROS = ("PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence")
+DATES = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
 UTF_8 = "ISO_IR 192"
 
 
@@ -23,10 +30,11 @@ def reference(image: SourceImage) -> pydicom.Dataset:
     """Return a copy of a source's header that highdicom can refer to: one frame, and every required attribute.
 
     Raises:
-        OutputError: it has no UID to refer to.
+        OutputError: it has no UID or SOP class to refer to.
     """
     assert image.dicom is not None
     header = copy.deepcopy(image.dicom.header)
+    _check_identifiers(header)
     if not isinstance(header.get("SpecificCharacterSet", ""), str):
         # Code extensions, as in most Japanese, Korean and Chinese studies (PS3.3, C.12.1.1.2). highdicom does not take all of
         # them, so names are re-encoded as UTF-8.
@@ -35,12 +43,6 @@ def reference(image: SourceImage) -> pydicom.Dataset:
     for keyword in NEVER_ABSENT:
         if keyword not in header:
             setattr(header, keyword, "")
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        if not header.get(keyword):
-            raise OutputError(
-                f"the source has no {pydicom.datadict.dictionary_description(keyword)}",
-                "Export it again from its archive, or leave --dicom-seg out.",
-            )
     if image.dicom.frames > 1:
         header.NumberOfFrames = 1
         shared, own = (
@@ -53,18 +55,57 @@ def reference(image: SourceImage) -> pydicom.Dataset:
         ):  # highdicom reads them from the shared groups
             if keyword in own and keyword not in shared:
                 shared[keyword] = own[keyword]
-        if not has_position(image.dicom):
-            shared.PixelMeasuresSequence = [pydicom.Dataset()]  # highdicom requires it; seg.py removes it again
         header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], [own]
     if not has_position(image.dicom):
-        # Without a position in the patient a SEG must not state distances.
-        header.pop("PixelSpacing", None)
+        _remove_geometry(header)
+    if not header.get("FrameOfReferenceUID"):
+        header.pop("FrameOfReferenceUID", None)
     return header
+
+
+def _check_identifiers(header: pydicom.Dataset) -> None:
+    for keyword in IDENTIFIERS:
+        if not header.get(keyword):
+            raise cannot_refer([keyword])
+    kind = pydicom.uid.UID(str(header.SOPClassUID))
+    if kind.is_private or kind.name == kind:  # highdicom asks the standard which attributes its objects share
+        raise OutputError(
+            "a DICOM SEG cannot refer to this source: its SOPClassUID is none of the standard", "Leave --dicom-seg out."
+        )
+
+
+def cannot_refer(keywords: Sequence[str]) -> OutputError:
+    """Return the error for elements that a SEG needs, and that are absent or not valid."""
+    return OutputError(
+        f"a DICOM SEG cannot refer to this source: {', '.join(keywords)} is absent or not valid",
+        "Export it again from its archive, or leave --dicom-seg out.",
+    )
+
+
+def date_and_time(header: pydicom.Dataset) -> tuple[str, str]:
+    """Return the first valid date and time of content, series or study; the beginning of 1970 without one."""
+    for of_date, of_time in DATES:
+        with suppress(Exception):  # a value of another type than its VR says
+            if (date := DA(header.get(of_date))) and (time := TM(header.get(of_time))):
+                return str(date), str(time)
+    return "19700101", "000000"
+
+
+def _remove_geometry(header: pydicom.Dataset) -> None:
+    """Without a position in the patient a SEG must state neither distances nor a plane."""
+    for keyword in GEOMETRY:
+        header.pop(keyword, None)
+    if all(header.get(keyword) for keyword in FUNCTIONAL_GROUPS):
+        for keyword in FUNCTIONAL_GROUPS:
+            for macro in MACROS:
+                header[keyword][0].pop(macro, None)
+        # highdicom requires it; seg.py removes it again
+        header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = [pydicom.Dataset()]
 
 
 def has_position(origin: DicomOrigin) -> bool:
     """Tell whether an image has a position in the patient, in a frame of reference that other objects can share."""
-    return origin.plane is not None and "FrameOfReferenceUID" in origin.header
+    return origin.plane is not None and bool(origin.header.get("FrameOfReferenceUID"))
 
 
 def position_of(header: pydicom.Dataset) -> Any:

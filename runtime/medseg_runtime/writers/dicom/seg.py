@@ -23,14 +23,14 @@ import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medseg_runtime._version import __version__
-from medseg_runtime.errors import MedsegError, OutputError, ParameterError
+from medseg_runtime.errors import MedsegError, OutputError
 from medseg_runtime.figures.viewport import Canvas
-from medseg_runtime.readers.dicom.guard import EXTRA, import_highdicom, silenced
-from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.readers.dicom.guard import import_highdicom, silenced
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, Term, finding
 from medseg_runtime.writers.dicom.read_back import check_picture, check_seg
-from medseg_runtime.writers.dicom.reference import has_position, position_of, reference
+from medseg_runtime.writers.dicom.reference import date_and_time, position_of
+from medseg_runtime.writers.dicom.sources import prepare
 
 MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
 SERIES_NUMBER = 900
@@ -40,7 +40,6 @@ WHEN_WE_RAN = (
     "TimeOfSecondaryCapture",
 )  # fmt: skip
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-DATES = (("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"), ("StudyDate", "StudyTime"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,38 +61,14 @@ def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: in
         ParameterError: a source is not DICOM, or highdicom is not installed.
         OutputError: a SEG cannot refer to a source's header, or an object did not read back as it was written.
     """
-    images = [result.source for result in results]
-    check_sources(images)
     with _writing():
-        writer = _Writer(results, [reference(image) for image in images])
+        headers, _ = prepare([result.source for result in results])
+        writer = _Writer(results, headers)
         return {
             "segmentation.dcm": writer.segmentation("BINARY", _mask_segments(results)),
             "confidence.dcm": writer.segmentation("FRACTIONAL", _confidence_segments(results)),
             "overlay.dcm": writer.secondary_capture(index, overlay),
         }
-
-
-def check_sources(images: Sequence[SourceImage]) -> None:
-    """Check, before anything is computed, that DICOM objects can be written.
-
-    Raises:
-        ParameterError: a source is not DICOM, or has a position but no slice thickness; or highdicom is not installed.
-    """
-    for origin in (image.dicom for image in images):
-        if origin is None:
-            raise ParameterError(
-                "a DICOM SEG refers to a DICOM image, and this one is not",
-                "Leave --dicom-seg out, or give the DICOM file.",
-            )
-        if has_position(origin) and origin.plane is not None and origin.plane.thickness_mm is None:
-            raise ParameterError(
-                "a DICOM SEG needs the slice thickness, which this source does not state", "Leave --dicom-seg out."
-            )
-    try:
-        with silenced():
-            import_highdicom("a DICOM SEG")
-    except MedsegError as error:
-        raise ParameterError(error.problem, EXTRA) from error
 
 
 @contextmanager
@@ -218,7 +193,10 @@ class _Writer:
         capture.PatientOrientation = None
         capture.Laterality = ""
         capture.ImageType = ["DERIVED", "SECONDARY"]
-        capture.BurnedInAnnotation = "YES" if header.get("BurnedInAnnotation") == "YES" else "NO"
+        # The overlay holds the source's pixels, and no more text than they have.
+        capture.pop("BurnedInAnnotation", None)
+        if header.get("BurnedInAnnotation") in {"YES", "NO"}:
+            capture.BurnedInAnnotation = header.BurnedInAnnotation
         capture.SeriesDescription = "MedSegLatDiff overlay (research only)"
         for keyword in LOSSY:  # once lossy, always lossy (PS3.3, C.7.6.1.1.5)
             if keyword in header:
@@ -274,14 +252,7 @@ class _Writer:
 
     def _encoded(self, dataset: pydicom.Dataset, kind: str) -> bytes:
         """Remove everything that depends on when and how often this runs, and encode the file."""
-        date, time = next(
-            (
-                (d, t)
-                for names in DATES
-                if (d := self.headers[0].get(names[0])) and (t := self.headers[0].get(names[1]))
-            ),
-            ("19700101", "000000"),
-        )
+        date, time = date_and_time(self.headers[0])
         dataset.ContentDate, dataset.ContentTime = date, time
         for keyword in WHEN_WE_RAN:
             if keyword in dataset:
