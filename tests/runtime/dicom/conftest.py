@@ -9,6 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
+from pydicom.dataelem import RawDataElement
 
 from medseg_runtime.figures.overlay import render_overlay
 from medseg_runtime.readers.image import read_image
@@ -86,6 +87,31 @@ def sources():
 @pytest.fixture(scope="session")
 def changed():
     return changed_copy
+
+
+def put_raw(dataset, keyword, vr, value):
+    """Put bytes into an element that pydicom itself would not write."""
+    tag = pydicom.tag.Tag(keyword)
+    value += b"" if len(value) % 2 == 0 else b" "
+    dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, is_implicit_VR=False, is_little_endian=True)
+    return dataset
+
+
+@pytest.fixture(scope="session")
+def put():
+    return put_raw
+
+
+@pytest.fixture
+def read(tmp_path):
+    """read(dataset, frame=None): a `SourceImage`, by way of a file."""
+
+    def write_and_read(dataset, frame=None):
+        path = tmp_path / "image.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        return read_image(path, frame)
+
+    return write_and_read
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,6 @@ from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_segmenter
 
 
-@pytest.fixture
-def read(tmp_path):
-    def write_and_read(dataset, frame=None):
-        path = tmp_path / "image.dcm"
-        dataset.save_as(path, enforce_file_format=True)
-        return read_image(path, frame)
-
-    return write_and_read
-
-
 def test_a_frame_of_many(sources):
     path = sources("examples_ybr_color.dcm")
     with pytest.raises(ImageError, match=r"several frames .30.* --frame K, from 1 to 30"):

@@ -58,7 +58,10 @@ def _remedy(syntax: UID, stream: Codestream | None) -> str:
     if syntax in ON_A_SERVER:
         return "Its pixels are on a server: export it with its pixels from its archive."
     if syntax.startswith(f"{_JPEG}11"):
-        return "Take the picture out with `gdcmraw -i in.dcm -o in.jxl`, convert it with `djxl in.jxl in.png`, and give that."
+        return (
+            "Take the picture out with `dcmdump --write-pixel . in.dcm`, convert it with `djxl in.dcm.1.raw in.png`, "
+            "and give that."
+        )
     if _lacks_extra(syntax):
         return EXTRA
     if syntax in JPEG_LS:

@@ -19,7 +19,7 @@ from medseg_runtime.readers.dicom.codecs import cannot_decode
 from medseg_runtime.readers.dicom.codestream import Codestream, parse_codestream
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.guard import DAMAGED
-from medseg_runtime.readers.dicom.header import COLOR
+from medseg_runtime.readers.dicom.header import COLOR, PIXELS
 
 MAX_BITS = 32
 RLE = pydicom.uid.RLELossless
@@ -70,6 +70,8 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
             "the colors of the DICOM image cannot be converted to RGB here",
             "Save it as PNG with `dcmj2pnm --write-png in.dcm out.png`, and give that.",
         )
+    if not syntax.is_encapsulated:
+        _warn_of_more_pixels(header, values)
     if values.dtype.kind == "f":
         return Stored(values=values, cells=values, bits=0, signed=True)
     return _without_unused_bits(header, values, stream, color=color)
@@ -87,6 +89,13 @@ def _codestream(dataset: pydicom.Dataset, number: int, syntax: pydicom.uid.UID) 
     if stream is not None and (stream.height, stream.width) != (dataset.Rows, dataset.Columns):
         raise _other_size()
     return stream
+
+
+def _warn_of_more_pixels(header: FrameHeader, values: Pixels) -> None:
+    dataset = header.dataset
+    held = sum(len(dataset[keyword].value) for keyword in PIXELS if keyword in dataset)
+    if 8 * held >= (header.frames + 1) * values.size * int(dataset.BitsAllocated):
+        header.warn("the file holds more pixels than NumberOfFrames says, and they were not used")
 
 
 def _other_size() -> ImageError:

@@ -1,0 +1,217 @@
+"""Enhanced objects as scanners write them: the standard's macros decide, and dcm2niix agrees."""
+
+import copy
+import subprocess
+import warnings
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from medseg_runtime import ImageError
+from medseg_runtime.readers.dicom.geometry import plane_of
+
+FRAMES, ROWS, COLUMNS = 5, 16, 24
+SPACING, STEP = (0.9, 0.7), 3.3
+TURN, TILT = np.deg2rad(20), np.deg2rad(12)
+ALONG_ROW = np.array([np.cos(TURN), np.sin(TURN), 0])
+ALONG_COLUMN = np.array([-np.sin(TURN) * np.cos(TILT), np.cos(TURN) * np.cos(TILT), np.sin(TILT)])
+FIRST = np.array([-31.0, -42.5, 17.25])
+PIXELS = np.arange(FRAMES * ROWS * COLUMNS, dtype=np.uint16).reshape(FRAMES, ROWS, COLUMNS)  # each value once
+
+
+def item(**values):
+    dataset = Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def position(frame):
+    return [round(float(v), 4) for v in FIRST + frame * STEP * np.cross(ALONG_ROW, ALONG_COLUMN)]
+
+
+def misleading():
+    """Values of another place and scale, as private and unrelated sequences repeat them."""
+    return item(
+        ImagePositionPatient=[1000, 0, 0], ImageOrientationPatient=[0, 1, 0, 0, 0, -1], PixelSpacing=[9, 9],
+        SliceThickness=77, RescaleSlope=7, RescaleIntercept=70, WindowCenter=-5, WindowWidth=3,
+    )  # fmt: skip
+
+
+def philips(groups, shared):
+    """Philips MR: a whole older header in (2005,140F) of each frame; position and spacing of its own."""
+    groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(0x0F, "SQ", [misleading()])
+    shared.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "SQ", [misleading()])
+
+
+def siemens(groups, shared):
+    """Siemens XA: private sequences in both groups (0021,10FE and 0021,11FE)."""
+    groups.private_block(0x0021, "SIEMENS MR SDI 02", create=True).add_new(0xFE, "SQ", [misleading()])
+    shared.private_block(0x0021, "SIEMENS MR SDS 01", create=True).add_new(0xFE, "SQ", [misleading()])
+
+
+def ge(groups, shared):
+    """GE: converted attributes that have no macro, and references, both public (C.7.6.16.2.25 and .26)."""
+    groups.UnassignedPerFrameConvertedAttributesSequence = [misleading()]
+    shared.UnassignedSharedConvertedAttributesSequence = [misleading()]
+    groups.ReferencedImageSequence = [misleading()]
+    groups.RealWorldValueMappingSequence = [misleading()]
+
+
+VENDORS = {"philips": philips, "siemens": siemens, "ge": ge}
+
+
+@pytest.fixture
+def enhanced(sources):
+    """enhanced(vendor): an enhanced MR object of five tilted slices, with rows and columns of different spacing."""
+
+    def build(vendor=None):
+        pytest.importorskip("data_store")  # pydicom-data
+        dataset = pydicom.dcmread(sources("eCT_Supplemental.dcm"))
+        for keyword in ("DimensionIndexSequence", "DimensionOrganizationSequence"):
+            dataset.pop(keyword, None)
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+        dataset.Modality, dataset.Manufacturer = "MR", (vendor or "nobody").upper()
+        dataset.NumberOfFrames, dataset.Rows, dataset.Columns = FRAMES, ROWS, COLUMNS
+        dataset.PixelRepresentation, dataset.PixelData = 0, PIXELS.tobytes()
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
+        shared = item(
+            PixelMeasuresSequence=[item(PixelSpacing=list(SPACING), SliceThickness=STEP)],
+            PlaneOrientationSequence=[
+                item(ImageOrientationPatient=[round(float(v), 8) for v in (*ALONG_ROW, *ALONG_COLUMN)])
+            ],
+            PixelValueTransformationSequence=[item(RescaleSlope=2, RescaleIntercept=-10, RescaleType="US")],
+            FrameVOILUTSequence=[item(WindowCenter=100, WindowWidth=400)],
+        )
+        frames = []
+        for number in range(FRAMES):
+            groups = item(
+                PlanePositionSequence=[item(ImagePositionPatient=position(number))],
+                FrameContentSequence=[item(StackID="1", InStackPositionNumber=number + 1, DimensionIndexValues=[1])],
+            )
+            if vendor:
+                VENDORS[vendor](groups, shared)
+            frames.append(groups)
+        dataset.SharedFunctionalGroupsSequence = [shared]
+        dataset.PerFrameFunctionalGroupsSequence = frames
+        return dataset
+
+    return build
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_only_the_standards_macros_decide(vendor, enhanced, read):
+    for number in (1, 4):
+        image = read(enhanced(vendor), number)
+        plane = image.dicom.plane
+        assert plane.position == tuple(position(number - 1))
+        np.testing.assert_allclose([*plane.along_row, *plane.along_column], [*ALONG_ROW, *ALONG_COLUMN], atol=1e-6)
+        assert (image.spacing_mm, plane.thickness_mm) == (SPACING, STEP)
+        np.testing.assert_array_equal(image.pixels, 2 * PIXELS[number - 1].astype(int) - 10)
+        assert image.value_range == (-100.0, 300.0)
+        assert image.warnings == ()
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_dcm2niix_puts_every_pixel_in_the_same_place(vendor, enhanced, needs, tmp_path):
+    """It is given the object without the other sequences: it takes elements wherever they are, and they mislead it."""
+    nibabel = pytest.importorskip("nibabel")
+    program = needs("dcm2niix", "dcm2niix")
+    (tmp_path / "in").mkdir()
+    enhanced().save_as(tmp_path / "in" / "a.dcm", enforce_file_format=True)
+    arguments = ["-b", "n", "-z", "n", "-f", "out", "-o", tmp_path, tmp_path / "in"]
+    subprocess.run([program, *arguments], capture_output=True, check=True)
+    (path,) = tmp_path.glob("*.nii")
+    volume = nibabel.load(path)
+    values = np.asarray(volume.dataobj).round().astype(int)
+    dataset = enhanced(vendor)
+    for number in range(1, FRAMES + 1):
+        affine = np.diag([-1, -1, 1, 1]) @ plane_of(dataset, number).affine(
+            np.ones(3)
+        )  # NIfTI counts to the right and front
+        for row, column in ((0, 0), (0, COLUMNS - 1), (ROWS - 1, 0), (7, 11)):
+            (where,) = np.argwhere(values == 2 * int(PIXELS[number - 1, row, column]) - 10)
+            np.testing.assert_allclose(affine @ [column, row, 0, 1], volume.affine @ [*where, 1], atol=2e-3)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_gdcm_finds_the_same_place_and_spacing(vendor, enhanced, tmp_path):
+    itk = pytest.importorskip("SimpleITK")
+    dataset = enhanced(vendor)
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    volume, plane = itk.ReadImage(str(tmp_path / "a.dcm")), plane_of(dataset, 1)
+    np.testing.assert_allclose(volume.GetOrigin(), plane.position, atol=1e-3)
+    np.testing.assert_allclose(volume.GetSpacing()[:2], plane.spacing_mm[::-1], atol=1e-6)
+    direction = np.reshape(volume.GetDirection(), (3, 3))
+    np.testing.assert_allclose(direction[:, :2].T, [plane.along_row, plane.along_column], atol=1e-6)
+
+
+def test_a_frames_own_macro_wins_over_the_shared_one(enhanced, read):
+    dataset = enhanced()
+    own = dataset.PerFrameFunctionalGroupsSequence[2]
+    own.PixelValueTransformationSequence = [item(RescaleSlope=5, RescaleIntercept=1, RescaleType="US")]
+    own.PixelMeasuresSequence = [item(PixelSpacing=[3, 4], SliceThickness=5)]
+    image = read(dataset, 3)
+    np.testing.assert_array_equal(image.pixels, 5 * PIXELS[2].astype(int) + 1)
+    assert image.spacing_mm == (3, 4)
+    assert read(dataset, 2).spacing_mm == SPACING
+
+
+def test_a_macro_with_several_items_is_refused(enhanced, read):
+    dataset = enhanced()
+    macro = dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+    macro.append(copy.deepcopy(macro[0]))
+    with pytest.raises(ImageError, match=r"PlanePositionSequence .* several items"):
+        read(dataset, 1)
+
+
+def test_the_position_of_the_object_is_that_of_no_frame(enhanced, read):
+    dataset = enhanced()
+    dataset.ImagePositionPatient = [1, 2, 3]
+    del dataset.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
+    assert read(dataset, 2).dicom.plane is None
+    assert read(dataset, 1).dicom.plane.position == tuple(position(0))
+
+
+def test_values_of_the_object_hold_where_it_has_no_macro(enhanced, read):
+    """As in multi-frame secondary captures (PS3.3, C.8.6.3)."""
+    dataset = enhanced()
+    del dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    dataset.RescaleSlope, dataset.RescaleIntercept = 3, 1
+    np.testing.assert_array_equal(read(dataset, 1).pixels, 3 * PIXELS[0].astype(int) + 1)
+
+
+def test_dimensions_that_point_to_private_elements_do_not_matter(enhanced, read):
+    dataset = enhanced("philips")
+    dataset.DimensionIndexSequence = [
+        item(DimensionIndexPointer=0x2005106E, FunctionalGroupPointer=0x2005140F, DimensionOrganizationUID="1.2")
+    ]
+    np.testing.assert_array_equal(read(dataset, 1).pixels, 2 * PIXELS[0].astype(int) - 10)
+
+
+def test_highdicom_transforms_frames_alike(enhanced, read, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    image = read(enhanced(), 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = highdicom.imread(tmp_path / "image.dcm").get_frame(
+            3, apply_modality_transform=True, apply_real_world_transform=False
+        )
+    np.testing.assert_array_equal(image.pixels, theirs)
+
+
+@pytest.mark.parametrize("value", [b"", b"0,5", b"abc"])
+def test_an_odd_rescale_in_a_functional_group_is_named(value, enhanced, put, read):
+    dataset = enhanced()
+    put(dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0], "RescaleSlope", "DS", value)
+    image = read(dataset, 1)
+    np.testing.assert_array_equal(image.pixels, PIXELS[0].astype(int) - 10)
+    assert "RescaleSlope" in image.warnings[0]
+
+
+def test_an_enhanced_object_that_says_mosaic_is_none(enhanced, read):
+    dataset = enhanced("siemens")
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE", "MOSAIC"]
+    assert read(dataset, 2).dicom.plane.position == tuple(position(1))
