@@ -140,8 +140,4 @@ class FrameHeader:
 def _number(part: Any) -> float:
     if isinstance(part, int | float):
         return float(part)
-    text = part.decode("ascii") if isinstance(part, bytes) else str(part)
-    text = text.strip(" \0")
-    if "_" in text:  # a number to Python, not to DICOM
-        raise ValueError
-    return float(text)
+    return float((part.decode("ascii") if isinstance(part, bytes) else str(part)).strip(" \0"))
