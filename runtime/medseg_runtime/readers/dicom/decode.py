@@ -113,7 +113,7 @@ def _without_unused_bits(header: FrameHeader, cells: Any, stream: Codestream | N
     if bits > MAX_BITS:
         raise ImageError(f"DICOM pixels of {bits} bits are not supported", f"Save it with {MAX_BITS} bits or fewer.")
     lowest = _lowest_bit(header, bits, held)
-    if color or cells.dtype.kind == "b":
+    if color:
         if lowest:
             raise ImageError("colors with unused low bits (HighBit) are not supported", DAMAGED)
         return Stored(values=cells, cells=cells, bits=min(bits, held), signed=signed)

@@ -38,7 +38,10 @@ def reference(image: SourceImage) -> pydicom.Dataset:
     if not isinstance(header.get("SpecificCharacterSet", ""), str):
         # Code extensions, as in most Japanese, Korean and Chinese studies (PS3.3, C.12.1.1.2). highdicom does not take all of
         # them, so names are re-encoded as UTF-8.
-        header.decode()
+        try:
+            header.decode()
+        except Exception:  # noqa: BLE001 - pydicom raises many types for names that are not of their character set
+            raise cannot_refer(["SpecificCharacterSet"]) from None
         header.SpecificCharacterSet = UTF_8
     for keyword in NEVER_ABSENT:
         if keyword not in header:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +22,14 @@ import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medseg_runtime._version import __version__
-from medseg_runtime.errors import MedsegError, OutputError
+from medseg_runtime.errors import OutputError
 from medseg_runtime.figures.viewport import Canvas
-from medseg_runtime.readers.dicom.guard import import_highdicom, silenced
+from medseg_runtime.readers.dicom.guard import import_highdicom
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, Term, finding
 from medseg_runtime.writers.dicom.read_back import check_picture, check_seg
 from medseg_runtime.writers.dicom.reference import date_and_time, position_of
-from medseg_runtime.writers.dicom.sources import prepare
+from medseg_runtime.writers.dicom.sources import prepare, writing
 
 MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
 SERIES_NUMBER = 900
@@ -61,7 +60,7 @@ def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: in
         ParameterError: a source is not DICOM, or highdicom is not installed.
         OutputError: a SEG cannot refer to a source's header, or an object did not read back as it was written.
     """
-    with _writing():
+    with writing():
         headers, _ = prepare([result.source for result in results])
         writer = _Writer(results, headers)
         return {
@@ -69,21 +68,6 @@ def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: in
             "confidence.dcm": writer.segmentation("FRACTIONAL", _confidence_segments(results)),
             "overlay.dcm": writer.secondary_capture(index, overlay),
         }
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Translate exceptions of pydicom and highdicom to OutputError, without their text: it may quote the data set."""
-    try:
-        with silenced():
-            yield
-    except MedsegError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a header can make these libraries raise anything
-        raise OutputError(
-            f"a DICOM SEG cannot refer to this source's header ({type(error).__name__})",
-            "Check the source with `dciodvfy`, or leave --dicom-seg out.",
-        ) from None
 
 
 def _mask_segments(results: Sequence[Segmentation]) -> list[Segment]:

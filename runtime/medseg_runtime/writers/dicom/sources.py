@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,18 @@ def check_sources(images: Sequence[SourceImage]) -> tuple[SourceImage, ...]:
     return tuple(replace(image, warnings=(*image.warnings, *notes)) if notes else image for image in images)
 
 
+@contextmanager
+def writing() -> Iterator[None]:
+    """Translate exceptions of pydicom and highdicom to OutputError, without their text: it may quote the data set."""
+    try:
+        with silenced():
+            yield
+    except MedsegError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a header can make these libraries raise anything
+        raise _unknown_reason(type(error).__name__) from None
+
+
 def _check_origin(image: SourceImage) -> None:
     origin = image.dicom
     if origin is None:
@@ -74,14 +87,14 @@ def prepare(images: Sequence[SourceImage]) -> tuple[list[pydicom.Dataset], list[
         ParameterError: a source is not DICOM, or has a position but no slice thickness; or highdicom is not installed.
         OutputError: an element that a SEG needs is absent or not valid.
     """
-    with silenced():
+    with writing():
         for image in images:
             _check_origin(image)
         try:
             import_highdicom("a DICOM SEG")
         except MedsegError as error:
             raise ParameterError(error.problem, EXTRA) from error
-    with silenced():  # again, for the loggers of what was imported
+    with writing():  # again, for the loggers of what was imported
         headers = [reference(image) for image in images]
         if _accepted(headers):
             return headers, []
@@ -91,9 +104,9 @@ def prepare(images: Sequence[SourceImage]) -> tuple[list[pydicom.Dataset], list[
     return headers, list(dict.fromkeys(left_out))
 
 
-def _unknown_reason() -> OutputError:
+def _unknown_reason(kind: str = "") -> OutputError:
     return OutputError(
-        "a DICOM SEG cannot refer to this source's header",
+        f"a DICOM SEG cannot refer to this source's header{kind and f' ({kind})'}",
         "Check the source with `dciodvfy`, or leave --dicom-seg out.",
     )
 
