@@ -1,6 +1,7 @@
 """Enhanced objects as scanners write them: the standard's macros decide, and dcm2niix agrees."""
 
 import copy
+import io
 import subprocess
 import warnings
 
@@ -189,6 +190,23 @@ def test_dimensions_that_point_to_private_elements_do_not_matter(enhanced, read)
         item(DimensionIndexPointer=0x2005106E, FunctionalGroupPointer=0x2005140F, DimensionOrganizationUID="1.2")
     ]
     np.testing.assert_array_equal(read(dataset, 1).pixels, 2 * PIXELS[0].astype(int) - 10)
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_seg_lies_where_its_frame_does(vendor, enhanced, write, tmp_path):
+    dataset = enhanced(vendor)
+    dataset.DimensionIndexSequence = [
+        item(DimensionIndexPointer=0x2005106E, FunctionalGroupPointer=0x2005140F, DimensionOrganizationUID="1.2")
+    ]
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    made = write(tmp_path / "a.dcm", 4)
+    for name in ("segmentation.dcm", "confidence.dcm"):
+        seg = pydicom.dcmread(io.BytesIO(made.objects[name]))
+        shared = seg.SharedFunctionalGroupsSequence[0]
+        (place,) = seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+        np.testing.assert_allclose(place.ImagePositionPatient, position(3), atol=1e-3)
+        assert tuple(shared.PixelMeasuresSequence[0].PixelSpacing) == SPACING
+        assert shared.PixelMeasuresSequence[0].SliceThickness == STEP
 
 
 def test_highdicom_transforms_frames_alike(enhanced, read, tmp_path):

@@ -67,6 +67,18 @@ def test_a_palette_starts_at_its_first_entry(stored, signed, count, first, bits,
     np.testing.assert_allclose(image.pixels / (257.0 if bits == 16 else 1.0), theirs, atol=1.01)
 
 
+def test_a_segmented_palette_starts_at_its_first_entry(changed, read):
+    """Its one segment is discrete: opcode 0, number of entries, entries (PS3.3, C.7.9.2.1)."""
+    values, entries = RANDOM.integers(0, 256, (SIDE, SIDE)), palette(100, 16)
+    dataset = with_palette(plain(changed, values, bits=8), entries, 60, 16)
+    for color in ("Red", "Green", "Blue"):
+        data = dataset[f"{color}PaletteColorLookupTableData"].value
+        del dataset[f"{color}PaletteColorLookupTableData"]
+        segment = np.array([0, 100], "<u2").tobytes() + data
+        dataset.add_new(f"Segmented{color}PaletteColorLookupTableData", "OW", segment)
+    np.testing.assert_array_equal(read(dataset).pixels, entries[np.clip(values - 60, 0, 99)])
+
+
 def test_palettes_that_differ_in_shape_are_refused(changed, read):
     dataset = with_palette(plain(changed, np.zeros((SIDE, SIDE)), bits=8), palette(256, 8), 0, 8)
     dataset.RedPaletteColorLookupTableDescriptor = [256, 5, 8]

@@ -28,7 +28,7 @@ NAMES = {  # those that pydicom does not know
 }
 SAME_FILE = "If that fails too, the file is damaged: export it again."
 DECOMPRESS = "Decompress it first: `{} in.dcm out.dcm`. " + SAME_FILE
-LIBJPEG = "`pip install pylibjpeg-libjpeg`, which is GPL-3"
+LIBJPEG = "`pip install pylibjpeg pylibjpeg-libjpeg`, the second of which is GPL-3"
 
 
 def is_video(syntax: UID) -> bool:

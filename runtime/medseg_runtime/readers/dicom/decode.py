@@ -11,7 +11,7 @@ from typing import Any
 
 import pydicom
 from pydicom.encaps import get_frame
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.model.preprocess import Pixels
@@ -38,6 +38,21 @@ class Stored:
     signed: bool
 
 
+def decoder_of(dataset: pydicom.Dataset) -> Decoder:
+    """Return pydicom's decoder of an object's transfer syntax.
+
+    Raises:
+        ImageError: it has none, as for video; or the transfer syntax is not stated.
+    """
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax:
+        raise ImageError("the DICOM file does not state its transfer syntax", DAMAGED)
+    try:
+        return get_decoder(syntax)
+    except NotImplementedError:
+        raise cannot_decode(syntax, None) from None
+
+
 def stored_values(header: FrameHeader, number: int) -> Stored:
     """Decode one frame. number: counted from 1.
 
@@ -45,13 +60,8 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
         ImageError: damaged, or of a coding that no decoder here takes.
     """
     dataset = header.dataset
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if not syntax:
-        raise ImageError("the DICOM file does not state its transfer syntax", DAMAGED)
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:  # pydicom has none of this syntax
-        raise cannot_decode(syntax, None) from None
+    decoder = decoder_of(dataset)
+    syntax = decoder.UID
     stream = _codestream(dataset, number, syntax)
     if not decoder.is_available:
         raise cannot_decode(syntax, stream)

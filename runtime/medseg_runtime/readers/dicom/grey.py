@@ -19,6 +19,8 @@ from medseg_runtime.readers.dicom.lookup import LookupTable, modality_table
 
 Float64 = npt.NDArray[np.float64]
 Range = tuple[float, float]
+Transform = Callable[[Pixels], Pixels]
+"""From stored to modality values."""
 
 MAX_RESCALE = 1e9
 """Largest plausible magnitude of a slope or intercept."""
@@ -33,7 +35,7 @@ def grey_values(header: FrameHeader, stored: Stored) -> tuple[Pixels, Range]:
         ImageError: the rescale is not possible, or contradicts a Modality LUT.
     """
     transform = _transform(header, stored)
-    values = transform(stored.values)
+    values = np.asarray(transform(stored.values), np.float64)
     low, high = _range(transform, stored, values)
     inverted = header.dataset.PhotometricInterpretation == "MONOCHROME1"
     values = _without_padding(header, stored, values, inverted=inverted)
@@ -44,21 +46,21 @@ def grey_values(header: FrameHeader, stored: Stored) -> tuple[Pixels, Range]:
     return _typed(values, whole=whole), window
 
 
-def _transform(header: FrameHeader, stored: Stored) -> Callable[[Pixels], Float64]:
+def _transform(header: FrameHeader, stored: Stored) -> Transform:
     """Return the function from stored to modality values."""
     slope, intercept = _rescale(header)
     table = _modality_table(header, stored)
     if table is not None:
         if (slope, intercept) != (1, 0):
             raise ImageError("the DICOM image has both a Modality LUT and a rescale, which contradict", DAMAGED)
-        return lambda values: np.asarray(table(values), np.float64)
+        return table
     if modality(header.dataset) == "CT":
         unit = header.text("RescaleType")
         if unit not in {"", "HU"}:
             header.warn("the values of this CT are not in Hounsfield units (RescaleType)")
         elif not header.states_rescale():
             header.warn("the values of this CT may not be in Hounsfield units (it has no RescaleSlope)")
-    return lambda values: np.asarray(values * np.float64(slope) + intercept, np.float64)
+    return lambda values: values * np.float64(slope) + intercept
 
 
 def _rescale(header: FrameHeader) -> tuple[float, float]:
@@ -78,18 +80,17 @@ def _modality_table(header: FrameHeader, stored: Stored) -> LookupTable | None:
     return modality_table(header.dataset, signed=stored.signed)
 
 
-def _range(transform: Callable[[Pixels], Float64], stored: Stored, values: Float64) -> Range:
+def _range(transform: Transform, stored: Stored, values: Float64) -> Range:
     """Return the lowest and highest modality value of all that the stored bits can hold; of floats, of this image."""
-    if not stored.bits:
-        finite = values[np.isfinite(values)]
-        return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    first = -(2 ** (stored.bits - 1)) if stored.signed else 0
-    last = first + 2**stored.bits - 1
-    every = (
-        np.arange(first, last + 1) if stored.bits <= 16 else np.array([first, last])
-    )  # a table need not be monotonic
-    ends = transform(every)
-    return float(ends.min()), float(ends.max())
+    ends: Pixels
+    if isinstance(transform, LookupTable):
+        ends = transform.entries
+    elif stored.bits:
+        first = -(2 ** (stored.bits - 1)) if stored.signed else 0
+        ends = transform(np.array([first, first + 2**stored.bits - 1]))
+    else:
+        ends = values[np.isfinite(values)]
+    return (float(ends.min()), float(ends.max())) if ends.size else (0.0, 1.0)
 
 
 def _window(header: FrameHeader) -> Range | None:

@@ -19,7 +19,7 @@ import pydicom
 
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.model.preprocess import Pixels, as_image
-from medseg_runtime.readers.dicom.decode import Stored, stored_values
+from medseg_runtime.readers.dicom.decode import Stored, decoder_of, stored_values
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.geometry import SECONDARY_CAPTURES, frame_plane, spacing_of
 from medseg_runtime.readers.dicom.grey import Range, grey_values
@@ -41,6 +41,7 @@ def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceI
     with reading():
         dataset = pydicom.dcmread(io.BytesIO(content))
         frames = check_kind(dataset)
+        decoder_of(dataset)  # a video of many frames has none to choose
         number = _frame_number(frame, frames)
         header = FrameHeader(dataset, number)
         pixels, value_range = _values(header, stored_values(header, number))
