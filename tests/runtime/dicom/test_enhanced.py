@@ -209,6 +209,15 @@ def test_a_seg_lies_where_its_frame_does(vendor, enhanced, write, tmp_path):
         assert shared.PixelMeasuresSequence[0].SliceThickness == STEP
 
 
+def test_a_seg_has_the_spacing_of_its_frame(enhanced, write, tmp_path):
+    dataset = enhanced()
+    dataset.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence = [item(PixelSpacing=[3, 4], SliceThickness=5)]
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    seg = pydicom.dcmread(io.BytesIO(write(tmp_path / "a.dcm", 2).objects["segmentation.dcm"]))
+    (measures,) = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert (list(measures.PixelSpacing), measures.SliceThickness) == ([3, 4], 5)
+
+
 def test_highdicom_transforms_frames_alike(enhanced, read, tmp_path):
     highdicom = pytest.importorskip("highdicom")
     image = read(enhanced(), 3)

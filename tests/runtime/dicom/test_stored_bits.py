@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError
+from medseg_runtime.readers.image import read_image
 
 SIDE = 32
 
@@ -49,6 +50,18 @@ def test_a_value_is_taken_from_the_bits_that_hold_it(bits, high, signed, cells, 
     theirs = shown_by_dcmtk(needs("dcmj2pnm", "dcmtk"), tmp_path / "image.dcm", tmp_path / "out.png")
     ours = (values - values.min()) / np.ptp(values) * theirs.max()
     np.testing.assert_allclose(ours, theirs, atol=1.01)
+
+
+@pytest.mark.parametrize("program", ["dcmcrle", "dcmcjpls"])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("high", [15, 13])
+def test_compressed_cells_hold_the_same_values(high, signed, program, cells, read, needs, tmp_path):
+    if program == "dcmcjpls":
+        pytest.importorskip("jpeg_ls")
+    values = values_of(12, signed=signed)
+    read(cells((values % 4096) << (high - 11), bits=12, high=high, signed=signed))
+    subprocess.run([needs(program, "dcmtk"), tmp_path / "image.dcm", tmp_path / "out.dcm"], check=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "out.dcm").pixels, values)
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pydicom
+from pydicom.multival import MultiValue
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.guard import DAMAGED
@@ -65,5 +66,5 @@ def modality(dataset: pydicom.Dataset) -> str:
 
 def image_type(dataset: pydicom.Dataset) -> set[str]:
     """Return the values of Image Type, in capitals."""
-    value = dataset.get("ImageType") or []
-    return {str(part).strip().upper() for part in ([value] if isinstance(value, str) else value)}
+    value = dataset.get("ImageType", "")
+    return {str(part).strip().upper() for part in (value if isinstance(value, MultiValue) else [value])}

@@ -52,11 +52,8 @@ def reference(image: SourceImage) -> pydicom.Dataset:
             header[keyword][index] if header.get(keyword) else pydicom.Dataset()
             for keyword, index in zip(FUNCTIONAL_GROUPS, (0, image.dicom.frame - 1), strict=True)
         )
-        for keyword in (
-            "PixelMeasuresSequence",
-            "PlaneOrientationSequence",
-        ):  # highdicom reads them from the shared groups
-            if keyword in own and keyword not in shared:
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # highdicom reads the shared ones
+            if own.get(keyword):
                 shared[keyword] = own[keyword]
         header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], [own]
     if not has_position(image.dicom):
