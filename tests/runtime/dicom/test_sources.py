@@ -1,6 +1,7 @@
 """What a source lacks for --dicom-seg is said before anything is drawn; what passes is written."""
 
 import io
+import json
 
 import numpy as np
 import pydicom
@@ -182,6 +183,29 @@ def test_what_passes_the_check_is_written(changed, put, image_of):
             outcomes["written" if refusal is None else "refused"] += 1
     assert outcomes["written"] > 100
     assert outcomes["refused"] < 30
+
+
+def test_the_command_says_what_it_left_out(changed, put, run_command, tmp_path):
+    from medseg_runtime.commands.infer import main
+
+    dataset = put(changed("CT_small.dcm"), "PatientSex", "CS", MARKER.encode())
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=False)
+    arguments = [
+        "--center",
+        "64,64",
+        "--samples",
+        "2",
+        "--backend",
+        "onnxruntime",
+        "--dicom-seg",
+        "--out",
+        tmp_path / "out",
+    ]
+    code, _, err = run_command(main, "medseg-infer", tmp_path / "a.dcm", *arguments)
+    assert code == 0, err
+    assert "PatientSex is not valid" in err
+    assert MARKER not in err
+    assert "PatientSex" in json.loads((tmp_path / "out" / "result.json").read_text())["warnings"][0]
 
 
 def test_a_series_is_checked_as_a_whole(changed, tmp_path):
