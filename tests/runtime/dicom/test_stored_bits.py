@@ -148,6 +148,40 @@ def test_32_bits_keep_every_value(signed, changed, read):
     np.testing.assert_array_equal(image.pixels, values)
 
 
+def test_packed_cells_are_named_with_a_remedy_that_works(changed, read, needs, tmp_path):
+    """Two values of 12 bits in three bytes, as old scanners wrote them."""
+    values = values_of(12, signed=False)
+    pairs = values.reshape(-1, 2)
+    packed = np.stack([pairs[:, 0] & 255, (pairs[:, 0] >> 8) | ((pairs[:, 1] & 15) << 4), pairs[:, 1] >> 4], axis=-1)
+    dataset = changed(
+        "CT_small.dcm", Rows=SIDE, Columns=SIDE, BitsAllocated=12, BitsStored=12, HighBit=11, PixelRepresentation=0,
+        PixelPaddingValue=None, RescaleIntercept=0,
+    )  # fmt: skip
+    dataset.PixelData = packed.astype(np.uint8).tobytes()
+    with pytest.raises(ImageError, match="cells of 12 bits") as caught:
+        read(dataset)
+    needs("dcmj2pnm", "dcmtk")
+    (tmp_path / "image.dcm").rename(tmp_path / "in.dcm")
+    subprocess.run(caught.value.remedy.split("`")[1].split(), cwd=tmp_path, check=True)
+    np.testing.assert_allclose(read_image(tmp_path / "out.png").pixels, values * 65535 / 4095, atol=1.01)
+
+
+@pytest.mark.parametrize(("photometric", "bits"), [("YBR_PARTIAL_422", 8), ("YBR_FULL", 16), ("YBR_RCT", 8)])
+def test_colors_that_are_not_converted_are_named(photometric, bits, changed, read, needs, tmp_path):
+    dataset = changed(
+        "CT_small.dcm", Rows=SIDE, Columns=SIDE, BitsAllocated=bits, BitsStored=bits, HighBit=bits - 1,
+        PixelRepresentation=0, PhotometricInterpretation=photometric, SamplesPerPixel=3, PlanarConfiguration=0,
+    )  # fmt: skip
+    dataset.PixelData = bytes(3 * SIDE * SIDE * bits // 8)
+    with pytest.raises(ImageError, match="converted to RGB") as caught:
+        read(dataset)
+    if photometric != "YBR_RCT":  # not valid without JPEG 2000
+        needs("dcmj2pnm", "dcmtk")
+        (tmp_path / "image.dcm").rename(tmp_path / "in.dcm")
+        subprocess.run(caught.value.remedy.split("`")[1].split(), cwd=tmp_path, check=True)
+        assert read_image(tmp_path / "out.png").pixels.shape == (SIDE, SIDE, 3)
+
+
 def test_64_bits_are_refused(changed, read):
     dataset = changed("CT_small.dcm", Rows=SIDE, Columns=SIDE, BitsAllocated=64, BitsStored=64, HighBit=63)
     dataset.PixelData = bytes(8 * SIDE * SIDE)

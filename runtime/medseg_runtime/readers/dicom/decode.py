@@ -21,7 +21,10 @@ from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.guard import DAMAGED
 from medseg_runtime.readers.dicom.header import COLOR, PIXELS
 
+CELLS = frozenset({1, 8, 16, 32, 64})
+"""Sizes of a cell in bits."""
 MAX_BITS = 32
+AS_PNG = "Save it as PNG with `dcmj2pnm {} in.dcm out.png`, and give that."
 RLE = pydicom.uid.RLELossless
 
 
@@ -66,6 +69,7 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
     if not decoder.is_available:
         raise cannot_decode(syntax, stream)
     color = dataset.PhotometricInterpretation in COLOR
+    _check_cells(dataset)
     options: Any = {"correct_unused_bits": color}  # of grey values below, where High Bit is known too
     try:
         values, properties = decoder.as_array(dataset, index=number - 1, **options)
@@ -76,15 +80,24 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
         raise _other_size()
     if color and properties["photometric_interpretation"] != "RGB":
-        raise ImageError(
-            "the colors of the DICOM image cannot be converted to RGB here",
-            "Save it as PNG with `dcmj2pnm --write-png in.dcm out.png`, and give that.",
-        )
+        raise ImageError("the colors of the DICOM image cannot be converted to RGB here", AS_PNG.format("--write-png"))
     if not syntax.is_encapsulated:
         _warn_of_more_pixels(header, values)
     if values.dtype.kind == "f":
         return Stored(values=values, cells=values, bits=0, signed=True)
     return _without_unused_bits(header, values, stream, color=color)
+
+
+def _check_cells(dataset: pydicom.Dataset) -> None:
+    """Refuse what pydicom does not convert: cells of odd sizes, and YBR of more than 8 bits."""
+    bits = int(dataset.get("BitsAllocated") or 0)
+    if "PixelData" in dataset and bits not in CELLS:
+        raise ImageError(
+            f"DICOM pixels in cells of {bits} bits (BitsAllocated) are not supported",
+            AS_PNG.format("--min-max-window --write-16-bit-png"),
+        )
+    if bits > 8 and dataset.PhotometricInterpretation in {"YBR_FULL", "YBR_FULL_422"}:
+        raise ImageError("the colors of the DICOM image cannot be converted to RGB here", AS_PNG.format("--write-png"))
 
 
 def _codestream(dataset: pydicom.Dataset, number: int, syntax: pydicom.uid.UID) -> Codestream | None:
