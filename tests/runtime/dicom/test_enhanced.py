@@ -218,6 +218,28 @@ def test_a_seg_has_the_spacing_of_its_frame(enhanced, write, tmp_path):
     assert (list(measures.PixelSpacing), measures.SliceThickness) == ([3, 4], 5)
 
 
+def test_a_parametric_map_is_read_at_its_place(sources, read):
+    highdicom = pytest.importorskip("highdicom")
+    source = pydicom.dcmread(sources("CT_small.dcm"))
+    source.StudyID = "1"
+    values = np.random.default_rng(0).random((128, 128)).astype(np.float32)
+    unit = highdicom.sr.CodedConcept("1", "UCUM", "no units")
+    mapping = highdicom.pm.RealWorldValueMapping(
+        lut_label="1", lut_explanation="1", unit=unit, value_range=(-9.0, 9.0), intercept=0, slope=1,
+        quantity_definition=highdicom.sr.CodedConcept("130402", "DCM", "Class activation"),
+    )  # fmt: skip
+    made = highdicom.pm.ParametricMap(
+        source_images=[source], pixel_array=values, series_instance_uid="1.2.3", series_number=1,
+        sop_instance_uid="1.2.4", instance_number=1, manufacturer="-", manufacturer_model_name="-",
+        software_versions="1", device_serial_number="1", contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[highdicom.VOILUTTransformation(window_center=0.5, window_width=1)],
+    )  # fmt: skip
+    image = read(made)
+    np.testing.assert_array_equal(image.pixels, values)
+    assert image.dicom.plane == plane_of(source)
+
+
 def test_highdicom_transforms_frames_alike(enhanced, read, tmp_path):
     highdicom = pytest.importorskip("highdicom")
     image = read(enhanced(), 3)
