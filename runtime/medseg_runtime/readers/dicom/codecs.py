@@ -8,14 +8,14 @@ from pydicom.uid import UID
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.codestream import Codestream
-from medseg_runtime.readers.dicom.guard import DAMAGED, EXTRA
+from medseg_runtime.readers.dicom.guard import EXTRA
 
 _SYNTAX = "1.2.840.10008.1.2."
 _JPEG = f"{_SYNTAX}4."
 LOSSLESS = frozenset({f"{_JPEG}57", f"{_JPEG}70"})
 JPEG_LS = frozenset({f"{_JPEG}80", f"{_JPEG}81"})
-JPEG_2000 = frozenset({f"{_JPEG}90", f"{_JPEG}91"})
-HIGH_THROUGHPUT = frozenset({f"{_JPEG}201", f"{_JPEG}202", f"{_JPEG}203"})
+JPEG_2000 = frozenset(f"{_JPEG}{last}" for last in (90, 91, 201, 202, 203))
+"""With high-throughput JPEG 2000, which the same decoder takes."""
 ON_A_SERVER = frozenset({f"{_JPEG}94", f"{_JPEG}95", f"{_JPEG}204", f"{_JPEG}205"})
 NAMES = {  # those that pydicom does not know
     f"{_SYNTAX}1.98": "Encapsulated Uncompressed",
@@ -26,8 +26,7 @@ NAMES = {  # those that pydicom does not know
     f"{_JPEG}111": "JPEG XL JPEG Recompression",
     f"{_JPEG}112": "JPEG XL",
 }
-SAME_FILE = "If that fails too, the file is damaged: export it again."
-DECOMPRESS = "Decompress it first: `{} in.dcm out.dcm`. " + SAME_FILE
+OR_DAMAGED = "If that fails too, the file is damaged: export it again."
 LIBJPEG = "`pip install pylibjpeg pylibjpeg-libjpeg`, the second of which is GPL-3"
 
 
@@ -35,6 +34,15 @@ def is_video(syntax: UID) -> bool:
     """Tell whether the pixels are a video stream: MPEG-2, H.264 or HEVC (PS3.5, A.4.5 to A.4.7), or one of SMPTE ST 2110."""
     last = str(syntax).removeprefix(_JPEG).partition(".")[0]
     return (last.isdigit() and 100 <= int(last) <= 108) or str(syntax).startswith(f"{_SYNTAX}7.")
+
+
+def is_decoded_here(stream: Codestream | None) -> bool:
+    """Tell whether the decoders take every picture of this kind, so that one that they refuse is damaged."""
+    if stream is None or not stream.complete:
+        return True
+    if stream.coding == "JPEG 2000":
+        return find_spec("openjpeg") is not None
+    return stream.coding == "JPEG" and stream.bits == 8
 
 
 def cannot_decode(syntax: UID, stream: Codestream | None) -> ImageError:
@@ -65,15 +73,13 @@ def _remedy(syntax: UID, stream: Codestream | None) -> str:
     if _lacks_extra(syntax):
         return EXTRA
     if syntax in JPEG_LS:
-        return DECOMPRESS.format("dcmdjpls")
-    if syntax in JPEG_2000 | HIGH_THROUGHPUT:
-        return DECOMPRESS.format("gdcmconv --raw")
+        return f"Decompress it first: `dcmdjpls in.dcm out.dcm`. {OR_DAMAGED}"
     if syntax in LOSSLESS or (stream is not None and stream.coding.startswith("JPEG")):
-        return f"Decompress it with `dcmdjpeg in.dcm out.dcm`, or install a decoder: {LIBJPEG}. {SAME_FILE}"
-    return "Export it from its archive as Explicit VR Little Endian. " + DAMAGED
+        return f"Decompress it with `dcmdjpeg in.dcm out.dcm`, or install a decoder: {LIBJPEG}. {OR_DAMAGED}"
+    return "Export it again from its archive, as Explicit VR Little Endian."
 
 
 def _lacks_extra(syntax: UID) -> bool:
     """Tell whether the decoder of the extra `dicom` is not installed."""
-    needed = "jpeg_ls" if syntax in JPEG_LS else "openjpeg" if syntax in JPEG_2000 | HIGH_THROUGHPUT else None
+    needed = "jpeg_ls" if syntax in JPEG_LS else "openjpeg" if syntax in JPEG_2000 else None
     return needed is not None and find_spec(needed) is None

@@ -15,7 +15,7 @@ from pydicom.pixels.decoders.base import Decoder, get_decoder
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.model.preprocess import Pixels
-from medseg_runtime.readers.dicom.codecs import cannot_decode
+from medseg_runtime.readers.dicom.codecs import cannot_decode, is_decoded_here
 from medseg_runtime.readers.dicom.codestream import Codestream, parse_codestream
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.guard import DAMAGED
@@ -74,7 +74,7 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
     try:
         values, properties = decoder.as_array(dataset, index=number - 1, **options)
     except (NotImplementedError, RuntimeError):  # none of the decoders could decode it
-        if syntax.is_encapsulated and syntax != RLE and stream is not None and stream.complete:
+        if not is_decoded_here(stream):
             raise cannot_decode(syntax, stream) from None
         raise ImageError(f"the DICOM pixels are damaged or cut short ({syntax.name})", DAMAGED) from None
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
