@@ -25,7 +25,9 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from medseg_runtime.errors import ImageError
+from medseg_runtime.machine.memory import memory_to_decode
 from medseg_runtime.model.preprocess import Pixels, as_image
+from medseg_runtime.readers.bounds import check_bounds, check_profiles
 from medseg_runtime.readers.silence import warnings_muted
 from medseg_runtime.readers.source import READABLE, SourceImage, check_size
 
@@ -56,11 +58,18 @@ def read_raster(content: bytes, sha256: str, *, expected_dicom: bool = False) ->
     Raises:
         ImageError: another format, damaged, several images, too small or too large.
     """
-    with _pillow_errors(expected_dicom), Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+    check_profiles(content)
+    with (
+        _pillow_errors(expected_dicom),
+        Image.open(io.BytesIO(content), formats=FORMATS) as picture,
+        memory_to_decode() as promise,
+    ):
         # Pillow calls a JPEG with several images MPO; the others are mostly previews and depth maps of the first.
         kind = "JPEG" if picture.format == "MPO" else str(picture.format)
         check_size(*picture.size)
-        if kind != "JPEG" and getattr(picture, "n_frames", 1) != 1:
+        check_bounds(picture, content)
+        promise(*picture.size)
+        if kind != "JPEG" and getattr(picture, "is_animated", False):  # `n_frames` walks all pages of a TIFF
             raise ImageError(f"the {kind} holds several images", "Save the one to segment as its own file.")
         if kind == "PNG":
             Image.open(io.BytesIO(content), formats=FORMATS).verify()  # decoding alone skips the pixels' checksums

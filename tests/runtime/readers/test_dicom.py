@@ -202,10 +202,10 @@ def test_no_patient_value_leaves_the_reader(read, caplog, capfd):
 def test_what_pydicom_warns_and_logs_is_kept_in(caplog, monkeypatch):
     real = pydicom.dcmread
 
-    def talkative(file):
+    def talkative(*args, **options):
         logging.getLogger("pydicom").warning("odd value %s", NAME_AND_BIRTHDAY)
         warnings.warn(f"odd value {NAME_AND_BIRTHDAY}", stacklevel=1)
-        return real(file)
+        return real(*args, **options)
 
     monkeypatch.setattr(pydicom, "dcmread", talkative)
     with warnings.catch_warnings(record=True) as caught:

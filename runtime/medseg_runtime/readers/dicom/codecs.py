@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pydicom.uid import UID
 
 from medseg_runtime.errors import ImageError
-from medseg_runtime.readers.dicom.codestream import Codestream
+from medseg_runtime.readers.codestream import Codestream
 from medseg_runtime.readers.dicom.guard import EXTRA
 
 _SYNTAX = "1.2.840.10008.1.2."

@@ -15,8 +15,8 @@ from pydicom.pixels.decoders.base import Decoder, get_decoder
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.readers.codestream import MAX_WORK, Codestream, parse_codestream, rle_fits
 from medseg_runtime.readers.dicom.codecs import cannot_decode, is_decoded_here
-from medseg_runtime.readers.dicom.codestream import Codestream, parse_codestream
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.guard import DAMAGED
 from medseg_runtime.readers.dicom.header import COLOR, PIXELS
@@ -26,6 +26,8 @@ CELLS = frozenset({1, 8, 16, 32, 64})
 MAX_BITS = 32
 AS_PNG = "Save it as PNG with `dcmj2pnm {} in.dcm out.png`, and give that."
 RLE = pydicom.uid.RLELossless
+RLE_PADDING = 1 << 10
+"""Bytes that a segment may have beyond its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +70,8 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
     stream = _codestream(dataset, number, syntax)
     if not decoder.is_available:
         raise cannot_decode(syntax, stream)
+    if syntax.is_encapsulated and syntax != RLE and stream is None:  # a decoder might still find a size in it
+        raise _damaged(syntax)
     color = dataset.PhotometricInterpretation in COLOR
     _check_cells(dataset)
     options: Any = {"correct_unused_bits": color}  # of grey values below, where High Bit is known too
@@ -76,7 +80,7 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
     except (NotImplementedError, RuntimeError):  # none of the decoders could decode it
         if not is_decoded_here(stream):
             raise cannot_decode(syntax, stream) from None
-        raise ImageError(f"the DICOM pixels are damaged or cut short ({syntax.name})", DAMAGED) from None
+        raise _damaged(syntax) from None
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
         raise _other_size()
     if color and properties["photometric_interpretation"] != "RGB":
@@ -101,16 +105,21 @@ def _check_cells(dataset: pydicom.Dataset) -> None:
 
 
 def _codestream(dataset: pydicom.Dataset, number: int, syntax: pydicom.uid.UID) -> Codestream | None:
-    """Read a compressed frame's own header, and compare its size before it is decoded."""
-    if not syntax.is_encapsulated or syntax == RLE:
+    """Read a compressed frame's own header, and compare it with the data set before anything is decoded."""
+    if not syntax.is_encapsulated:
         return None
     frames = int(dataset.get("NumberOfFrames") or 1)
     try:
-        stream = parse_codestream(get_frame(dataset.PixelData, number - 1, number_of_frames=frames))
+        content = get_frame(dataset.PixelData, number - 1, number_of_frames=frames)
     except Exception:  # noqa: BLE001 - pydicom raises many types for damaged fragments; the decoder says so too
         return None
-    if stream is not None and (stream.height, stream.width) != (dataset.Rows, dataset.Columns):
-        raise _other_size()
+    if syntax == RLE:
+        if not rle_fits(content, RLE_PADDING + dataset.Rows * dataset.Columns):
+            raise _other_size()
+        return None
+    stream = parse_codestream(content)
+    if stream is not None:
+        _compare(stream, dataset)
     return stream
 
 
@@ -119,6 +128,19 @@ def _warn_of_more_pixels(header: FrameHeader, values: Pixels) -> None:
     held = sum(len(dataset[keyword].value) for keyword in PIXELS if keyword in dataset)
     if 8 * held >= (header.frames + 1) * values.size * int(dataset.BitsAllocated):
         header.warn("the file holds more pixels than NumberOfFrames says, and they were not used")
+
+
+def _compare(stream: Codestream, dataset: pydicom.Dataset) -> None:
+    if (stream.height, stream.width) != (dataset.Rows, dataset.Columns):
+        raise _other_size()
+    if stream.components != dataset.SamplesPerPixel or stream.bits > dataset.BitsAllocated:
+        raise ImageError("the DICOM pixels do not have the stated samples per pixel or bits", DAMAGED)
+    if stream.work > MAX_WORK:
+        raise ImageError("the DICOM pixels would take too long to decode: they have too many scans or layers", DAMAGED)
+
+
+def _damaged(syntax: pydicom.uid.UID) -> ImageError:
+    return ImageError(f"the DICOM pixels are damaged or cut short ({syntax.name})", DAMAGED)
 
 
 def _other_size() -> ImageError:

@@ -18,6 +18,7 @@ import numpy as np
 import pydicom
 
 from medseg_runtime.errors import ImageError, ParameterError
+from medseg_runtime.machine.memory import memory_to_decode
 from medseg_runtime.model.preprocess import Pixels, as_image
 from medseg_runtime.readers.dicom.decode import Stored, decoder_of, stored_values
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
@@ -26,6 +27,7 @@ from medseg_runtime.readers.dicom.grey import Range, grey_values
 from medseg_runtime.readers.dicom.guard import reading
 from medseg_runtime.readers.dicom.header import GREY, PALETTE, PIXELS, check_kind, modality
 from medseg_runtime.readers.dicom.lookup import palette_table
+from medseg_runtime.readers.dicom.parse import parse
 from medseg_runtime.readers.source import DicomOrigin, SourceImage
 
 
@@ -38,10 +40,11 @@ def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceI
         ImageError: damaged, not an image, several frames and none chosen, or pixels that cannot be decoded.
         ParameterError: there is no such frame.
     """
-    with reading():
-        dataset = pydicom.dcmread(io.BytesIO(content))
+    with reading(), memory_to_decode() as promise:
+        dataset = parse(io.BytesIO(content))
         frames = check_kind(dataset)
         decoder_of(dataset)  # a video of many frames has none to choose
+        promise(dataset.Columns, dataset.Rows)
         number = _frame_number(frame, frames)
         header = FrameHeader(dataset, number)
         pixels, value_range = _values(header, stored_values(header, number))

@@ -21,6 +21,7 @@ from medseg_runtime.files.names import printable
 from medseg_runtime.readers.dicom.geometry import plane_of
 from medseg_runtime.readers.dicom.guard import reading
 from medseg_runtime.readers.dicom.header import check_kind, holds_an_image
+from medseg_runtime.readers.dicom.parse import parse
 from medseg_runtime.readers.image import is_dicom, read_image
 from medseg_runtime.readers.patient_plane import Float64, PatientPlane, Vector
 from medseg_runtime.readers.source import SourceImage
@@ -173,7 +174,8 @@ def _header(path: Path) -> _Header | None:
     try:
         with reading():
             # Read past the pixels, which stay on disk: what follows them shows that the file is complete.
-            dataset = pydicom.dcmread(path, defer_size="64 KB")
+            with path.open("rb") as file:
+                dataset = parse(file, defer_size=64 << 10)
             return _parsed(path, dataset) if holds_an_image(dataset) else None
     except ImageError as error:
         raise ImageError(f"{printable(path.name)}: {error.problem}", error.remedy) from error.__cause__
