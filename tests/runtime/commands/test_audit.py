@@ -15,7 +15,6 @@ from PIL import Image
 from medseg_runtime import OutputError, Segmenter
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.commands import program
-from medseg_runtime.machine.memory import available_bytes
 from medseg_runtime.testing import toy_segmenter
 from medseg_runtime.writers import audit_line
 from medseg_runtime.writers.audit_line import append_line
@@ -184,19 +183,3 @@ def test_python_still_prints_while_libraries_are_silenced(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stderr == "from Python\nlater\n"
-
-
-def test_available_memory(tmp_path):
-    meminfo, cgroup = tmp_path / "meminfo", tmp_path / "cgroup"
-    cgroup.mkdir()
-    assert available_bytes(meminfo, cgroup) is None
-    meminfo.write_text("MemTotal:  99 kB\nMemAvailable:   1000 kB\n")
-    assert available_bytes(meminfo, cgroup) == 1000 * 1024
-    (cgroup / "memory.current").write_text("600\n")
-    (cgroup / "memory.max").write_text("max\n")
-    assert available_bytes(meminfo, cgroup) == 1000 * 1024
-    (cgroup / "memory.max").write_text("1000\n")
-    assert available_bytes(meminfo, cgroup) == 400
-    (cgroup / "memory.stat").write_text("anon 200\nfile 400\nactive_file 50\ninactive_file 350\n")
-    assert available_bytes(meminfo, cgroup) == 750  # of the files it keeps the system gives up
-    assert available_bytes() > 0
