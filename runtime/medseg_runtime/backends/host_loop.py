@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg_runtime.backends.base import Backend, Float32, closed_error, finite
 from medseg_runtime.errors import BackendError
+from medseg_runtime.machine.shortage import shortage
 from medseg_runtime.model.bundle import Graph
 from medseg_runtime.model.sampler import SamplerTable
 from medseg_runtime.model.signatures import GraphName, Shape
@@ -195,6 +196,15 @@ class _BoundDenoiser:
 def one_line(error: Exception) -> str:
     """Return the message of a library's exception as one clause."""
     return " ".join(str(error).split()).rstrip(" .")
+
+
+def failure(what: str, error: Exception, remedy: str) -> BackendError:
+    """Return the error for a library's exception. what: the library, and what it could not do.
+
+    remedy: unless it failed for want of threads or memory.
+    """
+    reason, better = shortage(error) or (one_line(error), remedy)
+    return BackendError(f"{what}: {reason}", better)
 
 
 def check_signature(graph: GraphName, expected: Graph, inputs: FoundShapes, outputs: FoundShapes) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg_runtime.backends.base import chosen_precision, closed_error
-from medseg_runtime.backends.host_loop import BoundLoop, check_signature, one_line
+from medseg_runtime.backends.host_loop import BoundLoop, check_signature, failure
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 
@@ -45,8 +45,9 @@ class OnnxRuntimeBackend(BoundLoop):
         try:
             session = ort.InferenceSession(content, _options(threads), providers=[PROVIDER])
         except Exception as error:  # its exceptions share no base class but Exception
-            raise BackendError(
-                f"ONNX Runtime {self.version} cannot load {name}.onnx: {one_line(error)}",
+            raise failure(
+                f"ONNX Runtime {self.version} cannot load {name}.onnx",
+                error,
                 "Export the bundle again, or update ONNX Runtime.",
             ) from error
         if session.get_providers() != [PROVIDER]:
@@ -82,8 +83,9 @@ class OnnxRuntimeBackend(BoundLoop):
         try:
             return work()
         except Exception as error:
-            raise BackendError(
-                f"ONNX Runtime {self.version} failed in {graph}: {one_line(error)}",
+            raise failure(
+                f"ONNX Runtime {self.version} failed in {graph}",
+                error,
                 "Try fewer samples at once, or export the bundle again.",
             ) from error
 

@@ -8,6 +8,8 @@ from typing import Literal, cast
 
 from medseg_runtime.backends.base import Backend, BackendClass, GpuBackendClass, PrecisionName
 from medseg_runtime.errors import BackendError
+from medseg_runtime.machine.memory import available_bytes
+from medseg_runtime.machine.shortage import NO_MEMORY, shortage
 from medseg_runtime.model.bundle import Bundle
 
 
@@ -38,6 +40,8 @@ BACKENDS: dict[str, BackendSpec] = {
     ),
 }
 """By name, the reference first."""
+LOADING_BYTES, LOADING_FACTOR = 40 << 20, 4
+"""Memory that ONNX Runtime takes to load graphs and draw 16 samples: so much, and so many bytes for each byte of a graph."""
 
 
 def load_backend(
@@ -54,14 +58,39 @@ def load_backend(
         raise BackendError(f"{name} is not installed", f"Run `pip install 'medseglatdiff[{spec.extra}]'`.")
     if spec.device == "gpu":
         return cast("GpuBackendClass", found)(bundle, precision=precision, threads=threads, cuda_graphs=cuda_graphs)
+    check_room(sum(len(graph) for graph in bundle.graphs.values()))
     return found(bundle, precision=precision, threads=threads)
 
 
+def check_room(graph_bytes: int) -> None:
+    """Refuse to load graphs that would not fit into memory: Linux would kill the process.
+
+    Raises:
+        BackendError: they would not.
+    """
+    needed, free = LOADING_BYTES + LOADING_FACTOR * graph_bytes, available_bytes()
+    if free is not None and free < needed:
+        raise BackendError(
+            f"loading the model needs about {needed >> 20} MiB of memory, and {free >> 20} are free", NO_MEMORY[1]
+        )
+
+
 def installed(name: str) -> BackendClass | None:
-    """Import the class of a backend; None where its library is missing."""
+    """Import the class of a backend; None where its library is missing.
+
+    Raises:
+        BackendError: the library is there, and cannot be imported for want of threads or memory.
+    """
     spec = BACKENDS[name]
     try:
         found: BackendClass = getattr(import_module(spec.module), spec.cls)
-    except (ImportError, AttributeError):  # AttributeError: a damaged package, which medseg-doctor explains
+    except (
+        ImportError,
+        AttributeError,
+        MemoryError,
+    ) as error:  # AttributeError: a damaged package, which medseg-doctor explains
+        short = None if isinstance(error, ModuleNotFoundError) else shortage(error)
+        if short is not None:
+            raise BackendError(f"{name} cannot be imported: {short[0]}", short[1]) from error
         return None
     return found

@@ -20,6 +20,7 @@ from typing import NoReturn
 import typer
 
 from medseg_runtime.errors import MedsegError
+from medseg_runtime.machine.shortage import shortage
 
 CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
 """The base of all usage errors, in click or in the copy of click inside typer."""
@@ -38,6 +39,12 @@ def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
         code = 1
     except ModuleNotFoundError as error:
         complain(program, f"{error.name} is not installed. Run `pip install 'medseglatdiff[{extras}]'`.")
+        code = 1
+    except (ImportError, MemoryError, RuntimeError) as error:
+        short = shortage(error)
+        if short is None:
+            raise
+        complain(program, ". ".join(short))
         code = 1
     except typer.Abort:
         code = 130

@@ -195,9 +195,15 @@ def _sync_tree(top: Path) -> None:
     paths = [Path(folder, name) for folder, _, files in os.walk(top, topdown=False) for name in (*files, "")]
     own, *others = [paths[k::FLUSHED_AT_ONCE] for k in range(min(FLUSHED_AT_ONCE, len(paths)))]
     failed: list[BaseException] = []
-    threads = [Thread(target=_sync_all, args=(share, failed)) for share in others]
-    for thread in threads:
-        thread.start()
+    threads = []
+    for share in others:
+        thread = Thread(target=_sync_all, args=(share, failed))
+        try:
+            thread.start()
+        except RuntimeError:  # the system allows no more threads
+            own += share
+        else:
+            threads.append(thread)
     _sync_all(own, failed)
     for thread in threads:
         thread.join()

@@ -169,7 +169,8 @@ class Segmenter:
 
         Yields an `Outcome` for each image: `item` is the image as given, and `result()` returns its segmentation or raises
         what was wrong with it. One bad image does not stop the others. Leaving the loop, or closing the generator, ends the
-        threads.
+        threads once their current images are done. It does not wait for `images`: if that does not return, the thread that
+        asked it for the next image stays in it, and ends with it.
 
         Raises:
             ParameterError: an argument is out of range; raised at once, not with the first image.

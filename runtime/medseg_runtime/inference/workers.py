@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from threading import Condition, Lock, Thread
+from threading import Condition, Thread, current_thread
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakSet
 
@@ -26,6 +26,8 @@ Value = TypeVar("Value")
 
 ITEM_ERRORS = (MedsegError, MemoryError)
 """Errors of one item. Any other exception is a defect and stops all."""
+SOURCE_SECONDS = 1.0
+"""How long closing waits for a thread that has asked `items` for the next item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,11 @@ def run_workers(
     workers: one function for each thread, one or more.
     ahead: >= 1, the number of items that may be started before the caller takes their outcomes.
 
-    Closing or dropping the generator joins the threads after their current items. A defect, or an error that `items` itself
-    raises, is raised here after the outcomes before it.
+    Where the system allows fewer threads, fewer are used; where it allows none, the caller's.
+
+    Closing or dropping the generator joins the threads after their current items. It does not wait for `items`: a thread that waits
+    in it for the next item is left after `SOURCE_SECONDS`, ends when that comes or fails, and drops it. A defect, or an error that
+    `items` itself raises, is raised here after the outcomes before it.
     """
     pool: _Pool[Item, Value] = _Pool(items, ahead)
     _join_at_exit()
@@ -114,36 +119,53 @@ class _Pool(Generic[Item, Value]):
     """What workers and caller share: the items, and the outcomes not yet taken."""
 
     def __init__(self, items: Iterable[Item], ahead: int) -> None:
-        self._items, self._taking = iter(items), Lock()
+        self._items, self._taker = iter(items), cast("Thread | None", None)
         self._ahead = ahead
         self._changed = Condition()
         self._waiting: dict[int, Outcome[Item, Value] | BaseException] = {}
         self._started = self._yielded = 0
         self._ended = self._closed = False
         self._threads: list[Thread] = []
+        self._without_threads: Callable[[Item], Value] | None = None
 
     def start(self, workers: Sequence[Callable[[Item], Value]]) -> None:
-        """Start one thread for each worker."""
-        self._threads = [Thread(target=self.serve, args=(each,), name="medseg-worker", daemon=True) for each in workers]
-        for thread in self._threads:
-            thread.start()
+        """Start one thread for each worker, or as many as the system allows."""
+        for worker in workers:
+            thread = Thread(target=self.serve, args=(worker,), name="medseg-worker", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # can't start new thread
+                break
+            self._threads.append(thread)
+        if not self._threads:
+            self._without_threads = workers[0]
 
     def serve(self, worker: Callable[[Item], Value]) -> None:
         """Process items until there are none, or the pool is closed."""
-        while (taken := self._take()) is not None:
-            number, item = taken
-            try:
-                outcome: Outcome[Item, Value] | BaseException = Outcome(item, worker(item))
-            except ITEM_ERRORS as error:
-                outcome = Outcome(item, None, error)
-                _drop_frames(error)
-            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-                outcome = error
-            self._put(number, outcome)
+        while self._serve_next(worker):
+            pass
+
+    def _serve_next(self, worker: Callable[[Item], Value]) -> bool:
+        """Process the next item; False if there is none."""
+        taken = self._take()
+        if taken is None:
+            return False
+        number, item = taken
+        try:
+            outcome: Outcome[Item, Value] | BaseException = Outcome(item, worker(item))
+        except ITEM_ERRORS as error:
+            outcome = Outcome(item, None, error)
+            _drop_frames(error)
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            outcome = error
+        self._put(number, outcome)
+        return True
 
     def outcomes(self) -> Generator[Outcome[Item, Value], None, None]:
         """Yield the outcomes in order; raise defects."""
         while True:
+            if self._without_threads is not None:
+                self._serve_next(self._without_threads)
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._yielded in self._waiting or (self._ended and self._yielded == self._started)
@@ -158,31 +180,39 @@ class _Pool(Generic[Item, Value]):
             yield outcome
 
     def close(self) -> None:
-        """Start no more items, and join the threads."""
+        """Start no more items, and join the threads, but not one that waits for the source of the items."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            taker = self._taker
         for thread in self._threads:
-            thread.join()
+            thread.join(SOURCE_SECONDS if thread is taker else None)
 
     def _take(self) -> tuple[int, Item] | None:
         """Return the next item and its number, once it may be started; None if there is none."""
-        with self._taking:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._started - self._yielded < self._ahead)
-                if self._closed or self._ended:
-                    return None
-            try:
-                item = next(self._items)
-            except StopIteration:
-                self._finish(None)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._ended or (self._taker is None and self._has_room()))
+            if self._closed or self._ended:
                 return None
-            except BaseException as error:  # noqa: BLE001 - as above
-                self._finish(error)
+            self._taker = current_thread()
+        try:
+            item = next(self._items)
+        except StopIteration:
+            self._finish(None)
+            return None
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._finish(error)
+            return None
+        with self._changed:
+            self._taker = None
+            self._changed.notify_all()
+            if self._closed:
                 return None
-            with self._changed:
-                self._started += 1
-                return self._started - 1, item
+            self._started += 1
+            return self._started - 1, item
+
+    def _has_room(self) -> bool:
+        return self._started - self._yielded < self._ahead
 
     def _put(self, number: int, outcome: Outcome[Item, Value] | BaseException) -> None:
         with self._changed:
@@ -195,7 +225,7 @@ class _Pool(Generic[Item, Value]):
             if error is not None:
                 self._waiting[self._started] = error
                 self._started += 1
-            self._ended = True
+            self._ended, self._taker = True, None
             self._changed.notify_all()
 
 

@@ -156,11 +156,11 @@ def _left(group: Path, limit_file: str, used_file: str, reclaimable: str) -> Ite
 
 
 def _left_of_address_space(proc: Path) -> Iterator[int]:
-    """Yield what `ulimit -v` leaves, if it is set."""
+    """Yield half of what `ulimit -v` leaves, if it is set: libraries and threads reserve more than they use."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     pages = _text(proc / "self" / "statm").split()
     if limit != resource.RLIM_INFINITY and pages:
-        yield max(limit - int(pages[0]) * resource.getpagesize(), 0)
+        yield max(limit - int(pages[0]) * resource.getpagesize(), 0) // 2
 
 
 def _text(path: Path) -> str:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -221,3 +221,73 @@ def test_a_kept_error_does_not_keep_the_image():
     gc.collect()
     assert [content() for content in seen] == [None, None, None]
     assert all("in a library" in str(outcome.error.__cause__) for outcome in kept)
+
+
+# --- a source that does not return --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def waiting_source(given):
+    """Items, and then none until the block ends: (items, event that is set when a thread waits in it)."""
+    asked, released = threading.Event(), threading.Event()
+
+    def items():
+        yield from range(given)
+        asked.set()
+        released.wait(HANG_S)
+        yield given
+
+    try:
+        yield items(), asked
+    finally:
+        released.set()
+        for thread in threads_of_ours():
+            thread.join(HANG_S)
+
+
+def leave_by_break(outcomes):
+    for _ in outcomes:
+        break
+
+
+def leave_by_error(outcomes):
+    with suppress(ZeroDivisionError):
+        for _ in outcomes:
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_error, next])
+def test_leaving_does_not_wait_for_the_source(monkeypatch, workers, leave):
+    monkeypatch.setattr("medseg_runtime.inference.workers.SOURCE_SECONDS", 0.05)
+    with waiting_source(1) as (items, asked):
+        outcomes = run(items, workers=workers)
+        leave(outcomes)
+        assert asked.wait(HANG_S)
+        outcomes.close()
+        assert len(threads_of_ours()) == 1  # in the source; the others have ended
+
+
+def test_an_item_that_comes_after_the_end_is_dropped(monkeypatch):
+    monkeypatch.setattr("medseg_runtime.inference.workers.SOURCE_SECONDS", 0.05)
+    worked = []
+    with waiting_source(1) as (items, asked):
+        outcomes = run(items, worked.append, workers=1)
+        next(outcomes)
+        assert asked.wait(HANG_S)
+        outcomes.close()
+    assert worked == [0]
+
+
+def test_a_process_ends_although_a_source_waits():
+    code = """
+import queue
+from medseg_runtime.inference.workers import run_workers
+waiting = queue.Queue()
+waiting.put(1)
+outcomes = run_workers(iter(waiting.get, None), [abs, abs], ahead=2)
+assert next(outcomes).value == 1
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S, check=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")

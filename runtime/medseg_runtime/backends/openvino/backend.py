@@ -18,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from medseg_runtime.backends.base import chosen_precision, closed_error
-from medseg_runtime.backends.host_loop import BoundLoop, check_signature, one_line
+from medseg_runtime.backends.host_loop import BoundLoop, check_signature, failure
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError
 from medseg_runtime.files import cache
@@ -60,7 +60,9 @@ class OpenVinoBackend(BoundLoop):
     @classmethod
     def precisions(cls) -> tuple[Precision, ...]:
         """Return the precisions that OpenVINO computes in on this processor."""
-        capable: list[str] = _core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        capable: list[str] = _translated(
+            "cannot start", lambda: _core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        )
         return ("bfloat16", "float32") if "BF16" in capable else ("float32",)
 
     def bind(self, graph: GraphName, inputs: Arrays, outputs: Arrays) -> BoundCall:
@@ -220,7 +222,8 @@ def _translated(problem: str, work: Callable[[], Any]) -> Any:
     except BackendError:
         raise
     except Exception as error:  # RuntimeError from OpenVINO, TypeError and ValueError from its bindings
-        raise BackendError(
-            f"OpenVINO {OpenVinoBackend.version} {problem}: {one_line(error)}",
+        raise failure(
+            f"OpenVINO {OpenVinoBackend.version} {problem}",
+            error,
             "Use --backend onnxruntime, or export the bundle again.",
         ) from error

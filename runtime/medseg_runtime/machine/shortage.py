@@ -1,0 +1,34 @@
+"""What a library's failure has to do with too few threads or too little memory."""
+
+from __future__ import annotations
+
+import re
+
+from medseg_runtime.machine.memory import available_bytes
+
+NO_THREADS = (
+    "no more threads can be started",
+    "Raise the limit of threads (`ulimit -u`, or the container's `--pids-limit`), or end other programs.",
+)
+NO_MEMORY = (
+    "there is not enough memory",
+    "End other programs, or raise the limit of memory (`ulimit -v`, or the container's `--memory`).",
+)
+LITTLE_BYTES = 64 << 20
+"""With less free than this, whatever fails most likely fails for it."""
+_THREADS = re.compile("Resource temporarily unavailable|can't start new thread|pthread|PosixThread", re.IGNORECASE)
+_MEMORY = re.compile(
+    "bad_alloc|bad allocation|can't alloc|cannot allocate|failed to allocate|failed to map segment|out of memory",
+    re.IGNORECASE,
+)
+
+
+def shortage(error: BaseException) -> tuple[str, str] | None:
+    """Return reason and remedy of an error that a lack of threads or memory has caused; None if it has another cause."""
+    text = str(error)
+    if _THREADS.search(text):
+        return NO_THREADS
+    free = available_bytes()
+    if isinstance(error, MemoryError) or _MEMORY.search(text) or (free is not None and free < LITTLE_BYTES):
+        return NO_MEMORY
+    return None
