@@ -13,6 +13,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ from medseg_runtime.files.names import printable
 
 PARTIAL, REPLACED = ".medseg-partial-", ".medseg-replaced-"
 """Prefixes of hidden folders: of the new one while it is written, and of the old one while it is replaced."""
+PRIVATE = 0o700
+"""Mode of a hidden folder: what a killed run leaves may be of a patient, and is nobody else's to read."""
 FLUSHED_AT_ONCE = 4
 """Files flushed in parallel: a journaling file system commits them in one write."""
 STALE_SECONDS = 24 * 3600
@@ -104,9 +107,12 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
             made.append(folder)
         _remove_stale(out.parent.absolute())
         partial.mkdir()
+        mode = stat.S_IMODE(partial.stat().st_mode)
+        partial.chmod(PRIVATE)
         yield partial
         _sync_tree(partial)
         check_output(out, kind, force=force)  # another run may have been faster
+        partial.chmod(mode)
         _swap(partial, out, force=force)
     except BaseException as error:
         _remove(partial)

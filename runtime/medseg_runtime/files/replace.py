@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,21 +21,14 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be made or renamed.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+    temporary = path.parent / f".partial-{secrets.token_hex(8)}{path.suffix}"
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else mode)
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)  # less the umask
     os.close(descriptor)
-    temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(_default_mode() if mode is None else mode)
+        temporary.chmod(mode)  # a library may have made the file anew
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _default_mode() -> int:
-    """Return the mode of a new file. Linux shows the umask; asking the process for it would change it for a moment."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("Umask:"):
-            return 0o666 & ~int(line.split()[1], 8)
-    return 0o644

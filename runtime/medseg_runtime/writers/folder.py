@@ -10,7 +10,8 @@
     dicom/*.dcm, nifti/*.nii.gz   if asked for
 
 Everything is made in memory, written to a hidden folder beside the result, flushed to disk and renamed. Apart from `dicom/`, no
-file holds a path or anything of a DICOM header that could identify a patient.
+file holds a path or anything of a DICOM header that could identify a patient. `dicom/` is for the user and the group, whatever the
+umask gives others.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from medseg_runtime.result.summary import rounded, summarise
 from medseg_runtime.writers.png import png
 
 RECORD = "result.json"
+DICOM_FOLDER, DICOM_FOLDER_MODE, DICOM_FILE_MODE = Path("dicom"), 0o750, 0o640
+"""DICOM objects name the patient: nobody but the user and the group may read them. The umask may take more."""
 RESULT = FolderKind("result", RECORD, frozenset({
     "masks", "consensus", "confidence", "consensus.png", "confidence.png", "confidence.npy",
     "overlay.png", "samples.png", "representatives.png", "dicom", "nifti", RECORD,
@@ -110,9 +113,11 @@ def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files, name => content; a name may begin with folders."""
-    for parent in {Path(name).parent for name in files}:
-        (folder / parent).mkdir(parents=True, exist_ok=True)
+    for parent in sorted({Path(name).parent for name in files}):
+        (folder / parent).mkdir(DICOM_FOLDER_MODE if parent == DICOM_FOLDER else 0o777, parents=True, exist_ok=True)
     for name, content in files.items():
+        if Path(name).parent == DICOM_FOLDER:
+            (folder / name).touch(DICOM_FILE_MODE)
         (folder / name).write_bytes(content)
 
 
