@@ -1,0 +1,178 @@
+"""Let the k-th call fail, for every k: each run of medseg-infer gives a whole result, or one error line and nothing else.
+
+python -m benchmarks.robustness.faults                # all kinds
+python -m benchmarks.robustness.faults disk --every 5
+
+disk          mkdir, open for writing, fsync, rename: no space left on device
+descriptors   open, dup: too many open files
+threads       Thread.start: can't start new thread
+memory        a call of a function of ours: MemoryError
+file_size     the k-th 512 bytes of a file cannot be written (RLIMIT_FSIZE)
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydicom.data import get_testdata_file
+
+from benchmarks.robustness.kills import is_whole
+from medseg_runtime.commands import infer as infer_command
+
+HANG_SECONDS = 120
+BLOCK = 512
+OURS = f"{os.sep}medseg_runtime{os.sep}"
+Fault = Callable[[int, Callable[[], None]], None]
+"""Make the k-th call fail from now on: (k, what to call when it does)."""
+
+
+def main() -> None:
+    """Print one line for each kind; exit 1 if a run ended in any other way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", default=list(FAULTS), choices=[*FAULTS, []])
+    parser.add_argument("--every", type=int, default=1, help="Of so many k, try one.")
+    parser.add_argument("--most", type=int, default=1000, help="Runs of each kind.")
+    given = parser.parse_args()
+    wrong = 0
+    with tempfile.TemporaryDirectory() as name:
+        os.chdir(name)
+        shutil.copy(str(get_testdata_file("CT_small.dcm", download=False)), "ct.dcm")
+        _run(lambda _, fired: fired(), 0)  # fills the cache
+        for kind in given.kinds:
+            found = sweep(FAULTS[kind], given.every, given.most)
+            wrong += sum(found[other] for other in ("hangs", "tracebacks", "half results", "something left"))
+            sys.stdout.write(f"{json.dumps({'fault': kind} | found)}\n")
+            sys.stdout.flush()
+    sys.exit(bool(wrong))
+
+
+def sweep(fault: Fault, every: int, most: int) -> Counter[str]:
+    """Run with the k-th call failing, for k = 1, 1 + every, ... until no call fails any more."""
+    found = Counter[str]()
+    start = time.perf_counter()
+    for k in range(1, every * most + 1, every):
+        shutil.rmtree("out", ignore_errors=True)
+        said, status = _run(fault, k)
+        if not Path("fired").exists():
+            break
+        found["runs"] += 1
+        found[_outcome(said, status)] += 1
+        if _outcome(said, status) not in ("results", "errors"):
+            sys.stderr.write(f"k = {k}: {_outcome(said, status)}: {said[-600:]}\n")
+    found["seconds"] = round(time.perf_counter() - start)
+    return found
+
+
+def _outcome(said: str, status: int) -> str:
+    results = list(Path("out").iterdir()) if Path("out").is_dir() else []
+    if os.WIFSIGNALED(status):
+        return "hangs"
+    if "Traceback" in said or os.waitstatus_to_exitcode(status) not in (0, 1):
+        return "tracebacks"
+    if os.waitstatus_to_exitcode(status) == 0:
+        return "results" if is_whole(Path("out")) else "half results"
+    return "something left" if results or said.count("medseg-infer: error: ") != 1 else "errors"
+
+
+def _run(fault: Fault, k: int) -> tuple[str, int]:
+    """Run the command in a fork, and return what it printed, and its status."""
+    Path("fired").unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        _run_here(fault, k)
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.alarm(HANG_SECONDS)
+    _, status = os.waitpid(child, 0)
+    signal.alarm(0)
+    return Path("said").read_text(encoding="utf-8", errors="replace"), status
+
+
+def _run_here(fault: Fault, k: int) -> None:
+    descriptor = os.open("said", os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    make = os.mknod  # no call that fails
+    sys.argv = ["medseg-infer", "ct.dcm", "--samples", "3", "--backend", "onnxruntime", "--dicom-seg", "--out", "out"]
+    fault(k, lambda: make("fired"))
+    infer_command.program()
+
+
+def _failing(
+    functions: list[tuple[Any, str]], error: Exception, applies: Callable[..., bool] = lambda *_, **__: True
+) -> Fault:
+    """Return a fault that raises an error in the k-th of all calls of these functions."""
+
+    def install(k: int, fired: Callable[[], None]) -> None:
+        calls = [0]
+
+        def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **options: Any) -> Any:
+                if applies(*args, **options):
+                    calls[0] += 1
+                    if calls[0] == k:
+                        fired()
+                        raise error
+                return original(*args, **options)
+
+            return call
+
+        for owner, name in functions:
+            setattr(owner, name, wrapped(getattr(owner, name)))
+
+    return install
+
+
+def _writes(*args: Any, **options: Any) -> bool:
+    """Tell whether a call is not one that opens for reading."""
+    mode = options.get("mode", args[1] if len(args) > 1 else "r")
+    return not (isinstance(mode, str) and set(mode) <= set("rbt")) if len(args) > 1 or "mode" in options else True
+
+
+def _memory(k: int, fired: Callable[[], None]) -> None:
+    calls = [0]
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> None:
+        if OURS in frame.f_code.co_filename:
+            calls[0] += 1
+            if calls[0] == k:
+                fired()
+                raise MemoryError
+
+    threading.settrace(trace)
+    sys.settrace(trace)
+
+
+def _file_size(k: int, fired: Callable[[], None]) -> None:
+    if k * BLOCK < 1 << 16:  # the largest file of the result
+        fired()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (k * BLOCK, k * BLOCK))
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+TOO_MANY = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+FAULTS: dict[str, Fault] = {
+    "disk": _failing([(os, "mkdir"), (os, "fsync"), (os, "rename"), (os, "replace"), (io, "open")], FULL, _writes),
+    "descriptors": _failing([(os, "open"), (os, "dup"), (io, "open")], TOO_MANY),
+    "threads": _failing([(threading.Thread, "start")], RuntimeError("can't start new thread")),
+    "memory": _memory,
+    "file_size": _file_size,
+}
+
+if __name__ == "__main__":
+    main()
