@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,13 @@ def _run(fault: Fault, k: int) -> tuple[str, int]:
     Path("fired").unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
-        _run_here(fault, k)
+        try:
+            _run_here(fault, k)
+        except BaseException:  # noqa: BLE001 - nothing may return to the parent's code
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(70)
     signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
     signal.alarm(HANG_SECONDS)
     _, status = os.waitpid(child, 0)
