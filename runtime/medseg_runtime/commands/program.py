@@ -40,19 +40,16 @@ def run_command(app: typer.Typer, program: str, *, extras: str) -> NoReturn:
     except ModuleNotFoundError as error:
         complain(program, f"{error.name} is not installed. Run `pip install 'medseglatdiff[{extras}]'`.")
         code = 1
-    except (ImportError, MemoryError, RuntimeError) as error:
-        short = shortage(error)
-        if short is None:
-            raise
-        complain(program, ". ".join(short))
-        code = 1
     except typer.Abort:
         code = 130
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except (ImportError, MemoryError, RuntimeError, OSError) as error:
+        reason = shortage(error)
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of the output is dropped
+            reason = ("stdout is on a full disk", "Free some space, or redirect stdout elsewhere.")
+        if reason is None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest of the output is dropped
-        complain(program, "stdout is on a full disk. Free some space, or redirect stdout elsewhere.")
+        complain(program, ". ".join(reason))
         code = 1
     except Exception as error:
         if not isinstance(error, CLICK_EXCEPTION):

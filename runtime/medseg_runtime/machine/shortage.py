@@ -1,7 +1,8 @@
-"""What a library's failure has to do with too few threads or too little memory."""
+"""What a failure has to do with too few threads, too little memory or too many open files."""
 
 from __future__ import annotations
 
+import errno
 import re
 
 from medseg_runtime.machine.memory import available_bytes
@@ -14,6 +15,10 @@ NO_MEMORY = (
     "there is not enough memory",
     "End other programs, or raise the limit of memory (`ulimit -v`, or the container's `--memory`).",
 )
+NO_DESCRIPTORS = (
+    "too many files are open",
+    "Raise the limit of open files (`ulimit -n`), or end other programs.",
+)
 LITTLE_BYTES = 64 << 20
 """With less free than this, whatever fails most likely fails for it."""
 _THREADS = re.compile("Resource temporarily unavailable|can't start new thread|pthread|PosixThread", re.IGNORECASE)
@@ -24,8 +29,10 @@ _MEMORY = re.compile(
 
 
 def shortage(error: BaseException) -> tuple[str, str] | None:
-    """Return reason and remedy of an error that a lack of threads or memory has caused; None if it has another cause."""
+    """Return reason and remedy of an error that a lack of threads, memory or descriptors has caused; None if it has another cause."""
     text = str(error)
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return NO_DESCRIPTORS
     if _THREADS.search(text):
         return NO_THREADS
     free = available_bytes()

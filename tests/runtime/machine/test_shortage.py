@@ -1,5 +1,6 @@
 """Too few threads and too little memory are named as the reason, and nothing else is."""
 
+import errno
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ from medseg_runtime.backends import registry
 from medseg_runtime.backends.registry import check_room, load_backend
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.machine import shortage as module
-from medseg_runtime.machine.shortage import NO_MEMORY, NO_THREADS, shortage
+from medseg_runtime.machine.shortage import NO_DESCRIPTORS, NO_MEMORY, NO_THREADS, shortage
 from medseg_runtime.model.bundle import Bundle
 from medseg_runtime.testing import toy_segmenter
 
@@ -29,6 +30,7 @@ MAPPING = ImportError("libonnxruntime.so: failed to map segment from shared obje
         (RuntimeError("Exception during initialization: std::bad_alloc"), NO_MEMORY),
         (RuntimeError("Exception from src/plugin.cpp:54: can't alloc"), NO_MEMORY),
         (MAPPING, NO_MEMORY),
+        (OSError(errno.EMFILE, "Too many open files"), NO_DESCRIPTORS),
         (RuntimeError("Invalid protobuf"), None),
         (ModuleNotFoundError("No module named 'onnxruntime'"), None),
     ],
@@ -95,7 +97,7 @@ def test_a_folder_is_flushed_without_threads(monkeypatch, tmp_path):
     assert (tmp_path / "out" / "result.json").is_file()
 
 
-@pytest.mark.parametrize("error", [PIDS, MAPPING, MemoryError()])
+@pytest.mark.parametrize("error", [PIDS, MAPPING, MemoryError(), OSError(errno.EMFILE, "Too many open files")])
 def test_a_command_says_it_in_one_line(run_command, tmp_path, monkeypatch, error):
     def failing(*_, **__):
         raise error

@@ -26,7 +26,7 @@ for name in sys.argv[1:]:
     except ValueError as error:
         print(json.dumps([Path(name).name, str(error), peak()]))
 """
-MEGABYTES = 400
+MEGABYTES = 300
 """A process that has imported the readers takes about 60."""
 
 
