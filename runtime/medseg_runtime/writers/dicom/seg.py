@@ -10,7 +10,6 @@ object that it has under a UID. Dates are those of the source. Every object is r
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian
 
 from medseg_runtime._version import __version__
 from medseg_runtime.errors import OutputError
@@ -27,12 +26,18 @@ from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.readers.dicom.guard import import_highdicom
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, Term, finding
+from medseg_runtime.writers.dicom.identity import (
+    MAKER,
+    MODEL,
+    SERIES_NUMBER,
+    entropy,
+    parameters,
+    uid,
+)
 from medseg_runtime.writers.dicom.read_back import check_picture, check_seg
 from medseg_runtime.writers.dicom.reference import date_and_time, position_of
 from medseg_runtime.writers.dicom.sources import prepare, writing
 
-MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
-SERIES_NUMBER = 900
 MAX_SEGMENTS = 65535
 WHEN_WE_RAN = (
     "DateOfSecondaryCapture", "InstanceCreationDate", "InstanceCreationTime", "SeriesDate", "SeriesTime",
@@ -111,13 +116,7 @@ class _Writer:
         self.result = results[0]
         self.provenance = results[0].provenance
         self.samples = len(self.result.masks)
-        self.entropy = [
-            *(str(header.SOPInstanceUID) for header in headers),
-            *(image.sha256 for image in images),
-            *(hashlib.sha256(array.tobytes()).hexdigest() for r in results for array in (r.masks, r.confidence)),
-            repr((self.frames, self._parameters(), __version__)),
-            repr((pydicom.__version__, self.highdicom.__version__)),
-        ]
+        self.entropy = entropy(results, headers, (pydicom.__version__, self.highdicom.__version__))
 
     def segmentation(self, kind: str, segments: list[Segment]) -> bytes:
         """Return a SEG object."""
@@ -185,7 +184,7 @@ class _Writer:
         for keyword in LOSSY:  # once lossy, always lossy (PS3.3, C.7.6.1.1.5)
             if keyword in header:
                 capture[keyword] = header[keyword]
-        capture.DerivationDescription = "; ".join(f"{name} {value}" for name, value in self._parameters().items())
+        capture.DerivationDescription = "; ".join(f"{name} {value}" for name, value in parameters(self.result).items())
         content = self._encoded(capture, "SC")
         check_picture(content, overlay)
         return content
@@ -202,7 +201,7 @@ class _Writer:
                 name=f"MedSegLatDiff {self.provenance.bundle}"[:64],
                 family=self._coded(("123109", "DCM", "Artificial Intelligence")),
                 version=__version__,
-                parameters=self._parameters(),
+                parameters=parameters(self.result),
             ),
             anatomic_regions=[self._coded(code.region)] if code.region else None,
         )
@@ -210,21 +209,8 @@ class _Writer:
     def _coded(self, term: Term) -> Any:
         return self.highdicom.sr.CodedConcept(*term)
 
-    def _parameters(self) -> dict[str, str]:
-        result, field = self.result, self.result.placement.field
-        return {
-            "bundle": self.provenance.bundle,
-            "bundle_sha256": self.provenance.bundle_sha256,
-            "samples": str(self.samples),
-            "seed": str(int(result.request.seed)),
-            "sampler": result.sampler,
-            "steps": str(result.steps),
-            "threshold": repr(float(result.request.threshold)),
-            "field": f"{field.x} {field.y} {field.width} {field.height}",
-        }
-
     def _uid(self, kind: str) -> str:
-        return str(generate_uid(entropy_srcs=[*self.entropy, kind]))
+        return uid(self.entropy, kind)
 
     def _refer_to_frames(self, seg: pydicom.Dataset) -> None:
         """Put back the number of the source's frame; `reference` made it the only frame."""
@@ -236,8 +222,7 @@ class _Writer:
 
     def _encoded(self, dataset: pydicom.Dataset, kind: str) -> bytes:
         """Remove everything that depends on when and how often this runs, and encode the file."""
-        date, time = date_and_time(self.headers[0])
-        dataset.ContentDate, dataset.ContentTime = date, time
+        dataset.ContentDate, dataset.ContentTime = date_and_time(self.headers[0])
         for keyword in WHEN_WE_RAN:
             if keyword in dataset:
                 delattr(dataset, keyword)

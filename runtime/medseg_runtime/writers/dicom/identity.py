@@ -1,0 +1,55 @@
+"""What the DICOM objects of one result have in common: who made them, and UIDs that depend on nothing but the content.
+
+UIDs are hashes of everything that decides the content, because an archive keeps the first object that it has under a UID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import pydicom
+from pydicom.uid import generate_uid
+
+from medseg_runtime._version import __version__
+from medseg_runtime.result.segmentation import Segmentation
+
+MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
+SERIES_NUMBER = 900
+"""Of the segmentations; the overlay's and the structure set's follow."""
+
+
+def parameters(result: Segmentation) -> dict[str, str]:
+    """Return what the masks depend on besides the image, as text."""
+    field = result.placement.field
+    return {
+        "bundle": result.provenance.bundle,
+        "bundle_sha256": result.provenance.bundle_sha256,
+        "samples": str(len(result.masks)),
+        "seed": str(int(result.request.seed)),
+        "sampler": result.sampler,
+        "steps": str(result.steps),
+        "threshold": repr(float(result.request.threshold)),
+        "field": f"{field.x} {field.y} {field.width} {field.height}",
+    }
+
+
+def entropy(results: Sequence[Segmentation], headers: Sequence[pydicom.Dataset], libraries: Sequence[str]) -> list[str]:
+    """Return everything that decides the content of the objects of some results.
+
+    headers: of the sources. libraries: versions of those that write the objects.
+    """
+    images = [result.source for result in results]
+    frames = [image.dicom.frame for image in images if image.dicom is not None]
+    return [
+        *(str(header.SOPInstanceUID) for header in headers),
+        *(image.sha256 for image in images),
+        *(hashlib.sha256(array.tobytes()).hexdigest() for r in results for array in (r.masks, r.confidence)),
+        repr((frames, parameters(results[0]), __version__)),
+        repr(tuple(libraries)),
+    ]
+
+
+def uid(decides: Sequence[str], kind: str) -> str:
+    """Return the UID of one kind of object of a result. decides: of `entropy`."""
+    return str(generate_uid(entropy_srcs=[*decides, kind]))
