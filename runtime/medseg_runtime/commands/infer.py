@@ -94,12 +94,18 @@ def infer(
     ] = None,
     frame: Annotated[int | None, typer.Option(help="Frame of a multi-frame DICOM file, from 1.", metavar="K")] = None,
     slices: Annotated[
-        int, typer.Option(help="Number of slices around the point, for --dicom-seg or --nifti of a series.")
+        int, typer.Option(help="Number of slices around the point, for --dicom-seg, --rtstruct or --nifti of a series.")
     ] = 1,
     dicom_seg: Annotated[
         bool,
         typer.Option(
             "--dicom-seg", help="Also write DICOM: masks and confidence as SEG, the overlay as Secondary Capture."
+        ),
+    ] = False,
+    rtstruct: Annotated[
+        bool,
+        typer.Option(
+            "--rtstruct", help="Also write a DICOM structure set: contours of the consensus and of the representatives."
         ),
     ] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Also write NIfTI volumes.")] = False,
@@ -140,7 +146,12 @@ def infer(
             "region": None if roi is None else arguments.parse_region(roi),
         }
         location = arguments.parse_location(center, center_mm, frame, slices)
-        files: dict[str, Any] = {"representatives": representatives, "dicom_seg": dicom_seg, "nifti": nifti}
+        files: dict[str, Any] = {
+            "representatives": representatives,
+            "dicom_seg": dicom_seg,
+            "rtstruct": rtstruct,
+            "nifti": nifti,
+        }
         arguments.check_together(asked, files, slices=slices, max_samples=max_samples)
         region = None if asked["region"] is None else asdict(asked["region"])
         log = Audit(audit, {**asked, "region": region, "location": asdict(location), **files})

@@ -33,6 +33,7 @@ class Settings:
     representatives: int | None
     """How many samples that represent all to choose, if any."""
     dicom_seg: bool
+    rtstruct: bool
     nifti: bool
     force: bool
 
@@ -81,6 +82,7 @@ def _run_job(
             force=settings.force,
             representatives=settings.representatives,
             dicom_seg=settings.dicom_seg,
+            rtstruct=settings.rtstruct,
             nifti=settings.nifti,
             run=entry.run,
         )
@@ -100,6 +102,10 @@ def _read(job: Job, settings: Settings, entry: Entry, segmenter: Segmenter, imag
         from medseg_runtime.writers.dicom.sources import check_sources
 
         target = replace(target, images=check_sources(target.images))
+    if settings.rtstruct:
+        from medseg_runtime.writers.dicom import rtstruct
+
+        rtstruct.check_sources(target.images)
     if settings.nifti:
         from medseg_runtime.writers import nifti
 

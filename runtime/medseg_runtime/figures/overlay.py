@@ -45,7 +45,7 @@ def render_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | N
 
     pixels: (H, W) or (H, W, 3), the image that was segmented.
     """
-    masks, confidence, consensus = _with_class_axis(segmentation)
+    masks, confidence, consensus = with_class_axis(segmentation)
     view = Viewport.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
     left = photograph(pixels, view)
     right = colored(left, confidence.max(axis=0), view)  # of several classes the highest
@@ -84,7 +84,7 @@ def render_representatives(pixels: Pixels, segmentation: Segmentation, chosen: R
 
 def _render_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, str], heading: str) -> Canvas:
     """Render samples in tiles; labels: sample number -> label."""
-    masks, _, _ = _with_class_axis(segmentation)
+    masks, _, _ = with_class_axis(segmentation)
     numbers, colors = list(labels), _colors(masks)
     view = Viewport.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
     photo, (width, height) = photograph(pixels, view), view.size
@@ -121,7 +121,7 @@ def key_figures(segmentation: Segmentation) -> list[str]:
     return [*figures, f"area {low} px" if low == high else f"area {low} to {high} px"]
 
 
-def _with_class_axis(segmentation: Segmentation) -> tuple[Bool, Float32, Bool]:
+def with_class_axis(segmentation: Segmentation) -> tuple[Bool, Float32, Bool]:
     """Return masks (N, F, H, W), confidence (F, H, W) and consensus (F, H, W)."""
     if segmentation.masks.ndim == 4:
         return segmentation.masks, segmentation.confidence, segmentation.consensus

@@ -96,6 +96,7 @@ class Segmentation:
         force: bool = False,
         representatives: int | None = None,
         dicom_seg: bool = False,
+        rtstruct: bool = False,
         nifti: bool = False,
     ) -> None:
         """Write the result folder, whole or not at all; `medseg_runtime.writers.folder` lists its files.
@@ -103,6 +104,7 @@ class Segmentation:
         force: replace an older result. A folder that holds anything else is never touched.
         representatives: also render this many samples that represent all.
         dicom_seg, nifti: also write DICOM objects or NIfTI volumes, for a DICOM source; both need the extra `dicom`.
+        rtstruct: also write a DICOM structure set with the contours of the consensus and of the representatives, if any.
 
         Raises:
             OutputError: the folder exists or cannot be written; then nothing has changed on disk.
@@ -111,5 +113,11 @@ class Segmentation:
         from medseg_runtime.writers.folder import write_result  # a caller who saves nothing needs no pictures
 
         write_result(
-            Path(folder), [self], force=force, representatives=representatives, dicom_seg=dicom_seg, nifti=nifti
+            Path(folder),
+            [self],
+            force=force,
+            representatives=representatives,
+            dicom_seg=dicom_seg,
+            rtstruct=rtstruct,
+            nifti=nifti,
         )

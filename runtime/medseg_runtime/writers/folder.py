@@ -31,6 +31,7 @@ from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.files.names import folder_names
 from medseg_runtime.files.publish import FolderKind, published
 from medseg_runtime.result.provenance import Run
+from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import rounded, summarise
 from medseg_runtime.writers.png import png
@@ -52,6 +53,7 @@ def write_result(
     force: bool = False,
     representatives: int | None = None,
     dicom_seg: bool = False,
+    rtstruct: bool = False,
     nifti: bool = False,
     run: Run | None = None,
 ) -> dict[str, str]:
@@ -61,7 +63,7 @@ def write_result(
     results: one, or those of neighbouring slices of a series in their order. `index`: the one that the PNG files show.
     force: replace an older result; a folder that holds anything else is never touched.
     representatives: choose at most this many samples that represent all, and render them.
-    dicom_seg, nifti: also write DICOM objects or NIfTI volumes of all slices.
+    dicom_seg, rtstruct, nifti: also write DICOM segmentations, a DICOM structure set or NIfTI volumes of all slices.
     run: identifies the run in result.json; by default a new one.
 
     Raises:
@@ -76,6 +78,7 @@ def write_result(
         "overlay.png": render_overlay(result.source.pixels, result),
         "samples.png": render_samples(result.source.pixels, result),
     }
+    chosen = None
     if representatives is not None:
         chosen = result.representatives(min(representatives, result.samples))  # `auto` may stop at fewer samples
         pictures["representatives.png"] = render_representatives(result.source.pixels, result, chosen)
@@ -86,6 +89,7 @@ def write_result(
     record["timings_ms"]["draw"] = rounded(1e3 * (time.perf_counter() - start))
     files = dict(_maps(result)) | {name: png(picture) for name, picture in pictures.items()}
     files |= _dicom_files(results, pictures["overlay.png"], index) if dicom_seg else {}
+    files |= _structures(results, chosen) if rtstruct else {}
     files |= _nifti_files(results) if nifti else {}
     record["outputs"] = hashes = _hashes(files)
     files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
@@ -98,6 +102,12 @@ def _dicom_files(results: Sequence[Segmentation], overlay: Canvas, index: int) -
     from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
 
     return {f"dicom/{name}": content for name, content in dicom_objects(results, overlay, index=index).items()}
+
+
+def _structures(results: Sequence[Segmentation], chosen: Representatives | None) -> dict[str, bytes]:
+    from medseg_runtime.writers.dicom.rtstruct import structure_set
+
+    return {"dicom/structures.dcm": structure_set(results, chosen)}
 
 
 def _nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:

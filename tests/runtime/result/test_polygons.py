@@ -79,7 +79,9 @@ def test_polygons_are_simple_and_apart():
                 if number == other and (place - index) % count in (1, count - 1):
                     continue
                 # all edges are parallel to an axis: they meet if their boxes do
-                apart = (np.maximum(np.minimum(a, b), np.minimum(c, d)) - np.minimum(np.maximum(a, b), np.maximum(c, d))).max()
+                apart = (
+                    np.maximum(np.minimum(a, b), np.minimum(c, d)) - np.minimum(np.maximum(a, b), np.maximum(c, d))
+                ).max()
                 assert apart > INSET, rows
 
 

@@ -70,15 +70,16 @@ def _check_identifiers(header: pydicom.Dataset) -> None:
     kind = pydicom.uid.UID(str(header.SOPClassUID))
     if kind.is_private or kind.name == kind:  # highdicom asks the standard which attributes its objects share
         raise OutputError(
-            "a DICOM SEG cannot refer to this source: its SOPClassUID is none of the standard", "Leave --dicom-seg out."
+            "a DICOM object cannot refer to this source: its SOPClassUID is none of the standard",
+            "Leave --dicom-seg and --rtstruct out.",
         )
 
 
 def cannot_refer(keywords: Sequence[str]) -> OutputError:
-    """Return the error for elements that a SEG needs, and that are absent or not valid."""
+    """Return the error for elements that a DICOM object needs, and that are absent or not valid."""
     return OutputError(
-        f"a DICOM SEG cannot refer to this source: {', '.join(keywords)} is absent or not valid",
-        "Export it again from its archive, or leave --dicom-seg out.",
+        f"a DICOM object cannot refer to this source: {', '.join(keywords)} is absent or not valid",
+        "Export it again from its archive, or leave --dicom-seg and --rtstruct out.",
     )
 
 

@@ -51,15 +51,18 @@ def check_sources(images: Sequence[SourceImage]) -> tuple[SourceImage, ...]:
 
 
 @contextmanager
-def writing() -> Iterator[None]:
-    """Translate exceptions of pydicom and highdicom to OutputError, without their text: it may quote the data set."""
+def writing(what: str = "a DICOM SEG", option: str = "--dicom-seg") -> Iterator[None]:
+    """Translate exceptions of pydicom and highdicom to OutputError, without their text: it may quote the data set.
+
+    what: the object, with its article. option: of the command, that asks for it.
+    """
     try:
         with silenced():
             yield
     except MedsegError:
         raise
     except Exception as error:  # noqa: BLE001 - a header can make these libraries raise anything
-        raise _unknown_reason(type(error).__name__) from None
+        raise _unknown_reason(type(error).__name__, what, option) from None
 
 
 def _check_origin(image: SourceImage) -> None:
@@ -104,10 +107,10 @@ def prepare(images: Sequence[SourceImage]) -> tuple[list[pydicom.Dataset], list[
     return headers, list(dict.fromkeys(left_out))
 
 
-def _unknown_reason(kind: str = "") -> OutputError:
+def _unknown_reason(kind: str = "", what: str = "a DICOM SEG", option: str = "--dicom-seg") -> OutputError:
     return OutputError(
-        f"a DICOM SEG cannot refer to this source's header{kind and f' ({kind})'}",
-        "Check the source with `dciodvfy`, or leave --dicom-seg out.",
+        f"{what} cannot refer to this source's header{kind and f' ({kind})'}",
+        f"Check the source with `dciodvfy`, or leave {option} out.",
     )
 
 
