@@ -26,6 +26,7 @@ from medseg_runtime.errors import (
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.inference.workers import Outcome
 from medseg_runtime.model.preprocess import Box
+from medseg_runtime.readers.clip import Clip, Frames, read_clip
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.series import read_series
 from medseg_runtime.readers.source import SourceImage
@@ -41,9 +42,11 @@ __all__ = [
     "Box",
     "BundleError",
     "CheckpointError",
+    "Clip",
     "DataError",
     "EngineError",
     "ExportError",
+    "Frames",
     "ImageError",
     "MedsegError",
     "Outcome",
@@ -57,6 +60,7 @@ __all__ = [
     "Segmenter",
     "SourceImage",
     "__version__",
+    "read_clip",
     "read_image",
     "read_series",
 ]

@@ -19,6 +19,7 @@ from pydicom.data import get_testdata_file
 
 from medseg_runtime import MedsegError
 from medseg_runtime.model.bundle import Bundle
+from medseg_runtime.readers.clip import read_clip
 from medseg_runtime.readers.image import is_dicom, read_image
 from medseg_runtime.testing import toy_manifest
 
@@ -154,6 +155,19 @@ def test_rasters(mutations, tmp_path, capsys):
 @pytest.mark.timeout(3600)
 def test_dicom(mutations, tmp_path, capsys):
     fuzz(list(dicoms()), mutations, sane, tmp_path / "image", capsys)
+
+
+@pytest.mark.timeout(3600)
+def test_videos(mutations, tmp_path, capsys, moving_nodule, write_video):
+    kinds = {"a.mp4": {}, "a.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"}, "a.webm": {"codec": "libvpx-vp9"}}
+    videos = [write_video(tmp_path / name, moving_nodule(5), **kind) for name, kind in kinds.items()]
+    sources = [video.read_bytes() for video in videos]
+
+    def read(path):
+        for image in read_clip(path):
+            assert image.pixels.shape[:2] == read_clip(path).size
+
+    fuzz(sources, min(mutations, 500), read, tmp_path / "video", capsys)
 
 
 def bundle_files(folder):

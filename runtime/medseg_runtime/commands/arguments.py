@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from medseg_runtime.errors import ParameterError
 from medseg_runtime.model.preprocess import Box
 
 if TYPE_CHECKING:
+    from medseg_runtime.readers.clip import Frames
     from medseg_runtime.readers.target import Location
     from medseg_runtime.result.request import Samples
 
@@ -53,6 +55,18 @@ def parse_location(center: str | None, center_mm: str | None, frame: int | None,
         frame=frame,
         slices=slices,
     )
+
+
+def parse_frames(text: str) -> Frames:
+    """Parse --frames: all, or A-B."""
+    from medseg_runtime.readers.clip import ALL, Frames
+
+    if text == "all":
+        return ALL
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if found is None:
+        raise ParameterError(f"{text!r} is not a range of frames", "Give --frames A-B, counted from 1, or all.")
+    return Frames(int(found[1]), int(found[2] or found[1]))
 
 
 def _numbers(text: str, counts: tuple[int, ...], form: str) -> tuple[float, ...]:

@@ -8,11 +8,11 @@ Results go to stdout, everything else to stderr. Exit 1 where an image failed; t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
 import typer
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from medseg_runtime.readers.target import Location
 
 PROGRAM = "medseg-infer"
+Item = TypeVar("Item")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -52,7 +53,7 @@ def _version(wanted: bool) -> None:
 @app.command()
 def infer(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG, TIFF or DICOM files, and folders of them.")
+        list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG, TIFF, DICOM or video files, and folders of them.")
     ],
     samples: Annotated[
         str,
@@ -93,6 +94,10 @@ def infer(
         str | None, typer.Option(help="Point to look at, in DICOM patient coordinates (mm).", metavar="X,Y,Z")
     ] = None,
     frame: Annotated[int | None, typer.Option(help="Frame of a multi-frame DICOM file, from 1.", metavar="K")] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Frames of a clip: all, or A-B, from 1. A video is taken whole without it.", metavar="A-B"),
+    ] = None,
     slices: Annotated[
         int, typer.Option(help="Number of slices around the point, for --dicom-seg, --rtstruct or --nifti of a series.")
     ] = 1,
@@ -146,6 +151,7 @@ def infer(
             "region": None if roi is None else arguments.parse_region(roi),
         }
         location = arguments.parse_location(center, center_mm, frame, slices)
+        chosen = None if frames is None else arguments.parse_frames(frames)
         files: dict[str, Any] = {
             "representatives": representatives,
             "dicom_seg": dicom_seg,
@@ -154,7 +160,7 @@ def infer(
         }
         arguments.check_together(asked, files, slices=slices, max_samples=max_samples)
         region = None if asked["region"] is None else asdict(asked["region"])
-        log = Audit(audit, {**asked, "region": region, "location": asdict(location), **files})
+        log = Audit(audit, {**asked, "region": region, "location": asdict(location), "frames": frames, **files})
         log.check()
     except MedsegError as error:
         _complain(str(error))
@@ -164,7 +170,7 @@ def infer(
         jobs = _plan(images, out, location, force=force)
         segmenter = _load(bundle, backend, precision, cuda_graphs=cuda_graphs, images=len(jobs))
         log.provenance = segmenter.provenance
-        settings = Settings(request=SampleRequest(**asked), location=location, force=force, **files)
+        settings = Settings(request=SampleRequest(**asked), location=location, frames=chosen, force=force, **files)
         segmenter.check(settings.request)
     except MedsegError as error:
         failed_jobs: list[Path | None] = [job.image for job in jobs]
@@ -210,42 +216,79 @@ def _load(bundle: Path | None, backend: str, precision: str, *, cuda_graphs: boo
 
 
 def _run(jobs: list[Job], segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
-    """Segment all images, print a line for each, and return how many failed."""
-    from medseg_runtime.commands.pipeline import line_for, run_jobs, warnings_of
-    from medseg_runtime.files.names import printable
+    """Segment all images, then all clips, print a line for each, and return how many failed."""
+    from medseg_runtime.commands.clips import is_clip
 
+    clips = [job for job in jobs if is_clip(job.image, settings.frames)]
+    images = [job for job in jobs if job not in clips]
     failed = 0
-    with silent_libraries(), closing(run_jobs(jobs, segmenter, settings, log)) as outcomes:
-        for job in _with_progress(jobs):
-            name = printable(job.image.name)
-            try:
-                done = next(outcomes).result()
-            except MemoryError:
-                failed += 1
-                _complain(f"{name}: there is not enough memory. Use fewer --samples, or a crop of the image.")
-            except MedsegError as error:
-                failed += 1
-                _complain(f"{name}: {error}")
-            else:
-                for warning in warnings_of(done):
-                    typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
-                typer.echo(line_for(job, done, as_json=as_json))
+    with silent_libraries():
+        if images:
+            failed += _run_images(images, segmenter, settings, log, as_json=as_json)
+        for clip in clips:
+            failed += _run_clip(clip, segmenter, settings, log, as_json=as_json)
     if failed and len(jobs) > 1:
         _complain(f"{failed} of {len(jobs)} images failed. The others are finished.")
     return failed
 
 
-def _with_progress(jobs: list[Job]) -> Iterator[Job]:
-    """Yield the jobs, with a progress bar on a terminal's stderr where there are several."""
-    if len(jobs) == 1 or not sys.stderr.isatty():
-        yield from jobs
+def _run_images(jobs: list[Job], segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
+    from medseg_runtime.commands.pipeline import line_for, run_jobs, warnings_of
+    from medseg_runtime.files.names import printable
+
+    failed = 0
+    with closing(run_jobs(jobs, segmenter, settings, log)) as outcomes:
+        for job in jobs if len(jobs) == 1 else _with_progress(jobs, len(jobs), "images"):
+            name = printable(job.image.name)
+            with _complaining(name) as failure:
+                done = next(outcomes).result()
+                for warning in warnings_of(done):
+                    typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
+                typer.echo(line_for(job, done, as_json=as_json))
+            failed += len(failure)
+    return failed
+
+
+def _run_clip(job: Job, segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
+    from medseg_runtime.commands.clips import clip_line, run_clip
+    from medseg_runtime.files.names import printable
+
+    name = printable(job.image.name)
+    with _complaining(name) as failure:
+        record = run_clip(
+            job, segmenter, settings, log, lambda frames, count: _with_progress(frames, count, f"frames of {name}")
+        )
+        for warning in record["warnings"]:
+            typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
+        typer.echo(clip_line(job, record, as_json=as_json))
+    return len(failure)
+
+
+@contextmanager
+def _complaining(name: str) -> Iterator[list[Exception]]:
+    """Print an error of one image inside the block, and keep it in the list that is given."""
+    failure: list[Exception] = []
+    try:
+        yield failure
+    except MemoryError as error:
+        failure.append(error)
+        _complain(f"{name}: there is not enough memory. Use fewer --samples, or a crop of the image.")
+    except MedsegError as error:
+        failure.append(error)
+        _complain(f"{name}: {error}")
+
+
+def _with_progress(items: Iterable[Item], count: int | None, what: str) -> Iterator[Item]:
+    """Yield items, with a progress bar on a terminal's stderr. count: how many there are, if known."""
+    if not sys.stderr.isatty():
+        yield from items
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
-        yield from progress.track(jobs, description="images")
+        yield from progress.track(items, total=count, description=what)
 
 
 def _complain(message: str) -> None:

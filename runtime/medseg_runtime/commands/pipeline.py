@@ -16,6 +16,7 @@ from medseg_runtime.files.names import printable
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.inference.workers import Outcome, Turns, run_workers
 from medseg_runtime.machine.memory import check_memory
+from medseg_runtime.readers.clip import Frames
 from medseg_runtime.readers.target import Location, Target, read_target
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
@@ -30,6 +31,8 @@ class Settings:
     request: SampleRequest
     """Its center is set for each image, from `location`."""
     location: Location
+    frames: Frames | None
+    """Which frames of a clip to take; None for an image, and for all of a video."""
     representatives: int | None
     """How many samples that represent all to choose, if any."""
     dicom_seg: bool

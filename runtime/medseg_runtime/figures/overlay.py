@@ -1,6 +1,7 @@
-"""The three pages of a result, as screen arrays.
+"""The pages of a result, as screen arrays.
 
 render_overlay            outlines of all samples and the consensus | the confidence in color, with its scale
+render_frame              the same of one frame of a clip
 render_samples            each sample in a tile
 render_representatives    the representative samples, each with its share
 """
@@ -45,18 +46,39 @@ def render_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | N
 
     pixels: (H, W) or (H, W, 3), the image that was segmented.
     """
-    masks, confidence, consensus = with_class_axis(segmentation)
+    masks, *_ = with_class_axis(segmentation)
     view = Viewport.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
+    left, right = _panels(pixels, segmentation, view, _colors(masks))
+    return _render_panels(left, right, _locator(pixels, view), segmentation, title, "samples, smallest to largest")
+
+
+def render_frame(segmentation: Segmentation) -> Canvas:
+    """Render a frame of a clip like `render_overlay`. All frames have the same size, view and colors: a sample keeps its own."""
+    source, placement = segmentation.source, segmentation.placement
+    height, width = source.pixels.shape[:2]
+    box = placement.seen if placement.pointed_at else Box(x=0, y=0, width=width, height=height)
+    view = Viewport.fitting(box, PANEL)
+    masks, *_ = with_class_axis(segmentation)
+    count, classes = masks.shape[:2]
+    numbered = _by_size(np.linspace(0, 1, count))[:, None] if classes == 1 else _colors(masks)
+    left, right = _panels(source.pixels, segmentation, view, numbered)
+    title = f"frame {source.frame}, {source.time_s or 0.0:.2f} s"
+    return _render_panels(left, right, _locator(source.pixels, view), segmentation, title, "samples, by number")
+
+
+def _panels(pixels: Pixels, segmentation: Segmentation, view: Viewport, colors: Float32) -> tuple[Canvas, Canvas]:
+    """Render the outlines over the image, and the confidence. colors: (N, F, 3) of each sample and class."""
+    masks, confidence, consensus = with_class_axis(segmentation)
     left = photograph(pixels, view)
     right = colored(left, confidence.max(axis=0), view)  # of several classes the highest
     samples = outlines_on_screen(masks.reshape(-1, *masks.shape[2:]), view)
-    for outline, color in zip(samples, _colors(masks).reshape(-1, 3), strict=True):
+    for outline, color in zip(samples, colors.reshape(-1, 3), strict=True):
         paint_outline(left, outline, color, width=1.4, opacity=0.75)
     for outline, bold in zip(outlines_on_screen(consensus, view), _consensus_colors(len(consensus)), strict=True):
         paint_outline(left, outline, PAPER, width=4.6, opacity=0.6)
         paint_outline(left, outline, bold, width=2.7)
         paint_outline(right, outline, INK, width=1.4, opacity=0.9)
-    return _render_panels(left, right, _locator(pixels, view), segmentation, title)
+    return left, right
 
 
 def render_samples(pixels: Pixels, segmentation: Segmentation, *, title: str | None = None) -> Canvas:
@@ -198,9 +220,9 @@ def _locator(pixels: Pixels, view: Viewport) -> Canvas | None:
 
 
 def _render_panels(
-    left: Canvas, right: Canvas, locator: Canvas | None, segmentation: Segmentation, title: str | None
+    left: Canvas, right: Canvas, locator: Canvas | None, segmentation: Segmentation, title: str | None, samples: str
 ) -> Canvas:
-    """Lay out the title, the panels with headings and keys, and the key figures."""
+    """Lay out the title, the panels with headings and keys, and the key figures. samples: what their colors mean."""
     high, wide = left.shape[:2]
     column = max(wide, 380)  # room for the heading over a narrow image
     x_left, x_right = PAD, PAD + column + PAD
@@ -219,7 +241,7 @@ def _render_panels(
     if locator is not None:
         page[bottom + 14 : bottom + 14 + locator.shape[0], x_left : x_left + locator.shape[1]] = locator
         text_x += locator.shape[1] + 16
-    _key(page, text_x, bottom + 14, segmentation.classes)
+    _key(page, text_x, bottom + 14, segmentation.classes, samples)
     figures = "   |   ".join(key_figures(segmentation))
     write(page, text_x, bottom + 42, figures, width=page.shape[1] - PAD - text_x)
     write(page, text_x, bottom + 66, NOTICE, color=FAINT)
@@ -236,12 +258,12 @@ def _color_bar(page: Canvas, x: int, y: int, height: int, count: int) -> None:
     write(page, x + 24, y + 12, f"{count}/{count}", color=FAINT)
 
 
-def _key(page: Canvas, x: int, y: int, classes: Sequence[str]) -> None:
+def _key(page: Canvas, x: int, y: int, classes: Sequence[str], samples: str) -> None:
     """Paint the key: the colors of the samples, and of each class's consensus."""
     middle = y + SMALL // 2 + 2
     if len(classes) == 1:
         page[middle - 1 : middle + 1, x : x + 36] = np.rint(_by_size(np.linspace(0, 1, 36)))
-        x = write(page, x + 44, y, "samples, smallest to largest") + 24
+        x = write(page, x + 44, y, samples) + 24
     for name, color in zip(classes, _consensus_colors(len(classes)), strict=True):
         page[middle - 2 : middle + 2, x : x + 37] = color
         label = "consensus of at least half" if len(classes) == 1 else f"{name}, bold: consensus"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -35,6 +36,24 @@ def read_bytes(path: Path, error: type[MedsegError], remedy: str, *, name: str =
     raise error(f"{name}{': ' * bool(name)}{problem}", remedy)
 
 
+def sha256_of(path: Path, error: type[MedsegError], remedy: str) -> str:
+    """Return the SHA-256 of a regular file of any size, which is read piece by piece. Never wait for a pipe or a device.
+
+    Raises:
+        error: the file is missing, unreadable, not a regular file, or empty.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            problem = _problem(os.fstat(descriptor), most=None)
+            if problem is None:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as cause:  # ValueError: a null byte in the name
+        reason = cause.strerror if isinstance(cause, OSError) else str(cause)
+        raise error(f"the file cannot be read: {reason}", remedy) from cause
+    raise error(problem, remedy)
+
+
 def is_folder(path: Path) -> bool:
     """Tell whether a path is a folder; False for a name that is too long."""
     try:
@@ -43,13 +62,13 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _problem(status: os.stat_result) -> str | None:
+def _problem(status: os.stat_result, most: int | None = MAX_FILE_BYTES) -> str | None:
     if stat.S_ISDIR(status.st_mode):
         return "this is a folder"
     if not stat.S_ISREG(status.st_mode):
         return "this is a pipe or a device, not a file"
     if status.st_size == 0:
         return "the file is empty"
-    if status.st_size > MAX_FILE_BYTES:
-        return f"the file has {status.st_size / 2**30:.1f} GiB, more than {MAX_FILE_BYTES >> 30}"
+    if most is not None and status.st_size > most:
+        return f"the file has {status.st_size / 2**30:.1f} GiB, more than {most >> 30}"
     return None

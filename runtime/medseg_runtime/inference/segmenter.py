@@ -175,6 +175,12 @@ class Segmenter:
         Raises:
             ParameterError: an argument is out of range; raised at once, not with the first image.
         """
+        return self.segment_all(images, request)
+
+    def segment_all(
+        self, images: Iterable[Image], request: SampleRequest
+    ) -> Generator[Outcome[Image, Segmentation], None, None]:
+        """Segment image after image as a ready request asks for; see `stream`."""
         self.check(request)
 
         def worker(segmenter: Segmenter) -> Callable[[Image], Segmentation]:

@@ -44,6 +44,10 @@ class SourceImage:
     """Distance of rows, then of columns; None if the file does not state it."""
     value_range: tuple[float, float] | None = None
     """The intensities that the rule `unit` maps to 0 and 1, for example a DICOM window; None: the range of the pixels' type."""
+    frame: int | None = None
+    """Number of a frame of a clip, counted from 1."""
+    time_s: float | None = None
+    """Of a frame of a clip: seconds from its first frame, as the file states them."""
     dicom: DicomOrigin | None = None
     """DICOM images only."""
     warnings: tuple[str, ...] = ()

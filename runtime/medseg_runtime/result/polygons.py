@@ -113,4 +113,5 @@ def _corners(path: list[Vertex]) -> Float64:
     arriving = np.roll(leaving, 1, axis=0)
     turns = (leaving != arriving).any(axis=1)
     inwards = (arriving + leaving) @ np.array([(0.0, 1.0), (-1.0, 0.0)])  # each direction turned to the right
-    return vertices[turns] + INSET * inwards[turns]
+    corners: Float64 = vertices[turns] + INSET * inwards[turns]
+    return corners

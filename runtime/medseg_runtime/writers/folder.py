@@ -42,6 +42,7 @@ DICOM_FOLDER, DICOM_FOLDER_MODE, DICOM_FILE_MODE = Path("dicom"), 0o750, 0o640
 RESULT = FolderKind("result", RECORD, frozenset({
     "masks", "consensus", "confidence", "consensus.png", "confidence.png", "confidence.npy",
     "overlay.png", "samples.png", "representatives.png", "dicom", "nifti", RECORD,
+    "overlay.mp4", "overlay.webm", "frames.csv", "SHA256SUMS",  # of a clip
 }))  # fmt: skip
 
 

@@ -232,7 +232,7 @@ BAD_ARGUMENTS = {
     "two points": (("--center", "5,5,1", "--center-mm", "1,2,3"), "exclude"),
     "not numbers": (("--center", "5;5"), "Give --center"),
     "NaN": (("--center-mm", "1,2,nan"), "Give --center-mm"),
-    "slices without a volume": (("--center", "5,5,1", "--slices", 3), "--dicom-seg or --nifti"),
+    "slices without a volume": (("--center", "5,5,1", "--slices", 3), "--dicom-seg, --rtstruct or --nifti"),
     "slices 0": (("--center", "5,5,1", "--slices", 0), "out of range"),
     "no such slice": (("--center", "5,5,7"), "Give 0 to 4"),
     "slices without a point": (("--slices", 3, "--nifti"), "--center X,Y,Z"),

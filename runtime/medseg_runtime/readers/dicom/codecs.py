@@ -60,7 +60,7 @@ def cannot_decode(syntax: UID, stream: Codestream | None) -> ImageError:
 def _remedy(syntax: UID, stream: Codestream | None) -> str:
     if is_video(syntax):
         return (
-            "It is a video: take it out with `gdcmraw -i in.dcm -o clip.mpg`, save a frame as PNG with "
+            "It is a video: take it whole with --frames all, or take it out with `gdcmraw -i in.dcm -o clip.mpg`, save a frame as PNG with "
             "`ffmpeg -i clip.mpg -frames:v 1 frame.png`, and give that."
         )
     if syntax in ON_A_SERVER:

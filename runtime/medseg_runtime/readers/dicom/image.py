@@ -46,18 +46,33 @@ def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceI
         decoder_of(dataset)  # a video of many frames has none to choose
         promise(dataset.Columns, dataset.Rows)
         number = _frame_number(frame, frames)
+        image = frame_image(dataset, number, sha256, stripped=dataset)
+        for keyword in PIXELS:  # the encoded pixels are in memory only once
+            dataset.pop(keyword, None)
+        return image
+
+
+def frame_image(dataset: pydicom.Dataset, number: int, sha256: str, *, stripped: pydicom.Dataset) -> SourceImage:
+    """Decode one frame of a data set whose kind is checked.
+
+    number: of the frame, counted from 1. stripped: what the image keeps as its header, without pixels.
+
+    Raises:
+        ImageError: the pixels are damaged, or cannot be decoded.
+    """
+    with reading():
         header = FrameHeader(dataset, number)
         pixels, value_range = _values(header, stored_values(header, number))
-        _warn_of_text(header)
+        warn_of_text(header)
         spacing = spacing_of(header)
-        plane = frame_plane(header, spacing)
+        plane, frames = frame_plane(header, spacing), int(dataset.get("NumberOfFrames") or 1)
         return SourceImage(
             pixels=as_image(pixels),
             sha256=sha256,
             kind=f"DICOM {modality(dataset)}".strip(),
             spacing_mm=spacing,
             value_range=value_range,
-            dicom=DicomOrigin(header=_without_pixels(dataset), frame=number, frames=frames, plane=plane),
+            dicom=DicomOrigin(header=stripped, frame=number, frames=frames, plane=plane),
             warnings=tuple(header.warnings),
         )
 
@@ -65,7 +80,8 @@ def read_dicom(content: bytes, sha256: str, frame: int | None = None) -> SourceI
 def _frame_number(frame: int | None, frames: int) -> int:
     if frame is None and frames != 1:
         raise ImageError(
-            f"this DICOM object holds several frames ({frames})", f"Choose one with --frame K, from 1 to {frames}."
+            f"this DICOM object holds several frames ({frames})",
+            f"Choose one with --frame K, from 1 to {frames}, or take all with --frames all.",
         )
     if frame is not None and not 1 <= frame <= frames:
         raise ParameterError(f"there is no frame {frame}", f"Give --frame K from 1 to {frames}.")
@@ -83,7 +99,7 @@ def _values(header: FrameHeader, stored: Stored) -> tuple[Pixels, Range]:
     return stored.values, (0.0, float(2**stored.bits - 1))
 
 
-def _warn_of_text(header: FrameHeader) -> None:
+def warn_of_text(header: FrameHeader) -> None:
     """Warn where a name may be burned into the pixels."""
     stated = header.text("BurnedInAnnotation")
     if stated == "YES":
@@ -92,10 +108,3 @@ def _warn_of_text(header: FrameHeader) -> None:
         modality(header.dataset) in {"US", "IVUS", "ES"} or header.text("SOPClassUID") in SECONDARY_CAPTURES
     ):
         header.warn("a name may be burned into the pixels: the image does not state BurnedInAnnotation")
-
-
-def _without_pixels(dataset: pydicom.Dataset) -> pydicom.Dataset:
-    """Drop the encoded pixels, to keep them in memory only once."""
-    for keyword in PIXELS:
-        dataset.pop(keyword, None)
-    return dataset
