@@ -124,6 +124,28 @@ def diversity(masks: Bool) -> float:
     return mean_over_pairs(1.0 - pairwise_iou(masks, masks))
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whether sample k of one frame is the same hypothesis as sample k of the next."""
+
+    same: float
+    """Mean IoU of mask k with mask k of the next frame, in [0, 1]."""
+    others: float
+    """Mean IoU of mask k with masks k' != k of the next frame."""
+
+    @classmethod
+    def of(cls, first: Bool, second: Bool) -> Identity:
+        """Compare the samples of two neighbouring frames, each (N, H, W) with N >= 2. The IoU of two empty masks is 1."""
+        both = _cropped(np.concatenate([first, second]))
+        iou = pairwise_iou(both[: len(first)], both[len(first) :])
+        return cls(float(np.trace(iou)) / len(iou), mean_over_pairs(iou))
+
+    @property
+    def gain(self) -> float:
+        """`same` less `others`, in [-1, 1]: 0 if a sample's number means nothing from frame to frame."""
+        return self.same - self.others
+
+
 def majority(raters: Bool) -> Bool:
     """Return the pixels that at least half of the raters marked."""
     return np.asarray(2 * np.count_nonzero(raters, axis=0) >= len(raters), np.bool_)

@@ -5,12 +5,13 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import by_steps, representatives, samples_auto
+from benchmarks.accuracy import by_steps, identity, representatives, samples_auto
 from benchmarks.accuracy.stopping_rules import FIXED, REFERENCE, TOLERANCES, Prefixes, all_rules, ratio_of_means
 from medseg_runtime.result.stopping import FIRST, MAX_SAMPLES
 
 READERS = {
     by_steps: lambda path: by_steps.page(by_steps.Accuracy.read(path)),
+    identity: lambda path: identity.page(identity.IdentityOfSamples.read(path)),
     representatives: lambda path: representatives.page(representatives.Comparison.read(path)),
     samples_auto: lambda path: samples_auto.page(samples_auto.SamplesAuto.read(path)),
 }
@@ -20,10 +21,11 @@ READERS = {
     ("module", "kind", "options", "texts"),
     [
         (by_steps, "accuracy", ["--samples", "2", "--steps", "1", "2"], ["| bundle | 1 |", "| bundle | 2 |", "--samples 2 --steps 1 2"]),
+        (identity, "identity", ["--samples", "4"], ["pairs of neighbouring slices", "fresh noise in every slice"]),
         (representatives, "representatives", ["--steps", "1"], ["| ged", "K = 16", "image by image"][1:]),
         (samples_auto, "samples_auto", [], ["| N = 32 |", "the default", "1.000 (1.000 to 1.000)"]),
     ],
-    ids=["by_steps", "representatives", "samples_auto"],
+    ids=["by_steps", "identity", "representatives", "samples_auto"],
 )  # fmt: skip
 def test_a_command_writes_record_page_and_plot(
     module, kind, options, texts, machine, phantom_zips, tmp_path, monkeypatch
@@ -41,6 +43,12 @@ def test_a_command_writes_record_page_and_plot(
     assert str(tmp_path) not in path.read_text()
     for part in ("2 images of", "split `val`", "A processor", "- Seed: 0", *texts):
         assert part in text
+
+
+def test_neighbours_follow_each_other_in_one_sequence():
+    assert identity.neighbours("p/nodule-0/slice-9", "p/nodule-0/slice-10") == "p/nodule-0"
+    assert identity.neighbours("p/nodule-0/slice-9", "p/nodule-0/slice-11") is None
+    assert identity.neighbours("p/nodule-0/slice-0", "p/nodule-1/slice-1") is None
 
 
 def test_representatives_of_equal_masks_gain_nothing():

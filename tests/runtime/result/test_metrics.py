@@ -29,6 +29,20 @@ EMPTY = mask()
 # --- generalised energy distance ---------------------------------------------------------------------------------------
 
 
+def test_identity_of_samples_from_frame_to_frame():
+    discs = np.zeros((3, 12, 12), bool)
+    for k in range(3):
+        discs[k, : 2 + 3 * k, : 2 + 3 * k] = True
+    kept = metrics.Identity.of(discs, discs)
+    assert (kept.same, kept.gain) == (1.0, pytest.approx(1.0 - kept.others))
+    assert kept.others == pytest.approx(np.mean([4 / 25, 4 / 64, 25 / 64]))
+    exchanged = metrics.Identity.of(discs, discs[[1, 2, 0]])
+    assert exchanged.gain < 0
+    assert metrics.Identity.of(discs[[0, 0, 0]], discs[[1, 1, 1]]).gain == pytest.approx(0)
+    empty = np.zeros((2, 4, 4), bool)
+    assert (metrics.Identity.of(empty, empty).same, metrics.Identity.of(empty, empty).gain) == (1.0, 0.0)
+
+
 def test_ged_by_hand():
     # S = {0,1}, {}; Y = {0,1}, {1,2}, {}. d({0,1},{1,2}) = 1 - 1/3 = 2/3; empty against anything else 1; same masks 0.
     # E d(S,Y) = (0 + 2/3 + 1 + 1 + 1 + 0) / 6 = 11/18
