@@ -18,6 +18,7 @@ from pydicom.encaps import generate_fragments
 
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.files.read import read_bytes
+from medseg_runtime.machine.memory import memory_to_decode
 from medseg_runtime.readers.clip import USUAL_RATE, Clip, Frames
 from medseg_runtime.readers.dicom.codecs import is_video
 from medseg_runtime.readers.dicom.decode import decoder_of
@@ -25,6 +26,7 @@ from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.guard import reading
 from medseg_runtime.readers.dicom.header import check_kind, modality
 from medseg_runtime.readers.dicom.image import frame_image, warn_of_text
+from medseg_runtime.readers.dicom.parse import parse
 from medseg_runtime.readers.source import READABLE, SourceImage
 
 
@@ -42,7 +44,9 @@ class DicomClip(Clip):
 
     def __iter__(self) -> Iterator[SourceImage]:
         for number in self.numbers:
-            image = frame_image(self.dataset, number, self.sha256, stripped=self.header)
+            with memory_to_decode() as promise:
+                promise(self.size[1], self.size[0])
+                image = frame_image(self.dataset, number, self.sha256, stripped=self.header)
             yield replace(image, frame=number, time_s=self.times_s[number - 1])
 
 
@@ -56,7 +60,7 @@ def open_dicom(path: Path, frames: Frames) -> Clip:
     content = read_bytes(path, ImageError, READABLE)
     sha256 = hashlib.sha256(content).hexdigest()
     with reading():
-        dataset = pydicom.dcmread(io.BytesIO(content))
+        dataset = parse(io.BytesIO(content))
         if is_video(pydicom.uid.UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))):
             return _video(dataset, sha256, frames)
         count = check_kind(dataset)
