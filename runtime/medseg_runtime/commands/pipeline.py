@@ -102,9 +102,9 @@ def _read(job: Job, settings: Settings, entry: Entry, segmenter: Segmenter, imag
         mask_bytes = len(target.images) * height * width * len(segmenter.manifest.classes)
         check_memory(settings.request.limit, mask_bytes, at_once=images_at_once)
     if settings.dicom_seg:
-        from medseg_runtime.writers.dicom.sources import check_sources
+        from medseg_runtime.writers.dicom import seg
 
-        target = replace(target, images=check_sources(target.images))
+        target = replace(target, images=seg.check_sources(target.images))
     if settings.rtstruct:
         from medseg_runtime.writers.dicom import rtstruct
 

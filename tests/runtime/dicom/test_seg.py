@@ -15,7 +15,6 @@ from medseg_runtime.writers.dicom import read_back
 from medseg_runtime.writers.dicom import seg as module
 from medseg_runtime.writers.dicom.codes import LESION, LUNG, NODULE, finding
 from medseg_runtime.writers.dicom.reference import reference
-from medseg_runtime.writers.dicom.sources import check_sources
 
 
 def opened(content):
@@ -143,7 +142,7 @@ def test_a_source_without_a_study_is_refused_without_a_patient_value(write, chan
 def test_without_highdicom_the_extra_is_named(sources, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "highdicom.seg", None)
     with pytest.raises(ParameterError, match=r"highdicom, which is not installed.*medseglatdiff\[dicom\]"):
-        check_sources([read_image(sources("CT_small.dcm"))])
+        module.check_sources([read_image(sources("CT_small.dcm"))])
 
 
 def test_no_output_of_highdicom_leaks(write, changed, tmp_path, caplog, capfd):
@@ -195,7 +194,7 @@ def test_a_slice_of_unknown_thickness_is_refused(thickness, changed, tmp_path):
     pytest.importorskip("highdicom")
     changed("CT_small.dcm", SliceThickness=thickness).save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with pytest.raises(ParameterError, match="slice thickness"):
-        check_sources([read_image(tmp_path / "a.dcm")])
+        module.check_sources([read_image(tmp_path / "a.dcm")])
 
 
 def test_once_lossy_always_lossy(write, changed, tmp_path):

@@ -15,8 +15,7 @@ from medseg_runtime.testing import toy_segmenter
 pytest.importorskip("highdicom")
 
 from medseg_runtime.writers.dicom.reference import date_and_time
-from medseg_runtime.writers.dicom.seg import dicom_objects
-from medseg_runtime.writers.dicom.sources import check_sources
+from medseg_runtime.writers.dicom.seg import check_sources, dicom_objects
 
 MARKER = "DOE^JANE"
 pytestmark = pytest.mark.filterwarnings("ignore")  # pydicom's, of the odd values that the tests write

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from medseg_runtime._version import __version__
 from medseg_runtime.errors import OutputError
 from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.readers.dicom.guard import import_highdicom
+from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, Term, finding
 from medseg_runtime.writers.dicom.identity import (
@@ -73,6 +74,16 @@ def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: in
             "confidence.dcm": writer.segmentation("FRACTIONAL", _confidence_segments(results)),
             "overlay.dcm": writer.secondary_capture(index, overlay),
         }
+
+
+def check_sources(images: Sequence[SourceImage]) -> tuple[SourceImage, ...]:
+    """Check, before anything is computed, that DICOM objects can be written; see `prepare`.
+
+    Return the images, with a warning for each element that the objects will leave out.
+    """
+    _, left_out = prepare(images)
+    notes = tuple(f"{keyword} is not valid and was left out of the DICOM objects" for keyword in left_out)
+    return tuple(replace(image, warnings=(*image.warnings, *notes)) if notes else image for image in images)
 
 
 def _mask_segments(results: Sequence[Segmentation]) -> list[Segment]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,16 +37,6 @@ KEPT = frozenset(
 """Elements that the objects need as they are, besides those of the pixels (group 0028)."""
 SIDE = 2
 """Rows and columns of the blank objects."""
-
-
-def check_sources(images: Sequence[SourceImage]) -> tuple[SourceImage, ...]:
-    """Check, before anything is computed, that DICOM objects can be written; see `prepare`.
-
-    Return the images, with a warning for each element that the objects will leave out.
-    """
-    _, left_out = prepare(images)
-    notes = tuple(f"{keyword} is not valid and was left out of the DICOM objects" for keyword in left_out)
-    return tuple(replace(image, warnings=(*image.warnings, *notes)) if notes else image for image in images)
 
 
 @contextmanager
