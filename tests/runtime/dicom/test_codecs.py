@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.encaps import encapsulate, generate_frames
 
 from medseg_runtime import ImageError
-from medseg_runtime.readers.dicom.codestream import parse_codestream
+from medseg_runtime.readers.codestream import parse_codestream
 from medseg_runtime.readers.image import read_image
 
 KNOWN = "1.2.840.10008.1.2.4.201"  # of the same length as those that pydicom would not write
