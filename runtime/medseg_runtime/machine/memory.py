@@ -143,8 +143,8 @@ def _left_in_cgroups(proc: Path, cgroup: Path) -> Iterator[int]:
         number, controllers, path = line.split(":", 2)
         own.update(dict.fromkeys([number, *controllers.split(",")], Path(path.strip("/"))))
     for hierarchy, mount, limit, used, reclaimable in CGROUP_FILES:
-        path = own.get(hierarchy, Path())
-        for group in (path, *path.parents) if ".." not in path.parts else (Path(),):
+        here = own.get(hierarchy, Path())
+        for group in (here, *here.parents) if ".." not in here.parts else (Path(),):
             yield from _left(cgroup / mount / group, limit, used, reclaimable)
 
 

@@ -59,7 +59,7 @@ def parse(file: BinaryIO, *, defer_size: int | None = None) -> pydicom.FileDatas
 
 def _parse(file: BinaryIO, budget: list[int], defer_size: int | None) -> pydicom.FileDataset:
     try:
-        dataset = pydicom.dcmread(_BoundedFile(file, budget), defer_size=defer_size)  # type: ignore[arg-type]  # has all methods that are used
+        dataset = pydicom.dcmread(_BoundedFile(file, budget), defer_size=defer_size)
     except _Deflated:
         dataset = _deflated(file, budget)
     _check_elements(dataset, budget)
