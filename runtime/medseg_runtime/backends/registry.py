@@ -40,8 +40,8 @@ BACKENDS: dict[str, BackendSpec] = {
     ),
 }
 """By name, the reference first."""
-LOADING_BYTES, LOADING_FACTOR = 40 << 20, 4
-"""Memory that ONNX Runtime takes to load graphs and draw 16 samples: so much, and so many bytes for each byte of a graph."""
+LOADING_BYTES, LOADING_FACTOR = 56 << 20, 4
+"""Memory that a CPU backend takes to load graphs and draw 16 samples: so much, and so many bytes for each byte of a graph."""
 
 
 def load_backend(

@@ -58,9 +58,9 @@ def test_a_library_that_is_missing_is_called_so(monkeypatch):
 
 
 def test_a_model_that_does_not_fit_into_memory_is_not_loaded(monkeypatch):
-    monkeypatch.setattr(registry, "available_bytes", lambda: 130 << 20)
+    monkeypatch.setattr(registry, "available_bytes", lambda: 140 << 20)
     check_room(20 << 20)
-    with pytest.raises(BackendError, match="needs about 200 MiB of memory, and 130 are free"):
+    with pytest.raises(BackendError, match="needs about 216 MiB of memory, and 140 are free"):
         check_room(40 << 20)
 
 
