@@ -1,6 +1,6 @@
-"""PNG, JPEG and TIFF, by way of Pillow.
+"""PNG, JPEG, TIFF and BMP: what a file stores, and the image that it shows.
 
-    bytes => header, checked => decoded picture => (H, W) or (H, W, 3) as stored
+    bytes => header, checked => stored values => (H, W) or (H, W, 3)
 
 Less usual kinds:
 
@@ -8,35 +8,43 @@ Less usual kinds:
     palette, CMYK, YCbCr, Lab   RGB
     alpha                       composited on black; warned of
     16-bit grey, 32-bit, float  kept; a white-is-zero TIFF is inverted, so that larger is brighter
-    16-bit color               8 bits a channel, because Pillow decodes no more; warned of
+    16-bit color               kept; grey if its three channels are equal
     EXIF orientation            not applied, so that masks fit the stored pixels; warned of
     several images              refused (animation, TIFF pages); of a JPEG with several the first is read
-
-Pillow's settings are not changed, and its warnings do not reach the caller.
+    separate planes             refused, unless they are 8-bit color
+    JPEG that lacks pixels      refused; warned of if only scans that refine it are missing
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import Image, ImageFile, TiffImagePlugin
 
-from medseg_runtime.errors import ImageError
 from medseg_runtime.machine.memory import memory_to_decode
 from medseg_runtime.model.preprocess import Pixels, as_image
-from medseg_runtime.readers.bounds import check_bounds, check_profiles
-from medseg_runtime.readers.silence import warnings_muted
-from medseg_runtime.readers.source import READABLE, SourceImage, check_size
+from medseg_runtime.readers.deep_color import read_deep_color
+from medseg_runtime.readers.picture import (
+    bits_per_channel,
+    check_whole,
+    kind_of,
+    open_picture,
+    orientation_of,
+    pillow_errors,
+)
+from medseg_runtime.readers.source import SourceImage
 
-FORMATS = ("PNG", "JPEG", "TIFF")
-DAMAGED = "Copy the file again, or save it anew from the program it comes from."
-BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = 258, 262, 274, 339  # TIFF 6.0 and EXIF tags
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # TIFF 6.0 tags
 UNSIGNED, SIGNED = 1, 2
 WHITE_IS_ZERO = 0
-WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
+LOSSY = ("jpeg", "webp")
+"""Compressions of a TIFF that change its values."""
+
+Alpha = npt.NDArray[np.uint8 | np.uint16]
 
 _UNDO_ORIENTATION: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda upright: upright[:, ::-1],
@@ -47,103 +55,122 @@ _UNDO_ORIENTATION: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
     8: lambda upright: np.rot90(upright, -1),
 }
-"""Undo the EXIF orientation that Pillow applies to TIFFs while decoding: (H, W) or (H, W, 3) => as stored."""
+"""Undo the orientation that Pillow applies to TIFFs while decoding: (H, W) or (H, W, C) => as stored."""
 
 
-def read_raster(content: bytes, sha256: str, *, expected_dicom: bool = False) -> SourceImage:
-    """Decode the bytes of a PNG, JPEG or TIFF file.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Raster:
+    """What a file stores: not turned, not composited."""
+
+    values: Pixels
+    """(H, W) grey or (H, W, 3) RGB."""
+    alpha: Alpha | None
+    """(H, W) opacity, from 0 to the highest of its type; None if every pixel is opaque."""
+    indices: npt.NDArray[np.uint8] | None
+    """(H, W) entries of a palette; None if the file has none."""
+    kind: str
+    orientation: int
+    """EXIF or TIFF, 1 to 8: how a viewer turns it."""
+    lossy: bool
+    """Whether the compression changes values."""
+    warnings: tuple[str, ...]
+
+
+def decode(content: bytes, *, expected_dicom: bool = False) -> Raster:
+    """Decode the bytes of a PNG, JPEG, TIFF or BMP file, of an image or of a mask.
 
     expected_dicom: the file's name ends in .dcm; only changes an error message.
 
     Raises:
-        ImageError: another format, damaged, several images, too small or too large.
+        ImageError: another format, damaged, several images, too small or too large, or channels that are not decoded here.
     """
-    check_profiles(content)
     with (
-        _pillow_errors(expected_dicom),
-        Image.open(io.BytesIO(content), formats=FORMATS) as picture,
+        pillow_errors(content, expected_dicom=expected_dicom),
+        open_picture(content) as picture,
         memory_to_decode() as promise,
     ):
-        # Pillow calls a JPEG with several images MPO; the others are mostly previews and depth maps of the first.
-        kind = "JPEG" if picture.format == "MPO" else str(picture.format)
-        check_size(*picture.size)
-        check_bounds(picture, content)
         promise(*picture.size)
-        if kind != "JPEG" and getattr(picture, "is_animated", False):  # `n_frames` walks all pages of a TIFF
-            raise ImageError(f"the {kind} holds several images", "Save the one to segment as its own file.")
-        if kind == "PNG":
-            Image.open(io.BytesIO(content), formats=FORMATS).verify()  # decoding alone skips the pixels' checksums
-        notes = list(_notes(picture, content))
-        orientation = _orientation(picture)
-        picture.load()
-        pixels = _pixels(picture, notes)
-    if kind == "TIFF" and orientation in _UNDO_ORIENTATION:
-        pixels = np.ascontiguousarray(_UNDO_ORIENTATION[orientation](pixels))
-    return SourceImage(pixels=as_image(pixels), sha256=sha256, kind=kind, warnings=tuple(notes))
+        kind, orientation, mode = kind_of(picture), orientation_of(picture), picture.mode
+        values, alpha = _decoded(picture, content)
+        warnings = tuple(check_whole(picture, content))
+        indices = np.asarray(picture) if mode == "P" else None
+        lossy = kind == "JPEG" or any(name in str(picture.info.get("compression")) for name in LOSSY)
+        if picture.format == "MPO":
+            warnings += ("the JPEG holds several images, and the first was read",)
+    turned = orientation if kind == "TIFF" else 1
+    alpha = None if alpha is None or alpha.min() == _highest(alpha) else _as_stored(alpha, turned)
+    return Raster(
+        values=_as_stored(values, turned),
+        alpha=alpha,
+        indices=None if indices is None else _as_stored(indices, turned),
+        kind=kind,
+        orientation=orientation,
+        lossy=lossy,
+        warnings=warnings,
+    )
 
 
-@contextmanager
-def _pillow_errors(expected_dicom: bool) -> Iterator[None]:
-    """Raise ImageError for any exception of Pillow inside the block, and ignore its warnings."""
-    with warnings_muted():
-        try:
-            yield
-        except ImageError:
-            raise
-        except UnidentifiedImageError as error:
-            if expected_dicom:
-                raise ImageError(
-                    "the file is not DICOM: it lacks the DICM mark at byte 128", "Save it as DICOM Part 10, or as PNG."
-                ) from error
-            raise ImageError(
-                "the file is not an image in one of the supported formats, or its header is damaged", READABLE
-            ) from error
-        except Image.DecompressionBombError as error:
-            raise ImageError("the image is too large", "Give a crop of it.") from error
-        except MemoryError as error:
-            raise ImageError("the image does not fit into memory", "Give a crop of it.") from error
-        except (
-            Exception
-        ) as error:  # for damaged files OSError, SyntaxError, ValueError, IndexError, struct.error and more
-            raise ImageError("the image is damaged or cut short", DAMAGED) from error
+def read_raster(content: bytes, sha256: str, *, expected_dicom: bool = False) -> SourceImage:
+    """Decode an image as the file stores it, on black where it is transparent; see `decode`.
+
+    Raises:
+        ImageError: see `decode`.
+    """
+    raster = decode(content, expected_dicom=expected_dicom)
+    notes, pixels = list(raster.warnings), raster.values
+    if raster.orientation != 1:
+        notes.append("the EXIF orientation was not applied: masks are in the grid of the stored pixels")
+    if raster.alpha is not None:
+        notes.append("the image is partly transparent, and was composited on black")
+        pixels = _on_black(pixels, raster.alpha)
+    return SourceImage(pixels=as_image(pixels), sha256=sha256, kind=raster.kind, warnings=tuple(notes))
 
 
-def _notes(picture: ImageFile.ImageFile, content: bytes) -> Iterator[str]:
-    """Yield warnings about how the image is read."""
-    if picture.format == "MPO":
-        yield "the JPEG holds several images, and the first was read"
-    if _orientation(picture) in _UNDO_ORIENTATION:
-        yield "the EXIF orientation was not applied: masks are in the grid of the stored pixels"
-    if picture.mode in ("RGB", "RGBA", "RGBX", "CMYK") and _bits_per_sample(picture, content) == 16:
-        yield "colors of 16 bits were read with 8"
+def _as_stored(upright: Any, orientation: int) -> Any:
+    """Undo what Pillow does to a TIFF while decoding it: (H, W) or (H, W, C)."""
+    undo = _UNDO_ORIENTATION.get(orientation)
+    return upright if undo is None else np.ascontiguousarray(undo(upright))
 
 
-def _orientation(picture: ImageFile.ImageFile) -> int:
-    try:
-        return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - damaged EXIF does not matter for the pixels
-        return 1
+def _highest(alpha: Alpha) -> int:
+    return int(np.iinfo(alpha.dtype.type).max)
 
 
-def _bits_per_sample(picture: ImageFile.ImageFile, content: bytes) -> int:
-    if picture.format == "PNG":
-        return content[24]  # IHDR: length, type, width, height, then the bit depth
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return int(picture.tag_v2.get(BITS_PER_SAMPLE, (1,))[0])
-    return 8
-
-
-def _pixels(picture: ImageFile.ImageFile, notes: list[str]) -> Pixels:
-    """Decoded picture => (H, W) or (H, W, 3)."""
+def _decoded(picture: ImageFile.ImageFile, content: bytes) -> tuple[Pixels, Alpha | None]:
+    """Header => values (H, W) or (H, W, 3), and alpha (H, W) if there is one."""
     mode = picture.mode
+    if mode in ("RGB", "RGBA", "RGBX", "CMYK") and bits_per_channel(picture, content) == 16:
+        return _deep_color(picture, content)
+    picture.load()
     if mode.startswith("I") or mode == "F":
-        return _deep_grey(picture)
-    if mode in WITH_ALPHA or "transparency" in picture.info:
-        return _on_black(picture.convert("RGBA"), grey=mode in ("1", "L", "LA", "La"), notes=notes)
+        values = _deep_grey(picture)
+        key = picture.info.get("transparency")
+        return values, None if key is None else _keyed(values != key)
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
+        channels = np.asarray(picture.convert("RGBA"))
+        return channels[:, :, 0] if mode in ("1", "L", "LA", "La") else channels[:, :, :3], channels[:, :, 3]
     if mode in ("1", "L"):
         grey = np.asarray(picture.convert("L"))
-        return grey.view(np.int8) if _sample_format(picture) == SIGNED else grey
-    return np.asarray(picture.convert("RGB"))
+        return grey.view(np.int8) if _sample_format(picture) == SIGNED else grey, None
+    return np.asarray(picture.convert("RGB")), None
+
+
+def _deep_color(picture: ImageFile.ImageFile, content: bytes) -> tuple[Pixels, Alpha | None]:
+    key = picture.info.get("transparency")
+    channels = read_deep_color(lambda: open_picture(content))
+    count = channels.shape[2]
+    values = channels[:, :, : count - 1 + count % 2]
+    alpha: Alpha | None = channels[:, :, -1] if count % 2 == 0 else None
+    if key is not None:
+        alpha = _keyed((values != key).any(axis=2))
+    if (values == values[:, :, :1]).all():
+        values = values[:, :, 0]
+    return values, alpha
+
+
+def _keyed(opaque: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Return the alpha of a file in which one value is transparent."""
+    return np.where(opaque, np.uint8(255), np.uint8(0))
 
 
 def _sample_format(picture: Image.Image) -> int:
@@ -153,13 +180,11 @@ def _sample_format(picture: Image.Image) -> int:
     return int(picture.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0])
 
 
-def _on_black(picture: Image.Image, *, grey: bool, notes: list[str]) -> Pixels:
-    values = np.asarray(picture, np.uint16)
-    alpha = values[:, :, 3:]
-    if (alpha < 255).any():
-        notes.append("the image is partly transparent, and was composited on black")
-    colors = ((values[:, :, :3] * alpha + 127) // 255).astype(np.uint8)
-    return colors[:, :, 0] if grey else colors
+def _on_black(values: Pixels, alpha: Alpha) -> Pixels:
+    """Composite on black: (H, W) or (H, W, 3) unsigned integers, and alpha (H, W)."""
+    highest = _highest(alpha)
+    opacity = alpha.astype(np.uint64) if values.ndim == 2 else alpha.astype(np.uint64)[:, :, None]
+    return np.asarray((values * opacity + highest // 2) // highest).astype(values.dtype)
 
 
 def _deep_grey(picture: ImageFile.ImageFile) -> Pixels:

@@ -115,11 +115,17 @@ def test_jpeg(mode, read):
     assert np.abs(grey.astype(int) - smooth).max() < 12
 
 
-def test_colors_of_16_bits_are_read_with_8_and_say_so(read):
-    rows = b"".join(b"\0" + RGB[y].astype(">u2").__mul__(256).astype(">u2").tobytes() for y in range(7))
-    source = read(png(11, 7, depth=16, color=2, rows=rows))
-    np.testing.assert_array_equal(source.pixels, RGB)
-    assert "16 bits" in source.warnings[0]
+def test_colors_of_16_bits_keep_their_levels(read):
+    colors = RGB.astype(">u2") * 250 + 7
+    source = read(png(11, 7, depth=16, color=2, rows=b"".join(b"\0" + row.tobytes() for row in colors.astype(">u2"))))
+    np.testing.assert_array_equal(source.pixels, colors)
+    assert not source.warnings
+
+
+def test_no_other_format_is_tried_whatever_a_file_is_called(read):
+    for kind in ("EPS", "GIF", "WEBP", "PPM", "ICNS"):
+        with pytest.raises(ImageError, match="not an image in one of the supported formats"):
+            read(encoded(Image.fromarray(np.resize(RGB, (16, 16, 3))), kind), "image.png")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])

@@ -1,0 +1,161 @@
+"""The markers of a JPEG file (ITU-T T.81, annex B): what it is coded with, and whether its scans are whole.
+
+libjpeg fills a scan that ends too early with grey, and only warns; Pillow does not pass the warning on. Whether that happened is
+tried: if bytes are added behind a whole scan, the decoder does not need them and the picture is the same. If the scan is cut
+short, it decodes them, and the picture is another.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from dataclasses import dataclass, field
+
+from medseg_runtime.errors import ImageError
+
+DAMAGED = "Copy the file again, or save it anew from the program it comes from."
+SOI, EOI, SOS, DRI = 0xD8, 0xD9, 0xDA, 0xDD
+RESTARTS = range(0xD0, 0xD8)
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""SOF0 to SOF15: start of a frame, without DHT, JPG and DAC, which lie between them."""
+LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {0xCC}
+JPEG_LS = 0xF7
+MAX_SCANS = 100
+"""An encoder writes about ten. Each scan passes over the whole picture, however small it is in the file."""
+FILLER = bytes(random.Random(0).choices(range(255), k=64))  # noqa: S311 - any bytes without 0xFF
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+_REMEDY = "Save it as PNG, or as a JPEG of 8 bits."
+
+
+@dataclass(frozen=True, slots=True)
+class JpegCoding:
+    """How the first picture of a file is coded."""
+
+    frame: int
+    """Its SOF marker."""
+    scan_ends: tuple[int, ...]
+    """Where entropy-coded data end: at a restart marker or at the next header."""
+    unfinished: bool
+    """Whether scans that refine the picture are missing from a progressive file."""
+
+    @property
+    def arithmetic(self) -> bool:
+        """Whether it is arithmetic coded: there, zeros at the end of a scan may be left out (T.81, D.1.8)."""
+        return self.frame in ARITHMETIC
+
+    def padded(self, content: bytes) -> bytes:
+        """Return the file with bytes behind each scan that a decoder of whole scans skips."""
+        starts = (0, *self.scan_ends)
+        parts = [content[start:end] for start, end in zip(starts, (*self.scan_ends, len(content)), strict=True)]
+        return FILLER.join(parts)
+
+
+def read_coding(content: bytes) -> JpegCoding | None:
+    """Walk the markers of a JPEG file; None if they make no sense, which is left to the decoder to say.
+
+    Raises:
+        ImageError: a coding that is not decoded here, data that are missing, or too many scans.
+    """
+    try:
+        return _walk(content)
+    except ImageError:
+        raise
+    except (IndexError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _walk(content: bytes) -> JpegCoding | None:
+    frame: _Frame | None = None
+    ends, scans, interval, position = list[int](), 0, 0, 2
+    while (found := _MARKER.search(content, position)) is not None and found[1][0] != EOI:
+        marker, body = found[1][0], found.end()
+        position = body if marker in RESTARTS or marker == SOI else body + int.from_bytes(content[body : body + 2])
+        if marker in FRAMES or marker == JPEG_LS:
+            _check_decodable(marker, content[body + 2])
+            frame = _Frame.read(marker, content[body + 2 :])
+        elif marker == DRI:
+            interval = int.from_bytes(content[body + 2 : body + 4])
+        elif marker == SOS and frame is not None:
+            scans += 1
+            segments = _scan_ends(content, position)
+            components = frame.note_scan(content[body + 2 :])
+            if scans > MAX_SCANS:
+                raise ImageError(f"the JPEG has more than {MAX_SCANS} scans", _REMEDY)
+            if interval and len(segments) < math.ceil(frame.units(components) / interval):
+                raise ImageError("the JPEG lacks a part of its picture", DAMAGED)
+            ends += segments
+            position = ends[-1]
+    if frame is None or not scans:
+        return None
+    if any(0 not in component.coded for component in frame.components.values()):
+        raise ImageError("the JPEG lacks a whole channel", DAMAGED)
+    return JpegCoding(frame.marker, tuple(ends), any(len(one.whole) < 64 for one in frame.components.values()))
+
+
+@dataclass(slots=True)
+class _Component:
+    across: int
+    """Blocks of 8x8 in a unit (MCU) of all components."""
+    down: int
+    coded: set[int] = field(default_factory=set)
+    """Which of the 64 coefficients a scan holds."""
+    whole: set[int] = field(default_factory=set)
+    """Which of them to their last bit."""
+
+
+@dataclass(slots=True)
+class _Frame:
+    marker: int
+    height: int
+    width: int
+    components: dict[int, _Component]
+
+    @classmethod
+    def read(cls, marker: int, header: bytes) -> _Frame:
+        """Read a frame header from its precision on (T.81, B.2.2)."""
+        numbers = [header[6 + 3 * k : 8 + 3 * k] for k in range(header[5])]
+        components = {number: _Component(sampling >> 4, sampling & 0xF) for number, sampling in numbers}
+        return cls(marker, int.from_bytes(header[1:3]), int.from_bytes(header[3:5]), components)
+
+    def note_scan(self, header: bytes) -> list[_Component]:
+        """Return the components of a scan, and note which coefficients it holds (T.81, B.2.3)."""
+        count = header[0]
+        first, last, bits = header[1 + 2 * count : 4 + 2 * count]
+        found = [self.components[number] for number in header[1 : 1 + 2 * count : 2] if number in self.components]
+        for component in found:
+            component.coded.update(range(first, last + 1))
+            if bits & 0xF == 0:  # Al: the bit that the scan ends at
+                component.whole.update(range(first, last + 1))
+        return found
+
+    def units(self, scanned: list[_Component]) -> int:
+        """Return the number of units of a scan, which restart intervals are counted in (T.81, A.2)."""
+        across = max(component.across for component in self.components.values())
+        down = max(component.down for component in self.components.values())
+        if len(scanned) > 1:
+            return math.ceil(self.width / 8 / across) * math.ceil(self.height / 8 / down)
+        (only,) = scanned
+        columns, rows = math.ceil(self.width * only.across / across), math.ceil(self.height * only.down / down)
+        return math.ceil(columns / 8) * math.ceil(rows / 8)
+
+
+def _check_decodable(marker: int, bits: int) -> None:
+    if marker == JPEG_LS:
+        raise ImageError("the file is coded as JPEG-LS, which is not decoded here", _REMEDY)
+    if marker in LOSSLESS:
+        raise ImageError("the file is coded as JPEG Lossless, which is not decoded here", _REMEDY)
+    if bits != 8:
+        raise ImageError(f"the JPEG has {bits} bits a channel, which are not decoded here", _REMEDY)
+
+
+def _scan_ends(content: bytes, start: int) -> list[int]:
+    """Return where the entropy-coded segments of a scan end."""
+    ends: list[int] = []
+    for found in _MARKER.finditer(content, start):
+        ends.append(found.start())
+        if found[1][0] not in RESTARTS:
+            return ends
+    return [*ends, len(content)]
