@@ -72,7 +72,7 @@ def run_comparison(given: argparse.Namespace, command: str) -> Comparison:
     start, machine = time.monotonic(), inspect_machine()
     segmenter = Segmenter.load(given.bundle)
     classes = segmenter.manifest.classes
-    cases = read_cases(given.data, "val", len(classes), classes[0]).evenly(given.images)
+    cases = read_cases(given.data, "val", len(classes), classes).evenly(given.images)
     settings = SampleSettings(samples=DRAWS, steps=given.steps)
     figures = []
     for case, result in settings.segment_all(segmenter, track(cases, "sampling")):

@@ -64,7 +64,7 @@ def run_rules(given: argparse.Namespace, command: str) -> SamplesAuto:
     start, machine = time.monotonic(), inspect_machine()
     segmenter = Segmenter.load(given.bundle)
     manifest, settings = segmenter.manifest, SampleSettings(samples=MAX_SAMPLES)
-    cases = read_cases(given.data, "val", len(manifest.classes), manifest.classes[0]).evenly(given.images)
+    cases = read_cases(given.data, "val", len(manifest.classes), manifest.classes).evenly(given.images)
     images = sample_prefixes(segmenter, cases, settings)
     return SamplesAuto(
         date=today(),

@@ -12,7 +12,7 @@ from medseg_trainer.data.layouts import read_cases
 def val_images(data: Path, count: int) -> list[Pixels]:
     """Return up to `count` evenly spaced val images; an empty list if the data set is absent."""
     try:
-        cases = read_cases(data, "val", 1, "nodule")
+        cases = read_cases(data, "val", 1, ("nodule",))
     except DataError:
         return []
     count = min(count, len(cases))

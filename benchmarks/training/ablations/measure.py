@@ -53,7 +53,7 @@ def evaluate(
     """
     _check_comparable(study, runs)
     config = study.variants[study.reference].config
-    cases = read_cases(data, "val", len(config.classes), config.classes[0]).evenly(images)
+    cases = read_cases(data, "val", len(config.classes), config.classes).evenly(images)
     measured = [one for name, run in runs.items() for one in _measured(name, study.variants[name], run, cases, samples)]
     references = [one for one in measured if one.name == study.reference]
     raters = summarise(references[0].cases)

@@ -107,9 +107,8 @@ def _train_whole(variant: Variant, data: Path, out: Path, command: str) -> None:
 def _tune(variant: Variant, start: Path, data: Path, out: Path, command: str) -> None:
     config, run = variant.config, RunFolder(out)
     fabric = start_fabric(config)
-    structure = config.classes[0]
     working_set = WorkingSet.read(
-        data, "train", config.input, config.raters, len(config.classes), structure=structure, quiet=False
+        data, "train", config.input, config.raters, len(config.classes), classes=config.classes, quiet=False
     )
     validator = Validator.read(config, data, out / "samples")
     _adopt(start, run, variant, command)

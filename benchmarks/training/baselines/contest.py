@@ -72,7 +72,7 @@ def run_contest(settings: ContestSettings, machine: Machine) -> Report:
     present = {key for key in (*CONTENDERS, *OWN_PRESETS) if (settings.runs / key).exists()} | {FAST}
     baselines = [(one, *trained(one, settings.runs / key)) for key, one in CONTENDERS.items() if key in present]
     own = {key: trained_preset(settings.runs / key) for key in OWN_PRESETS if key in present}
-    cases = read_cases(settings.data, SPLIT, len(classes), classes[0]).evenly(settings.images)
+    cases = read_cases(settings.data, SPLIT, len(classes), classes).evenly(settings.images)
     sampling = SampleSettings(samples=SAMPLES, seed=settings.seed)
     shipped, _ = measure_all(segmenter, cases, sampling, "shipped")
     figures = {key: measure_all(ours, cases, sampling, key)[0] for key, (ours, _) in own.items()}

@@ -20,8 +20,8 @@ from benchmarks.training.baselines.reconstruction import FIRST, SECOND, MaskRow,
 from medseg_runtime.errors import CheckpointError
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.augment import Draw, augmented
-from medseg_trainer.data.case import Labels
 from medseg_trainer.data.layouts import read_cases
+from medseg_trainer.data.masks import Labels
 from medseg_trainer.data.working_set import BatchSource, WorkingSet, working_size
 from medseg_trainer.models.autoencoder import MaskAutoencoder
 from medseg_trainer.training.loop import run_stage, start_fabric
@@ -87,7 +87,7 @@ def _train(config: TrainConfig, data: Path, out: Path) -> None:
     fabric, run = start_fabric(config), RunFolder(out)
     run.check_same(config)
     train = WorkingSet.read(
-        data, "train", config.input, config.raters, len(config.classes), structure=config.classes[0], quiet=False
+        data, "train", config.input, config.raters, len(config.classes), classes=config.classes, quiet=False
     )
     run.start(config)
     settings = config.mask_autoencoder
@@ -108,7 +108,7 @@ def _loaded(config: TrainConfig, run: Path) -> MaskAutoencoder:
 
 def _val_fields(config: TrainConfig, data: Path) -> Iterator[tuple[str, Labels]]:
     """Yield patient and raters' masks (R, H, W), cropped to the field, of every third val image."""
-    cases = read_cases(data, "val", len(config.classes), config.classes[0])
+    cases = read_cases(data, "val", len(config.classes), config.classes)
     still = Draw(0, 0, (False, False, False), None, None)
     for number in track(range(0, len(cases), EVERY), "reading val"):
         case = cases[number]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from medseg_runtime.result import metrics
-from medseg_trainer.data.case import Labels
+from medseg_trainer.data.masks import Labels
 from medseg_trainer.evaluation.statistics import Figure, averages
 from medseg_trainer.models.autoencoder import MaskAutoencoder
 

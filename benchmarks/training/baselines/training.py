@@ -41,7 +41,7 @@ class Validator:
     @classmethod
     def read(cls, contender: Contender, config: TrainConfig, data: Path) -> Validator:
         """Read `validation_images` evenly spaced images of val."""
-        cases = read_cases(data, "val", len(config.classes), config.classes[0])
+        cases = read_cases(data, "val", len(config.classes), config.classes)
         return cls(contender, config, list(cases.evenly(config.validation_images)))
 
     def __call__(self, tensors: dict[str, Tensor], _step: int) -> dict[str, float]:
@@ -69,7 +69,7 @@ def train(contender: Contender, config: TrainConfig, data: Path, out: Path, cpu_
     run.check_same(config)
     _check_same(contender, cpu_minutes, out)
     train_set = WorkingSet.read(
-        data, "train", config.input, config.raters, len(config.classes), structure=config.classes[0], quiet=False
+        data, "train", config.input, config.raters, len(config.classes), classes=config.classes, quiet=False
     )
     validator = Validator.read(contender, config, data)
     run.start(config)

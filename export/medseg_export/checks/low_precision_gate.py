@@ -69,9 +69,9 @@ class Images:
         Raises:
             DataError: the data are missing, or images and masks do not pair.
         """
-        cases = read_cases(data, "val", len(manifest.classes), manifest.classes[0]).evenly(MAX_IMAGES)
+        cases = read_cases(data, "val", len(manifest.classes), manifest.classes).evenly(MAX_IMAGES)
         return cls(
-            [case.image for case in cases], f"{len(cases)} val images of {layout_of(data, manifest.classes[0]).name}"
+            [case.source for case in cases], f"{len(cases)} val images of {layout_of(data, manifest.classes[0]).name}"
         )
 
 

@@ -111,12 +111,20 @@ def decode(content: bytes, *, expected_dicom: bool = False) -> Raster:
 
 
 def read_raster(content: bytes, sha256: str, *, expected_dicom: bool = False) -> SourceImage:
-    """Decode an image as the file stores it, on black where it is transparent; see `decode`.
+    """Decode an image as the file stores it; see `decode` and `shown`.
 
     Raises:
         ImageError: see `decode`.
     """
-    raster = decode(content, expected_dicom=expected_dicom)
+    return shown(decode(content, expected_dicom=expected_dicom), sha256)
+
+
+def shown(raster: Raster, sha256: str) -> SourceImage:
+    """Return the image of a file's values: on black where it is transparent, and not turned.
+
+    Raises:
+        ImageError: floats are not finite.
+    """
     notes, pixels = list(raster.warnings), raster.values
     if raster.orientation != 1:
         notes.append("the EXIF orientation was not applied: masks are in the grid of the stored pixels")

@@ -27,13 +27,13 @@ def test_of_several_data_sets_the_one_with_the_structure_is_read(cvc_folder, isi
     data = isic_folder(cvc_folder(), Training=1, Validation=1)
     assert layout_of(data, "polyp").name == "CVC-ClinicDB"
     assert layout_of(data, "lesion").name == layout_of(data).name == "ISIC-2018 Task 1"
-    assert names(data, structure="lesion") == ["ISIC_0000001"]
+    assert names(data, classes=("lesion",)) == ["ISIC_0000001"]
     with pytest.raises(DataError, match="holds ISIC-2018 Task 1, CVC-ClinicDB, and none of them outlines a nodule"):
         layout_of(data, "nodule")
 
 
 def test_a_data_set_alone_may_be_given_a_class_of_another_name(isic_folder):
-    assert names(isic_folder(Training=1, Validation=1), structure="naevus") == ["ISIC_0000001"]
+    assert names(isic_folder(Training=1, Validation=1), classes=("naevus",)) == ["ISIC_0000001"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_data_set_alone_may_be_given_a_class_of_another_name(isic_folder):
 def test_the_real_photographs_have_the_known_sizes_and_areas(structure, split, images, groups, size, share, lidc_zips):
     if layout_of(lidc_zips, "nodule") is layout_of(lidc_zips, structure):
         pytest.skip(f"no data set that outlines a {structure} in {lidc_zips}")
-    found = read_cases(lidc_zips, split, 1, structure)
+    found = read_cases(lidc_zips, split, 1, (structure,))
     assert (len(found), found.num_groups) == (images, groups)
     areas = []
     for case in found.evenly(20):

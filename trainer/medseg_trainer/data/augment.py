@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from medseg_runtime.model.preprocess import InputRule
 from medseg_trainer.config.run import AugmentConfig
-from medseg_trainer.data.case import Labels
+from medseg_trainer.data.masks import Labels
 
 Float32 = npt.NDArray[np.float32]
 

@@ -1,31 +1,23 @@
-"""Images with the masks of their raters, and decoding of their files."""
+"""Images with the masks of their raters."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from medseg_runtime.errors import DataError, ImageError
 from medseg_runtime.model.preprocess import Pixels
-from medseg_runtime.readers.raster import read_raster
+from medseg_runtime.readers.source import SourceImage
+from medseg_trainer.data.archive import Files
+from medseg_trainer.data.images import TrainingImage, check_pair, read_image
+from medseg_trainer.data.masks import Labels, Mask, decode_mask, read_mask
 
 Split = Literal["train", "val", "test"]
-Labels = npt.NDArray[np.uint8]
-Files = dict[str, Callable[[], bytes]]
-"""Path in a data set, with forward slashes -> a function that reads the file."""
+
+__all__ = ["Case", "Cases", "Entry", "Labels", "Split", "case_of", "decode_mask", "read_case"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +33,17 @@ class Case:
     """(R, H, W) labels, 0 for background. The mask of a rater who marked nothing is empty."""
     spacing_mm: tuple[float, float] | None = None
     """Distance of neighboring rows and of neighboring columns, if known."""
+    value_range: tuple[float, float] | None = None
+    """The intensities that the rule `unit` maps to 0 and 1; see `SourceImage`."""
+    warnings: tuple[str, ...] = ()
+    """How the image and its masks were read, one sentence each."""
+
+    @property
+    def source(self) -> SourceImage:
+        """The image as the segmenter takes it."""
+        return SourceImage(
+            pixels=self.image, sha256="", kind="array", spacing_mm=self.spacing_mm, value_range=self.value_range
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,125 +88,39 @@ class Cases:
         return Cases([self.entries[k * len(self) // count] for k in range(count)])
 
 
-def files_in_folder(root: Path) -> Files:
-    """Return the files of a folder. Links are followed, but a folder is visited once, so cycles end."""
-    found, seen = list[Path](), set[Path]()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = Path(folder).resolve()
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [path for name in names if (path := Path(folder, name)).is_file()]
-    return {path.relative_to(root).as_posix(): path.read_bytes for path in sorted(found)}
+def case_of(
+    name: str,
+    group: str,
+    image: TrainingImage,
+    masks: Sequence[Mask],
+    *,
+    path: str,
+    spacing_mm: tuple[float, float] | None = None,
+) -> Case:
+    """Return an image with its masks.
 
-
-def files_in_zips(archives: list[Path]) -> Files:
-    """Return the files of several zips as one tree.
+    path: of the image, for messages. spacing_mm: overrides that of a DICOM image.
 
     Raises:
-        DataError: an archive is damaged; the reader of a damaged file raises it too.
+        DataError: the masks may not lie on the image.
     """
-    files: Files = {}
-    for archive in sorted(archives):
-        with _readable(archive):
-            opened = zipfile.ZipFile(archive)
-        files |= {name: partial(_extracted, archive, opened, name) for name in sorted(opened.namelist())}
-    return files
+    check_pair(image, path, masks)
+    return Case(
+        name=name,
+        group=group,
+        image=image.source.pixels,
+        masks=np.stack([mask.labels for mask in masks]),
+        spacing_mm=spacing_mm or image.source.spacing_mm,
+        value_range=image.source.value_range,
+        warnings=image.source.warnings + tuple(warning for mask in masks for warning in mask.warnings),
+    )
 
 
-def _extracted(archive: Path, opened: zipfile.ZipFile, name: str) -> bytes:
-    with _readable(archive):
-        return opened.read(name)
-
-
-@contextmanager
-def _readable(archive: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{archive.name} cannot be read: {error}", "Copy or download it again.") from error
-
-
-def decode_image(content: bytes, name: str) -> Pixels:
-    """Decode an image file as (H, W) or (H, W, 3), with the reader that inference uses.
+def read_case(name: str, group: str, files: Files, image: str, masks: Sequence[str]) -> Case:
+    """Decode an image and its masks of one class.
 
     Raises:
-        DataError: it cannot be decoded.
+        DataError: one of them cannot be decoded, or the masks may not lie on the image.
     """
-    try:
-        return read_raster(content, "").pixels
-    except ImageError as error:
-        raise DataError(f"{name}: {error.problem}", error.remedy) from error
-
-
-def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
-    """Decode a mask as labels (H, W).
-
-    One class: values above 127 are foreground, as published masks have soft edges; or all values are 0 and 1.
-    Several classes: the pixel value is the class, 0 the background. In a palette image the index is the class, as in PASCAL VOC.
-
-    Raises:
-        DataError: the file is damaged, or holds values that are no labels.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            mask = _mask_values(picture, num_classes)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name} is not a mask that can be read", "Replace it by a whole PNG or TIFF file.") from error
-    if mask.dtype.kind in "if" and not (np.isfinite(mask) & (mask >= 0) & (mask == np.trunc(mask))).all():
-        raise DataError(
-            f"{name} holds values that are no labels: negative, fractional or not finite",
-            "Write 0 for the background, and a whole number for each class.",
-        )
-    if num_classes == 1:
-        brightest = int(mask.max(initial=0))
-        if 1 < brightest <= 127:
-            raise DataError(
-                f"{name} is neither 0 / 255 nor 0 / 1: its highest value is {brightest}",
-                "Write 255 where the structure is; for several classes give --classes.",
-            )
-        return (mask > (127 if brightest > 1 else 0)).astype(np.uint8)
-    if mask.max(initial=0) > num_classes:
-        raise DataError(
-            f"{name} holds the value {int(mask.max())}, but there are {num_classes} classes",
-            "Write the number of the class into each pixel, 0 for background.",
-        )
-    return mask.astype(np.uint8)
-
-
-def read_pair(files: Files, image: str, mask: str) -> tuple[Pixels, Labels]:
-    """Decode an image and its mask of one class: (H, W) or (H, W, 3), and (H, W).
-
-    Raises:
-        DataError: either cannot be decoded, or their sizes differ.
-    """
-    pixels, labels = decode_image(files[image](), image), decode_mask(files[mask](), mask, 1)
-    check_size(labels, mask, pixels)
-    return pixels, labels
-
-
-def check_size(labels: Labels, name: str, image: Pixels) -> None:
-    """Refuse a mask whose size is not that of its image.
-
-    Raises:
-        DataError: the sizes differ.
-    """
-    if labels.shape != image.shape[:2]:
-        raise DataError(
-            f"{name} is {labels.shape[1]}x{labels.shape[0]} px, its image {image.shape[1]}x{image.shape[0]}",
-            "Export the mask in the size of the image.",
-        )
-
-
-def _mask_values(picture: Image.Image, num_classes: int) -> npt.NDArray[Any]:
-    """Return the pixel values (H, W): of colors the brightest channel, of transparent pixels 0."""
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-        values = np.asarray(picture.convert("RGBA"))
-        return np.where(values[:, :, 3] > 127, values[:, :, :3].max(axis=2), 0)
-    if picture.mode == "1":
-        picture = picture.convert("L")
-    elif picture.mode in ("CMYK", "YCbCr") or (picture.mode == "P" and num_classes == 1):
-        picture = picture.convert("RGB")
-    values = np.asarray(picture)
-    return np.asarray(values.max(axis=2)) if values.ndim == 3 else values
+    found = [read_mask(files[mask](), mask, 1) for mask in masks]
+    return case_of(name, group, read_image(files[image](), image), found, path=image)

@@ -14,11 +14,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from medseg_runtime.errors import DataError
-from medseg_trainer.data.case import Case, Cases, Entry, Files, Split, files_in_folder, files_in_zips, read_pair
+from medseg_trainer.data.archive import Files, files_in_folder, files_in_zips
+from medseg_trainer.data.case import Case, Cases, Entry, Split, read_case
 from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table
 
 LICENCE = "CVC-ClinicDB is for research and education only"
@@ -37,11 +39,11 @@ def recognises(data: Path) -> bool:
     return any((data / part / "Original").is_dir() for part in PARTS) or any(data.glob("cvc-clinicdb-*.zip"))
 
 
-def read(data: Path, split: Split, num_classes: int) -> Cases:
+def read(data: Path, split: Split, classes: Sequence[str]) -> Cases:
     """List the cases of one split; see `data.layouts.read_cases`."""
-    if num_classes != 1:
+    if len(classes) != 1:
         raise DataError(
-            f"CVC-ClinicDB has one class, not {num_classes}", "Use a configuration with the class polyp alone."
+            f"CVC-ClinicDB has one class, not {len(classes)}", "Use a configuration with the class polyp alone."
         )
     archives = sorted(data.glob("cvc-clinicdb-*.zip"))
     trees = (
@@ -103,5 +105,4 @@ def _mask(image: re.Match[str]) -> str:
 
 
 def _case(files: Files, match: re.Match[str], sequence: str) -> Case:
-    image, mask = read_pair(files, match.string, _mask(match))
-    return Case(name=match["frame"], group=f"sequence-{sequence}", image=image, masks=mask[None])
+    return read_case(match["frame"], f"sequence-{sequence}", files, match.string, [_mask(match)])

@@ -12,11 +12,13 @@ file, Training, Validation and Test are train, val and test. If only Training is
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from medseg_runtime.errors import DataError
-from medseg_trainer.data.case import Case, Cases, Entry, Files, Split, files_in_folder, files_in_zips, read_pair
+from medseg_trainer.data.archive import Files, files_in_folder, files_in_zips
+from medseg_trainer.data.case import Case, Cases, Entry, Split, read_case
 from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table
 
 LICENCE = "ISIC-2018 is CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): research only"
@@ -34,11 +36,11 @@ def recognises(data: Path) -> bool:
     return any(data.glob("ISIC2018_Task1-2_*_Input*")) or any(data.glob("isic2018-*.zip"))
 
 
-def read(data: Path, split: Split, num_classes: int) -> Cases:
+def read(data: Path, split: Split, classes: Sequence[str]) -> Cases:
     """List the cases of one split; see `data.layouts.read_cases`."""
-    if num_classes != 1:
+    if len(classes) != 1:
         raise DataError(
-            f"ISIC-2018 Task 1 has one class, not {num_classes}", "Use a configuration with the class lesion alone."
+            f"ISIC-2018 Task 1 has one class, not {len(classes)}", "Use a configuration with the class lesion alone."
         )
     files = _files(data, split)
     images = [match for match in map(IMAGE.match, sorted(files)) if match]
@@ -80,5 +82,4 @@ def _mask(image: re.Match[str]) -> str:
 
 
 def _case(files: Files, match: re.Match[str]) -> Case:
-    image, mask = read_pair(files, match.string, _mask(match))
-    return Case(name=match["id"], group=match["id"], image=image, masks=mask[None])
+    return read_case(match["id"], match["id"], files, match.string, [_mask(match)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ class Layout:
 
     name: str
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, Split, int], Cases]
+    read: Callable[[Path, Split, Sequence[str]], Cases]
     grouped_by: str
     """The units that a split keeps together: `patients`; `groups` for your own folder."""
     structure: str
@@ -62,12 +62,13 @@ def layout_of(data: Path, structure: str | None = None) -> Layout:
     return fitting[0]
 
 
-def read_cases(data: Path, split: Split, num_classes: int, structure: str | None = None) -> Cases:
+def read_cases(data: Path, split: Split, num_classes: int, classes: Sequence[str] = ()) -> Cases:
     """List the cases of one split, in a fixed order. A case is decoded when it is accessed.
 
-    structure: see `layout_of`.
+    classes: their names, which choose among several data sets (see `layout_of`) and among the categories of polygons.
 
     Raises:
         DataError: the layout is unknown, files are missing, or images and masks do not pair.
     """
-    return layout_of(data, structure).read(data, split, num_classes)
+    names = tuple(classes) or ("",) * num_classes
+    return layout_of(data, names[0] or None).read(data, split, names)

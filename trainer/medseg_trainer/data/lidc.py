@@ -10,23 +10,13 @@ hash of a patient's name decides: 80 % train, 10 % val, 10 % test.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from medseg_runtime.errors import DataError
-from medseg_trainer.data.case import (
-    Case,
-    Cases,
-    Entry,
-    Files,
-    Split,
-    decode_image,
-    decode_mask,
-    files_in_folder,
-    files_in_zips,
-)
+from medseg_trainer.data.archive import Files, files_in_folder, files_in_zips
+from medseg_trainer.data.case import Case, Cases, Entry, Split, read_case
 from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table
 
 LICENCE = "LIDC-IDRI is CC BY 3.0 (https://creativecommons.org/licenses/by/3.0/)"
@@ -44,11 +34,11 @@ def recognises(data: Path) -> bool:
     return (data / ROOT).is_dir() or any(data.glob("lidc-*.zip"))
 
 
-def read(data: Path, split: Split, num_classes: int) -> Cases:
+def read(data: Path, split: Split, classes: Sequence[str]) -> Cases:
     """List the cases of one split; see `data.layouts.read_cases`."""
-    if num_classes != 1:
+    if len(classes) != 1:
         raise DataError(
-            f"LIDC-IDRI has one class, not {num_classes}", "Use a configuration with the class nodule alone."
+            f"LIDC-IDRI has one class, not {len(classes)}", "Use a configuration with the class nodule alone."
         )
     files, wanted = _files(data, split)
     matches = sorted((m for m in map(IMAGE.match, files) if m), key=lambda m: _natural(m.string))
@@ -79,12 +69,7 @@ def _masks(image: re.Match[str]) -> list[str]:
 
 
 def _case(files: Files, m: re.Match[str]) -> Case:
-    return Case(
-        name=_name(m),
-        group=m["patient"],
-        image=decode_image(files[m.string](), m.string),
-        masks=np.stack([decode_mask(files[mask](), mask, 1) for mask in _masks(m)]),
-    )
+    return read_case(_name(m), m["patient"], files, m.string, _masks(m))
 
 
 def _natural(name: str) -> list[int | str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Collection
+from itertools import zip_longest
 from pathlib import Path
 from typing import get_args
 
 from medseg_runtime.errors import DataError
+from medseg_runtime.files.read import read_bytes
 from medseg_trainer.data.case import Split
 
 
@@ -19,16 +22,27 @@ def hashed_split(name: str) -> Split:
 
 
 def read_table(table: Path) -> list[dict[str, str]]:
-    """Read a CSV file with column names. Missing values of a short line are empty.
+    """Read a CSV file with column names, which become lower case. Missing values of a short line are empty.
+
+    The separator is a comma, a semicolon or a tab, as the first line has it. Spaces around values are dropped.
 
     Raises:
         DataError: the file cannot be read as CSV in UTF-8.
     """
+    remedy = "Save it as CSV in UTF-8."
+    content = read_bytes(table, DataError, remedy, name=table.name)
     try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            return [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(lines)]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise DataError(f"{table.name} cannot be read: {error}", "Save it as CSV in UTF-8.") from error
+        text = content.decode("utf-8-sig")
+        header = text.lstrip().partition("\n")[0]
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True))
+    except (UnicodeError, csv.Error) as error:
+        raise DataError(f"{table.name} cannot be read: {error}", remedy) from error
+    filled = [[value.strip() for value in line] for line in lines if any(value.strip() for value in line)]
+    columns = [name.lower() for name in filled[0]] if filled else []
+    return [
+        {name: value for name, value in zip_longest(columns, line[: len(columns)], fillvalue="") if name}
+        for line in filled[1:]
+    ]
 
 
 def split_table(data: Path, unit: str) -> dict[str, str]:

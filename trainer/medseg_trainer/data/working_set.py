@@ -23,8 +23,8 @@ from medseg_runtime.errors import DataError, ImageError
 from medseg_runtime.model.preprocess import Box, InputRule, place, resample, to_network
 from medseg_trainer.config.run import AugmentConfig
 from medseg_trainer.data.augment import Draw, augmented
-from medseg_trainer.data.case import Labels
 from medseg_trainer.data.layouts import Case, Split, read_cases
+from medseg_trainer.data.masks import Labels
 
 Float16 = npt.NDArray[np.float16]
 
@@ -59,16 +59,16 @@ class WorkingSet:
         raters: int,
         num_classes: int,
         *,
-        structure: str | None = None,
+        classes: Sequence[str] = (),
         quiet: bool,
     ) -> WorkingSet:
-        """Read a split; structure: see `data.layouts.layout_of`.
+        """Read a split; classes: see `data.layouts.read_cases`.
 
         Raises:
             DataError: files are missing or do not pair, the number of raters is another, or the images have no contrast.
         """
         images, labels = [], []
-        cases = read_cases(data, split, num_classes, structure)
+        cases = read_cases(data, split, num_classes, classes)
         for case in track(cases, f"reading {split}", disable=quiet):
             if len(case.masks) != raters:
                 raise DataError(
@@ -120,7 +120,7 @@ def working_size(case: Case, rule: InputRule) -> tuple[npt.NDArray[np.float32], 
     if rule.geometry == "native":
         window = replace(rule, height=rule.context, width=rule.context)
         placement = replace(placement, field=_context(placement.field, rule))
-    image = to_network(case.image, window, placement)[0]
+    image = to_network(case.image, window, placement, case.value_range)[0]
     return image, np.stack([_label_window(mask, placement.field, window) for mask in case.masks])
 
 

@@ -70,7 +70,7 @@ class SampleSettings:
 
     def segment(self, segmenter: Segmenter, case: Case, number: int) -> Segmentation:
         """Segment case `number` of a split. Its noise has the seed `seed + 1000 * number`."""
-        return segmenter(case.image, samples=self.samples, steps=self.steps, seed=self.seed + 1000 * number)
+        return segmenter(case.source, samples=self.samples, steps=self.steps, seed=self.seed + 1000 * number)
 
     def segment_all(self, segmenter: Segmenter, cases: Iterable[Case]) -> Iterator[tuple[Case, Segmentation]]:
         """Yield each case with its result."""
@@ -114,7 +114,7 @@ def evaluate(
     """
     started = time.monotonic()
     classes = segmenter.manifest.classes
-    cases = read_cases(data, split, len(classes), classes[0]).evenly(images)
+    cases = read_cases(data, split, len(classes), classes).evenly(images)
     settings = SampleSettings(samples=max(samples, MANY) if ged_100 else samples, steps=steps, seed=seed)
     figures: list[list[CaseFigures]] = []
     result = None

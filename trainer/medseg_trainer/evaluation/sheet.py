@@ -12,8 +12,8 @@ from medseg_runtime.model.preprocess import Box
 from medseg_runtime.result.metrics import ReliabilityBin
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import NOTICE
-from medseg_trainer.data.case import Labels
 from medseg_trainer.data.layouts import Case
+from medseg_trainer.data.masks import Labels
 from medseg_trainer.evaluation.reliability import BACKGROUND, render_reliability
 
 PANEL, GAP, HEADING = 192, 6, 26

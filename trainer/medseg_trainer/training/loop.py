@@ -58,7 +58,7 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
         config.input,
         config.raters,
         num_classes,
-        structure=config.classes[0],
+        classes=config.classes,
         quiet=not fabric.is_global_zero,
     )
     # before the folder is made, so that faults of the data are found before anything is written

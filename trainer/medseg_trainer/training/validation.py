@@ -44,7 +44,7 @@ class Validator:
         Raises:
             DataError: the split is empty, or one of these images cannot be decoded.
         """
-        cases = read_cases(data, "val", len(config.classes), config.classes[0])
+        cases = read_cases(data, "val", len(config.classes), config.classes)
         picked = cases.evenly(config.validation_images)
         for _ in picked:  # decode them once: a damaged file is found before hours of training
             pass

@@ -1,0 +1,65 @@
+"""The pictures of a folder and its sub-folders, and their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from medseg_runtime.errors import DataError
+from medseg_runtime.readers.image import DICOM_MAGIC_AT, is_dicom
+from medseg_runtime.readers.picture import SUFFIXES
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+
+
+def stem_of(name: str) -> str:
+    """Return a path without the suffix of a picture or of a JSON file. A UID contains dots of its own."""
+    stem, dot, suffix = name.rpartition(".")
+    known = SUFFIXES | DICOM_SUFFIXES | {".json"}
+    return stem if stem and f"{dot}{suffix}".lower() in known else name
+
+
+def pictures_in(root: Path) -> dict[str, Path]:
+    """Return the pictures below a folder, by their path without suffix, sorted.
+
+    Other files are passed over: what is no picture, and what is hidden.
+
+    Raises:
+        DataError: two pictures of a folder have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in files_below(root) if _is_picture(path)):
+        name = stem_of(path.relative_to(root).as_posix())
+        if name in found:
+            raise DataError(
+                f"{found[name].name} and {path.name} in {path.parent.name}/ share a name", "Rename one of them."
+            )
+        found[name] = path
+    return found
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Yield the regular files below a folder that are not hidden. Links are followed, but a folder is visited once."""
+    seen = set[Path]()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = Path(folder).resolve()
+        folders[:] = [] if real in seen else sorted(name for name in folders if not _hidden(name))
+        if real not in seen:
+            yield from (path for name in names if not _hidden(name) and (path := Path(folder, name)).is_file())
+        seen.add(real)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__"))
+
+
+def _is_picture(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES or suffix in DICOM_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(DICOM_MAGIC_AT + 4))
+    except OSError:
+        return False
