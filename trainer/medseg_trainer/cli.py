@@ -1,4 +1,4 @@
-"""The command medseg-train: fit, evaluate, show."""
+"""The command medseg-train: split, check, fit, evaluate, show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from medseg_runtime.commands.program import run_command
-from medseg_runtime.errors import CheckpointError, OutputError, ParameterError
+from medseg_runtime.errors import CheckpointError, DataError, OutputError, ParameterError
 
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import BackendName
@@ -28,10 +28,65 @@ app = typer.Typer(
 DataOption = Annotated[
     Path,
     typer.Option(
-        help="Data folder: LIDC-IDRI-slices, ISIC-2018 Task 1 or CVC-ClinicDB, as zips or unpacked; or images/, masks/ and "
-        "splits.csv. If it holds several data sets, the one whose masks outline the first class is used."
+        help="Data folder: LIDC-IDRI-slices, ISIC-2018 Task 1 or CVC-ClinicDB, as zips or unpacked; or your own with images/ "
+        "(PNG, JPEG, TIFF, BMP or DICOM), masks/ or outlines of COCO or labelme, and splits.csv. If it holds several data sets, "
+        "the one whose masks outline the first class is used."
     ),
 ]
+ClassesOption = Annotated[
+    str | None, typer.Option(help="Names of the foreground classes, separated by commas; default: the preset's.")
+]
+
+
+@app.command()
+def split(
+    data: Annotated[Path, typer.Argument(help="Your own folder, with images/ and masks.", metavar="DATA")],
+    val: Annotated[float, typer.Option(help="Share of the images to validate on.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the images to test on.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order in which groups are taken.")] = 0,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Regular expression on the path below images/; its first parentheses, or all that it matches, name the patient "
+            "or video. Default: the column group of splits.csv if it is there, or the first folder below images/.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace splits.csv; its other columns are kept.")] = False,
+) -> None:
+    """Write splits.csv: each patient or video into train, val or test."""
+    from medseg_trainer.data.check_table import print_split
+    from medseg_trainer.data.split import split_folder
+
+    table = split_folder(data, val=val, test=test, seed=seed, group=group)
+    table.write(data, force=force)
+    print_split(table)
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="A data folder, as for `fit`.", metavar="DATA")],
+    classes: Annotated[
+        str | None, typer.Option(help="Names of the foreground classes, separated by commas; default: one class.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="PNG file for the sheet.")] = Path("check.png"),
+) -> None:
+    """Read all images and masks, and list what a training would refuse. Exit with 1 if there is anything.
+
+    The sheet shows images with their masks' outlines. Look at it: whether they lie on each other, only a person can see.
+    """
+    from medseg_trainer.data.check import check_data
+    from medseg_trainer.data.check_sheet import render_sheet
+    from medseg_trainer.data.check_table import print_report
+
+    _check_writable(out, ".png")
+    report = check_data(data, _names(classes) or ("",))
+    print_report(report)
+    if report.panels:
+        render_sheet(report.panels).save(out)
+        print(f"sheet: {out}")
+    if report.problems:
+        raise DataError(f"a training would refuse {len(report.problems)} of these", "Mend the problems listed above.")
 
 
 @app.command()
@@ -39,9 +94,7 @@ def fit(
     preset: Annotated[str, typer.Argument(help="Name of a preset; `medseg-train show` lists them.")],
     data: DataOption,
     out: Annotated[Path, typer.Option(help="Run folder. After an interruption, the same command resumes.")],
-    classes: Annotated[
-        str | None, typer.Option(help="Names of the foreground classes, separated by commas; default: the preset's.")
-    ] = None,
+    classes: ClassesOption = None,
     raters: Annotated[int | None, typer.Option(help="Masks per image; default: the preset's.")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, data order and noise.")
@@ -53,11 +106,10 @@ def fit(
     config = _preset(preset)
     given = {"--classes": classes, "--raters": raters, "--seed": seed}
     options = "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
-    names = config.classes if classes is None else tuple(name.strip() for name in classes.split(","))
     raters = config.raters if raters is None else raters
     config = replace(
         config,
-        classes=names,
+        classes=_names(classes) or config.classes,
         raters=raters,
         seed=config.seed if seed is None else seed,
         denoiser=replace(config.denoiser, raters_per_image=min(config.denoiser.raters_per_image, raters)),
@@ -97,10 +149,8 @@ def evaluate(
     segmenter = _segmenter(target, backend)
     if out is None and (target / CONFIG_NAME).exists():
         out = target / "evaluation.json"
-    if out is not None and (out.is_dir() or out.suffix == ".png" or not os.access(out.parent, os.W_OK)):
-        raise OutputError(
-            f"{out.name!r} cannot be written there", "Give --out a .json file in a folder that you may write to."
-        )
+    if out is not None:
+        _check_writable(out, ".json")
     report = measure(
         segmenter,
         data,
@@ -129,6 +179,18 @@ def show(
             print(f"{name:<8}{(function.__doc__ or '').splitlines()[0]}")
     else:
         print(_preset(preset).to_json(), end="")
+
+
+def _names(classes: str | None) -> tuple[str, ...]:
+    return () if classes is None else tuple(name.strip() for name in classes.split(","))
+
+
+def _check_writable(out: Path, suffix: str) -> None:
+    other = ".png" if suffix == ".json" else ".json"
+    if out.is_dir() or out.suffix == other or not os.access(out.parent, os.W_OK):
+        raise OutputError(
+            f"{out.name!r} cannot be written there", f"Give --out a {suffix} file in a folder that you may write to."
+        )
 
 
 def _print_table(report: Evaluation) -> None:

@@ -29,6 +29,7 @@ from medseg_runtime.errors import BackendError, ExportError
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.model.bundle import Bundle, Manifest
 from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.model.signatures import GraphName
 from medseg_runtime.result.metrics import dice
 from medseg_runtime.result.segmentation import Segmentation
@@ -54,7 +55,7 @@ REFERENCE_PROBABILITY = 0.02
 class Images:
     """The images that masks are compared on, and a description of them."""
 
-    pixels: Sequence[Pixels]
+    pixels: Sequence[Pixels | SourceImage]
     source: str
 
     @classmethod

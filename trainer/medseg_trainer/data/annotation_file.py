@@ -84,7 +84,7 @@ def well_formed(file: str, image: str = "") -> Iterator[None]:
 def class_numbers(categories: Collection[str], classes: Sequence[str], file: str) -> dict[str, int]:
     """Return the number of the class of each category, by name; upper and lower case are the same.
 
-    A single category may have any name if there is one class.
+    A single category may have any name if there is one class. Without names of classes, no category has a number.
 
     Raises:
         DataError: a class is no category.
@@ -95,8 +95,9 @@ def class_numbers(categories: Collection[str], classes: Sequence[str], file: str
     found = {category: numbers[category.casefold()] for category in categories if category.casefold() in numbers}
     missing = [name for number, name in enumerate(classes, 1) if number not in found.values()]
     if missing and categories:
+        lacks = f"and none is called {missing[0]}" if missing[0] else "and one class is trained"
         raise DataError(
-            f"{file} has no category {missing[0] or 'that is named'!r}; it has {', '.join(sorted(categories))}",
-            "Give their names with --classes; other categories become background.",
+            f"{file} has the categories {', '.join(sorted(categories))}, {lacks}",
+            "Give the names of those to segment with --classes; the others become background.",
         )
     return found

@@ -17,7 +17,6 @@ from medseg_trainer.data.annotation_file import Drawing, Shape, read_json, well_
 from medseg_trainer.data.masks import Bool
 from medseg_trainer.data.polygons import filled_polygon, run_length_mask
 
-
 LISTS = ("images", "annotations", "categories")
 
 

@@ -44,11 +44,12 @@ def difference_hash(pixels: Pixels) -> Hash:
 
 def duplicates(images: Sequence[Hashed]) -> list[tuple[Hashed, Hashed, int]]:
     """Return pairs of images of different splits that are nearly the same, and in how many bits they differ."""
-    found = []
-    bits = np.stack([one.bits for one in images]) if images else np.zeros((0, SIDE * SIDE // 8), np.uint8)
-    split = np.array([one.split for one in images])
+    if not images:
+        return []
+    bits, splits = np.stack([one.bits for one in images]), np.array([one.split for one in images])
+    pairs: list[tuple[Hashed, Hashed, int]] = []
     for index, one in enumerate(images):
         differing = np.bitwise_count(bits[:index] ^ one.bits).sum(axis=1, dtype=np.int64)
-        for other in np.flatnonzero((differing <= MOST_BITS) & (split[:index] != one.split)):
-            found.append((images[other], one, int(differing[other])))
-    return sorted(found, key=lambda pair: pair[2])
+        others = np.flatnonzero((differing <= MOST_BITS) & (splits[:index] != one.split)).tolist()
+        pairs += [(images[other], one, int(differing[other])) for other in others]
+    return sorted(pairs, key=lambda pair: pair[2])

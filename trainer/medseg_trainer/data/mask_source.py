@@ -32,8 +32,13 @@ LABELME_FOLDERS = ("annotations", "masks", "labels", "images")
 class MaskSource(Protocol):
     """The masks of all images of a folder."""
 
-    description: str
-    """Where they are from, for a reader."""
+    @property
+    def description(self) -> str:
+        """Where they are from, for a reader."""
+
+    @property
+    def leftover(self) -> tuple[str, ...]:
+        """What belongs to no image."""
 
     def check(self, image: str) -> None:
         """Find the masks of an image without reading them.
@@ -61,6 +66,16 @@ class MaskPictures:
     """The names of the masks of each image, by the same path."""
     num_classes: int
     description: str
+
+    @property
+    def leftover(self) -> tuple[str, ...]:
+        return tuple(
+            f"{rater}/{mask}"
+            for rater, pictures in self.raters.items()
+            for used in [{mask for masks in self.found[rater].values() for mask in masks}]
+            for mask in pictures
+            if mask not in used
+        )
 
     def check(self, image: str) -> None:
         for rater in self.raters:
@@ -103,6 +118,7 @@ class MaskDrawings:
     numbers: Mapping[str, int]
     """The class of each category."""
     description: str
+    leftover: tuple[str, ...]
 
     def check(self, image: str) -> None:
         if image not in self.drawings:
@@ -168,13 +184,16 @@ def _coco(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> Mas
         return None
     drawings, categories = read_coco(files)
     described = ", ".join(path.name for path in files)
-    names, found = ImageNames(images), dict[str, Drawing]()
+    names, found, leftover = ImageNames(images), dict[str, Drawing](), list[str]()
     for drawing in drawings:
-        for name in names.find(drawing.image):
-            if name in found:
+        match names.find(drawing.image):
+            case [name] if name in found:
                 raise DataError(f"{described} names the image {name!r} twice", "Keep one of the entries.")
-            found[name] = drawing
-    return MaskDrawings(images, found, class_numbers(categories, classes, described), described)
+            case [name]:
+                found[name] = drawing
+            case _:
+                leftover.append(drawing.image)
+    return MaskDrawings(images, found, class_numbers(categories, classes, described), described, tuple(leftover))
 
 
 def _labelme(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> MaskDrawings | None:
@@ -188,7 +207,7 @@ def _labelme(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> 
         if files and is_labelme(read_json(next(iter(files.values())))):
             drawings, labels = read_labelme(files)
             described = f"labelme's files in {place}/"
-            return MaskDrawings(images, drawings, class_numbers(labels, classes, described), described)
+            return MaskDrawings(images, drawings, class_numbers(labels, classes, described), described, ())
     return None
 
 

@@ -27,6 +27,8 @@ Numbers = npt.NDArray[Any]
 
 EDGE = 8
 """Pixels on either side of an edge in which it may be soft: an 8x8 block of a JPEG."""
+MOST_EDGES = 0.5
+"""Largest share of an image that soft edges take."""
 NOISE = 32
 """Values not farther from 0 or from the highest are noise ..."""
 LABELS = 8
@@ -106,7 +108,7 @@ def _marked(raster: Raster, name: str) -> tuple[Bool, tuple[str, ...]]:
         return levels > 0, ()
     marked: Bool = levels > (127 if highest <= 255 else highest // 2)
     between: Bool = (levels > NOISE) & (levels < highest - NOISE)
-    if between.any() and (between & ~_near_edge(marked)).any():
+    if between.any() and (between.mean() > MOST_EDGES or (between & ~_near_edge(marked)).any()):
         raise DataError(
             f"{name} holds values between 0 and {highest} away from any edge, so it is no mask of one class", ONE_CLASS
         )
@@ -149,7 +151,7 @@ def _check_areas(values: Numbers, levels: Numbers, highest: int, name: str) -> t
         )
     noise = level[level <= NOISE]
     if len(noise):
-        return (f"{name} holds areas of values up to {noise.max()}, which were taken for background",)
+        return (f"areas of a mask with values of {LABELS + 1} to {NOISE} were taken for background",)
     return ()
 
 

@@ -74,7 +74,9 @@ class SplitTable:
                 writer = csv.writer(file)
                 writer.writerow(["image", "split", "group", *further])
                 for line in self.lines:
-                    writer.writerow([line.image, line.split, line.group, *(line.kept.get(name, "") for name in further)])
+                    writer.writerow(
+                        [line.image, line.split, line.group, *(line.kept.get(name, "") for name in further)]
+                    )
         except OSError as error:
             raise OutputError(
                 f"splits.csv cannot be written: {error.strerror}", "Give a folder that you may write to."
@@ -95,7 +97,7 @@ def split_folder(data: Path, *, val: float, test: float, seed: int, group: str |
         raise ParameterError("the shares of val and test leave no training images", "Give --val 0.1 and --test 0.1.")
     if not (data / "images").is_dir():
         raise DataError(f"{data.name!r} has no folder images/", "Put the images there.")
-    _, images = find_masks(data, pictures_in(data / "images"), ("",))
+    _, images = find_masks(data, pictures_in(data / "images"), ())
     before = _lines_before(data / TABLE, images)
     groups, grouped_by = _groups(list(images), before, group)
     split_of, warnings = _divided(groups, val, test, seed)
@@ -119,9 +121,7 @@ def _lines_before(table: Path, images: dict[str, Path]) -> dict[str, dict[str, s
     return found
 
 
-def _groups(
-    images: list[str], before: dict[str, dict[str, str]], pattern: str | None
-) -> tuple[dict[str, str], str]:
+def _groups(images: list[str], before: dict[str, dict[str, str]], pattern: str | None) -> tuple[dict[str, str], str]:
     """Return the group of each image, and how it was found."""
     if pattern is not None:
         return {image: _matched(pattern, image) for image in images}, f"the pattern {pattern}"
@@ -145,9 +145,7 @@ def _matched(pattern: str, image: str) -> str:
     return (found[1] if found.re.groups else found[0]) or image
 
 
-def _divided(
-    groups: dict[str, str], val: float, test: float, seed: int
-) -> tuple[dict[str, Split], tuple[str, ...]]:
+def _divided(groups: dict[str, str], val: float, test: float, seed: int) -> tuple[dict[str, Split], tuple[str, ...]]:
     """Return the split of each group. Each split takes groups, in a random order, until it has its share of the images."""
     sizes = Counter(groups.values())
     wanted: dict[Split, float] = {"val": val, "test": test}

@@ -1,0 +1,167 @@
+"""Masks: what is a mask of one class or of several, and what would lose labels in silence."""
+
+import io
+import os
+import stat
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter, zoom
+
+from medseg_runtime.errors import DataError
+from medseg_trainer.data.masks import decode_mask, read_mask
+from tests.trainer.data.own_folder import MASK, encoded
+
+BIG = np.kron(MASK, np.ones((4, 4), np.uint8))
+
+
+def labels(values, kind="PNG", num_classes=1, **options):
+    return decode_mask(encoded(values, kind, **options), "a.png", num_classes)
+
+
+def instances(count, side=3, first=1):
+    """Squares of different labels, four pixels apart."""
+    found = np.zeros((60, 60), np.uint16)
+    for k in range(count):
+        y, x = divmod(k, 14)
+        found[4 * y : 4 * y + side, 4 * x : 4 * x + side] = k + first
+    return found
+
+
+def boxes(*values):
+    found = np.zeros((60, 60, *np.shape(values[0])), np.uint8)
+    for k, value in enumerate(values):
+        found[15 * k + 2 : 15 * k + 12, 5:25] = value
+    return found
+
+
+def nested(*values):
+    found = np.zeros((60, 60), np.uint8)
+    for k, value in enumerate(values):
+        found[6 * k + 3 : 57 - 6 * k, 6 * k + 3 : 57 - 6 * k] = value
+    return found
+
+
+def soft(sigma):
+    return np.rint(255 * gaussian_filter((BIG > 0).astype(float), sigma)).astype(np.uint8)
+
+
+TAKEN = {
+    "0 and 255": BIG,
+    "0 and 1": BIG // 255,
+    "0 and 200": BIG // 255 * 200,
+    "nothing": np.zeros_like(BIG),
+    "everything": np.full_like(BIG, 255),
+    "0 and 65535": (BIG > 0).astype(np.uint16) * 65535,
+    "edges of antialiasing": np.asarray(Image.fromarray(BIG).resize((117, 81), Image.Resampling.BICUBIC)),
+    "a blur of 1 px": soft(1),
+    "a blur of 2.5 px": soft(2.5),
+    "enlarged by interpolation": zoom(MASK, 3.7, order=1),
+    "a colored mask": np.stack([BIG, BIG * 0, BIG * 0], axis=-1),
+    "noise as in CVC-ClinicDB": np.where(BIG > 0, BIG, np.where(np.indices(BIG.shape)[0] > 100, 11, 0)).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_is_a_mask_of_one_class(name):
+    values = TAKEN[name]
+    level = values.max(axis=2) if values.ndim == 3 else values
+    half = level.max() / 2 if level.max() in (1, 65535) else 127.5
+    found = read_mask(encoded(values), "a.png", 1)
+    np.testing.assert_array_equal(found.labels, level > half)
+    assert bool(found.warnings) == ("CVC" in name)
+
+
+@pytest.mark.parametrize("quality", [10, 30, 75, 95])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_ringing_of_a_jpeg_is_no_label(mode, quality):
+    picture = Image.fromarray(BIG).convert(mode)
+    found = labels(picture, "JPEG", quality=quality)
+    np.testing.assert_array_equal(found, np.asarray(Image.open(io.BytesIO(encoded(picture, "JPEG", quality=quality))).convert("L")) > 127)
+    assert (found != (BIG > 0)).mean() < 0.01
+
+
+REFUSED = {
+    "196 instances": instances(196),
+    "100 instances": instances(100),
+    "196 instances of 2x2 px": instances(196, side=2),
+    "196 points": instances(196, side=1),
+    "instances above the half": instances(60, first=150),
+    "levels 85, 170, 255": boxes(85, 170, 255),
+    "levels 85 and 255": boxes(85, 255),
+    "1 beside 255, which is void": nested(255, 1),
+    "1 and 2 beside 255": boxes(1, 2, 255),
+    "a rim of 128": nested(128, 255),
+    "two bright levels": boxes(200, 255),
+    "red and green": boxes((255, 0, 0), (0, 255, 0)),
+    "a photograph": np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8),
+    "a blur of 8 px": soft(8),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_labels_and_levels_are_refused_for_one_class(name):
+    with pytest.raises(DataError, match=r"away from any edge|as labels of several|neither 0 / 255 nor 0 / 1") as error:
+        labels(REFUSED[name])
+    assert "Write 255 where the structure is" in error.value.remedy
+
+
+@pytest.mark.parametrize("name", ["196 instances", "levels 85, 170, 255"])
+def test_they_are_refused_as_jpeg_too(name):
+    with pytest.raises(DataError, match="away from any edge"):
+        labels(REFUSED[name].astype(np.uint8), "JPEG", quality=95)
+
+
+def test_a_lossy_file_cannot_hold_small_numbers():
+    with pytest.raises(DataError, match="neither 0 / 255 nor 0 / 1"):
+        labels(np.ones_like(BIG), "JPEG")
+    for kind, options in (("JPEG", {}), ("TIFF", {"compression": "jpeg"})):
+        with pytest.raises(DataError, match="compressed with loss"):
+            labels(BIG // 255, kind, num_classes=2, **options)
+
+
+def test_several_classes_are_no_colors():
+    with pytest.raises(DataError, match="holds colors"):
+        labels(boxes((1, 0, 0), (0, 2, 0)), num_classes=2)
+    np.testing.assert_array_equal(labels(boxes((1, 1, 1), (2, 2, 2)), num_classes=2), boxes(1, 2))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_colors_of_16_bits_keep_small_numbers(kind):
+    """Pillow gives 8 bits of them, and a class 1 would be background."""
+    tifffile, png = pytest.importorskip("tifffile"), pytest.importorskip("png")
+    values, buffer = np.stack([boxes(1, 2).astype(np.uint16)] * 3, axis=-1), io.BytesIO()
+    if kind == "TIFF":
+        tifffile.imwrite(buffer, values, photometric="rgb")
+    else:
+        png.Writer(60, 60, greyscale=False, bitdepth=16).write(buffer, values.reshape(60, -1).tolist())
+    np.testing.assert_array_equal(decode_mask(buffer.getvalue(), "a", 2), boxes(1, 2))
+
+
+def test_pages_are_refused_as_for_images():
+    with pytest.raises(DataError, match="several images"):
+        labels(Image.fromarray(MASK), "TIFF", save_all=True, append_images=[Image.fromarray(MASK)])
+
+
+def test_no_program_is_run_whatever_a_mask_is_called(tmp_path, monkeypatch):
+    """Pillow opens EPS by running Ghostscript, the first `gs` on the path."""
+    ran = tmp_path / "ran"
+    script = tmp_path / "gs"
+    script.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    content = encoded(Image.fromarray(MASK).convert("RGB"), "EPS")
+    with pytest.raises(DataError, match="not a mask that can be read"):
+        decode_mask(content, "a.png", 1)
+    assert not ran.exists()
+    with pytest.raises(OSError, match=r"."):
+        Image.open(io.BytesIO(content)).load()
+    assert ran.exists()  # so the script would have been found
+
+
+def test_a_mask_that_is_too_large_is_refused_before_it_is_decoded():
+    huge = bytearray(encoded(Image.new("1", (10, 10))))
+    huge[16:24] = (50_000).to_bytes(4) * 2
+    with pytest.raises(DataError, match="too large|cut short|damaged"):
+        decode_mask(bytes(huge), "a.png", 1)
