@@ -29,8 +29,8 @@ from medseg_runtime.errors import BackendError, ExportError
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.model.bundle import Bundle, Manifest
 from medseg_runtime.model.preprocess import Pixels
-from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.model.signatures import GraphName
+from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.metrics import dice
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_trainer.data.layouts import layout_of, read_cases

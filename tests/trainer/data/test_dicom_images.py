@@ -20,7 +20,12 @@ from tests.trainer.data.own_folder import build
 
 RULES = {
     f"{geometry}, {intensity}": InputRule(
-        channels=1, height=32, width=32, geometry=geometry, intensity=intensity, context=64 if geometry == "native" else 0
+        channels=1,
+        height=32,
+        width=32,
+        geometry=geometry,
+        intensity=intensity,
+        context=64 if geometry == "native" else 0,
     )
     for geometry in ("native", "resize")
     for intensity in ("minmax", "unit")

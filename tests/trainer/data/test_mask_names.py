@@ -2,7 +2,7 @@
 
 import pytest
 
-from medseg_trainer.data.mask_names import masks_of
+from medseg_trainer.data.mask_names import masks_among, masks_of
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,8 @@ def test_another_name_is_no_mask_of_the_image(other):
 def test_two_images_that_share_a_short_name_both_get_its_mask():
     """Which of them it belongs to is not known; the reader refuses it."""
     assert masks_of(["a_image", "a_img"], ["a_mask"]) == {"a_image": ["a_mask"], "a_img": ["a_mask"]}
+
+
+def test_masks_beside_their_images_are_told_apart():
+    names = ["a", "a_mask", "a_mask_1", "lesion1", "lesion1_gt", "lesion2", "b_roi", "p1/c", "p1/c-label"]
+    assert masks_among(names) == ["a_mask", "a_mask_1", "lesion1_gt", "p1/c-label"]

@@ -59,7 +59,9 @@ TAKEN = {
     "a blur of 2.5 px": soft(2.5),
     "enlarged by interpolation": zoom(MASK, 3.7, order=1),
     "a colored mask": np.stack([BIG, BIG * 0, BIG * 0], axis=-1),
-    "noise as in CVC-ClinicDB": np.where(BIG > 0, BIG, np.where(np.indices(BIG.shape)[0] > 100, 11, 0)).astype(np.uint8),
+    "noise as in CVC-ClinicDB": np.where(BIG > 0, BIG, np.where(np.indices(BIG.shape)[0] > 100, 11, 0)).astype(
+        np.uint8
+    ),
 }
 
 
@@ -78,7 +80,9 @@ def test_what_is_a_mask_of_one_class(name):
 def test_the_ringing_of_a_jpeg_is_no_label(mode, quality):
     picture = Image.fromarray(BIG).convert(mode)
     found = labels(picture, "JPEG", quality=quality)
-    np.testing.assert_array_equal(found, np.asarray(Image.open(io.BytesIO(encoded(picture, "JPEG", quality=quality))).convert("L")) > 127)
+    np.testing.assert_array_equal(
+        found, np.asarray(Image.open(io.BytesIO(encoded(picture, "JPEG", quality=quality))).convert("L")) > 127
+    )
     assert (found != (BIG > 0)).mean() < 0.01
 
 
@@ -163,5 +167,5 @@ def test_no_program_is_run_whatever_a_mask_is_called(tmp_path, monkeypatch):
 def test_a_mask_that_is_too_large_is_refused_before_it_is_decoded():
     huge = bytearray(encoded(Image.new("1", (10, 10))))
     huge[16:24] = (50_000).to_bytes(4) * 2
-    with pytest.raises(DataError, match="too large|cut short|damaged"):
+    with pytest.raises(DataError, match=r"too large|cut short|damaged"):
         decode_mask(bytes(huge), "a.png", 1)

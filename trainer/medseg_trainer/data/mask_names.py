@@ -14,13 +14,18 @@ ENDING = re.compile(
     r"[ ._-]*(masks?|segmentations?|segm?|labels?|gt|ground[ ._-]?truth|annotations?|annotated|manual|lesion|roi|binary)$",
     re.IGNORECASE,
 )
+NUMBERED_ENDING = re.compile(ENDING.pattern[:-1] + r"[ ._-]*\d*$", re.IGNORECASE)
 IMAGE_ENDING = re.compile(r"([ ._-](image|img)|_0000)$", re.IGNORECASE)
 SEPARATORS = " ._-"
 
 
-def is_mask_name(name: str) -> bool:
-    """Tell whether a name ends as masks do."""
-    return ENDING.search(name) is not None
+def masks_among(names: Collection[str]) -> list[str]:
+    """Return those of a folder's names that are masks of others: an ending, perhaps with a number, behind another name."""
+    return [
+        name
+        for name in names
+        if (ending := NUMBERED_ENDING.search(name)) and _owner(name[: ending.start()].rstrip(SEPARATORS), names)
+    ]
 
 
 def masks_of(images: Collection[str], masks: Iterable[str]) -> dict[str, list[str]]:

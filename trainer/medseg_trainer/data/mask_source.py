@@ -21,7 +21,7 @@ from medseg_trainer.data.annotation_file import Drawing, class_numbers, read_jso
 from medseg_trainer.data.coco import is_coco, read_coco
 from medseg_trainer.data.image_names import ImageNames
 from medseg_trainer.data.labelme import is_labelme, read_labelme
-from medseg_trainer.data.mask_names import is_mask_name, masks_of
+from medseg_trainer.data.mask_names import masks_among, masks_of
 from medseg_trainer.data.masks import Mask, read_mask
 from medseg_trainer.data.names import files_below, pictures_in, stem_of
 
@@ -147,9 +147,9 @@ def find_masks(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -
     drawings = _coco(data, images, classes) or _labelme(data, images, classes)
     if drawings is not None:
         return drawings, dict(images)
-    beside = {name: path for name, path in images.items() if is_mask_name(name)}
+    beside = {name: images[name] for name in masks_among(images)}
     alone = {name: path for name, path in images.items() if name not in beside}
-    if beside and alone:
+    if beside:
         found = {"images": masks_of(alone, beside)}
         return MaskPictures(alone, {"images": beside}, found, len(classes), "masks beside the images"), alone
     if folder.is_dir() and any(files_below(folder)):

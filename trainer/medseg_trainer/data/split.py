@@ -146,7 +146,7 @@ def _matched(pattern: str, image: str) -> str:
 
 
 def _divided(groups: dict[str, str], val: float, test: float, seed: int) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """Return the split of each group. Each split takes groups, in a random order, until it has its share of the images."""
+    """Return the split of each group. val and test take groups in a random order, up to their share of the images."""
     sizes = Counter(groups.values())
     wanted: dict[Split, float] = {"val": val, "test": test}
     if len(sizes) < FEWEST_GROUPS:
@@ -156,13 +156,13 @@ def _divided(groups: dict[str, str], val: float, test: float, seed: int) -> tupl
         )
     order = sorted(sizes)
     np.random.default_rng(seed).shuffle(order)
+    free = [name for name in order if name != max(sizes, key=sizes.__getitem__)]  # the largest is for training
     split_of: dict[str, Split] = {}
     for split, share in wanted.items():
-        room = share * len(groups)
-        for name in order:
-            if room > 0 and name not in split_of and (sizes[name] <= 1.5 * room or split not in split_of.values()):
-                split_of[name] = split
-                room -= sizes[name]
+        kept = 1 if split == "val" and test > 0 else 0  # leave one for test
+        taken = _taken(free, sizes, share * len(groups), most=len(free) - kept)
+        split_of |= dict.fromkeys(taken, split)
+        free = [name for name in free if name not in split_of]
     found: dict[str, Split] = {name: split_of.get(name, "train") for name in sizes}
     warnings = tuple(
         f"{split} has {count:.0%} of the images instead of {share:.0%}, because groups are kept whole"
@@ -171,3 +171,13 @@ def _divided(groups: dict[str, str], val: float, test: float, seed: int) -> tupl
         if abs(count - share) > max(0.1, share / 2)
     )
     return found, warnings
+
+
+def _taken(free: list[str], sizes: Counter[str], wanted: float, most: int) -> list[str]:
+    """Return the groups, in their order, that bring the number of images nearer to the wanted one; one if none does."""
+    taken, room = list[str](), wanted
+    for name in free:
+        if sizes[name] <= 2 * room and len(taken) < most:
+            taken.append(name)
+            room -= sizes[name]
+    return taken or ([min(free, key=sizes.__getitem__)] if wanted > 0 else [])
