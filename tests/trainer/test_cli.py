@@ -12,6 +12,7 @@ from medseg_trainer import cli
 from medseg_trainer.config.presets import PRESETS
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.training.run_folder import RunFolder
+from tests.trainer.data.own_folder import build, pairs
 from tests.trainer.presets import EVERY_PRESET
 
 
@@ -115,3 +116,42 @@ def test_without_torch_the_command_names_the_extra(medseg_train, monkeypatch):
     code, _, err = medseg_train("show", "tiny")
     assert code == 1
     assert "torch is not installed. Run `pip install 'medseglatdiff[train]'`." in err
+
+
+@pytest.fixture
+def own_data(tmp_path):
+    return build(tmp_path / "data", pairs(*[f"p{k // 2}/{k}" for k in range(20)]), None)
+
+
+def test_split_then_check(own_data, medseg_train, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = medseg_train("split", own_data, "--val", "0.2", "--test", "0.1")
+    assert code == 0
+    assert "grouped by the folder" in out
+    assert medseg_train("split", own_data)[0] == 1
+    assert medseg_train("split", own_data, "--force", "--group", "[0-9]+$")[0] == 0
+    code, out, err = medseg_train("check", own_data)
+    assert (code, "problem" in out, "error" in err) == (0, False, False)
+    with Image.open("check.png") as sheet:
+        assert sheet.width > 1000
+
+
+def test_check_lists_each_problem_and_fails(own_data, medseg_train, tmp_path):
+    medseg_train("split", own_data)
+    for number in (4, 7):
+        (own_data / f"masks/p{number // 2}/{number}.png").write_bytes(b"damaged")
+    code, out, err = medseg_train("check", own_data, "--out", tmp_path / "sheet.png")
+    assert code == 1
+    assert [line.partition(" is not a mask")[0] for line in out.splitlines() if "problem:" in line] == [
+        "problem: p2/4.png",
+        "problem: p3/7.png",
+    ]
+    assert err.endswith("error: a training would refuse 2 of these. Mend the problems listed above.\n")
+    assert (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize("out", ["sheet.json", "absent/sheet.png"])
+def test_check_needs_a_place_for_its_sheet(out, own_data, medseg_train, tmp_path):
+    code, _, err = medseg_train("check", own_data, "--out", tmp_path / out)
+    assert code == 1
+    assert err.endswith("Give --out a .png file in a folder that you may write to.\n")

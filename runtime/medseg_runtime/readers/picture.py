@@ -1,4 +1,4 @@
-"""Open PNG, JPEG, TIFF and BMP files with Pillow, guarded: the one door for images and for training masks.
+"""Open PNG, JPEG, TIFF and BMP files with Pillow, guarded; for images and for training masks alike.
 
 No other format of Pillow's is tried, whatever a file is called: some of them run other programs. Sizes are checked before anything
 is decoded. Pillow's settings are not changed, its warnings do not reach the caller, and whatever it raises becomes an ImageError.

@@ -67,6 +67,13 @@ def test_the_column_group_of_a_table_and_its_other_columns_are_kept(tmp_path):
         assert len({found[f"{4 * patient + k}.png"]["split"] for k in range(4)}) == 1
 
 
+def test_a_pattern_replaces_the_groups_of_a_table(patients):
+    divided(patients).write(patients)
+    divided(patients, group="[0-9]$").write(patients, force=True)
+    assert {row["group"] for row in rows(patients)} == set("0123")
+    assert list(rows(patients)[0]) == ["image", "split", "group"]
+
+
 @pytest.mark.parametrize(("pattern", "groups"), [("^([^_]+)_", 10), ("^[^_]+", 10), (".*", 40)])
 def test_a_pattern_finds_the_patient_in_the_name(pattern, groups, tmp_path):
     data = build(tmp_path, pairs(*[f"pat{k // 4}_{k}" for k in range(40)]), None)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from medseg_runtime.errors import DataError
+from medseg_runtime.files.read import MAX_FILE_BYTES
 
 Files = dict[str, Callable[[], bytes]]
 """Path in a data set, with forward slashes -> a function that reads the file."""
@@ -44,6 +45,9 @@ def files_in_zips(archives: list[Path]) -> Files:
 
 
 def _extracted(archive: Path, opened: zipfile.ZipFile, name: str) -> bytes:
+    size = opened.getinfo(name).file_size  # no more is extracted
+    if size > MAX_FILE_BYTES:
+        raise DataError(f"{archive.name}: {name} has {size / 2**30:.1f} GiB", "Remove it from the zip.")
     with _readable(archive):
         return opened.read(name)
 
@@ -52,5 +56,11 @@ def _extracted(archive: Path, opened: zipfile.ZipFile, name: str) -> bytes:
 def _readable(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,
+    ) as error:  # RuntimeError: encrypted, unknown
         raise DataError(f"{archive.name} cannot be read: {error}", "Copy or download it again.") from error

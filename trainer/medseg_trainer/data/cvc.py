@@ -11,8 +11,6 @@ that of splits.csv (sequence,split), otherwise that of the hash of "sequence-<nu
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +19,7 @@ from pathlib import Path
 from medseg_runtime.errors import DataError
 from medseg_trainer.data.archive import Files, files_in_folder, files_in_zips
 from medseg_trainer.data.case import Case, Cases, Entry, Split, read_case
-from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table
+from medseg_trainer.data.splits import check_named, check_paired, hashed_split, split_table, table_rows
 
 LICENCE = "CVC-ClinicDB is for research and education only"
 CITATION = (
@@ -94,7 +92,7 @@ def _sequences(files: Files) -> dict[str, str]:
             "sequences.csv is missing, which keeps the frames of one video in one split",
             f"Put it into {ROOT}/, with the columns frame and sequence.",
         )
-    rows = list(csv.DictReader(io.StringIO(files[name]().decode("utf-8-sig"))))
+    rows = table_rows(files[name](), name)
     if not all(row.get("frame") and row.get("sequence") for row in rows):
         raise DataError("sequences.csv has no columns frame and sequence", "Give it both, one line a frame.")
     return {row["frame"]: row["sequence"] for row in rows}

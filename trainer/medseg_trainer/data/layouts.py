@@ -50,7 +50,7 @@ def layout_of(data: Path, structure: str | None = None) -> Layout:
     if not found:
         raise DataError(
             f"{data.name!r} holds no data set of a known layout",
-            "Put lidc-*.zip or LIDC-IDRI-slices/ there, ISIC-2018 or CVC-ClinicDB as published, or images/, masks/ and splits.csv "
+            "Put lidc-*.zip or LIDC-IDRI-slices/ there, ISIC-2018 or CVC-ClinicDB as published, or images/ with masks/ and splits.csv "
             "(see the README).",
         )
     fitting = found if structure is None or len(found) == 1 else [one for one in found if one.structure == structure]

@@ -37,7 +37,7 @@ class Line:
     split: Split
     group: str
     kept: dict[str, str]
-    """Further columns of the table that was there."""
+    """The line of the table that was there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class SplitTable:
                 "splits.csv exists already, and a new split would put test images into training",
                 "Give --force to replace it.",
             )
-        further = sorted({column for line in self.lines for column in line.kept})
+        further = sorted({column for line in self.lines for column in line.kept} - {"image", "split", "group"})
         try:
             with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
@@ -101,7 +101,7 @@ def split_folder(data: Path, *, val: float, test: float, seed: int, group: str |
     before = _lines_before(data / TABLE, images)
     groups, grouped_by = _groups(list(images), before, group)
     split_of, warnings = _divided(groups, val, test, seed)
-    if grouped_by == "image":
+    if len(set(groups.values())) == len(groups):
         warnings = (ALONE, *warnings)
     lines = [
         Line(path.relative_to(data / "images").as_posix(), split_of[groups[name]], groups[name], before.get(name, {}))
@@ -111,13 +111,13 @@ def split_folder(data: Path, *, val: float, test: float, seed: int, group: str |
 
 
 def _lines_before(table: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Return what a table that is there says of each image, without its split."""
+    """Return what a table that is there says of each image."""
     if not table.is_file():
         return {}
     names, found = ImageNames(images), dict[str, dict[str, str]]()
     for line in read_table(table):
         for name in names.find(line.get("image", ""))[:1]:
-            found[name] = {column: value for column, value in line.items() if column not in ("image", "split")}
+            found[name] = line
     return found
 
 
@@ -125,7 +125,7 @@ def _groups(images: list[str], before: dict[str, dict[str, str]], pattern: str |
     """Return the group of each image, and how it was found."""
     if pattern is not None:
         return {image: _matched(pattern, image) for image in images}, f"the pattern {pattern}"
-    given = {image: before.get(image, {}).pop("group", "") for image in images}
+    given = {image: before.get(image, {}).get("group", "") for image in images}
     if any(given.values()):
         return {image: given[image] or image for image in images}, "the column group"
     if any("/" in image for image in images):

@@ -14,6 +14,8 @@ from medseg_runtime.errors import DataError
 from medseg_runtime.files.read import read_bytes
 from medseg_trainer.data.case import Split
 
+IN_UTF_8 = "Save it as CSV in UTF-8."
+
 
 def hashed_split(name: str) -> Split:
     """Return the split of a name that no table holds: 80 % train, 10 % val, 10 % test. It must never change."""
@@ -22,25 +24,32 @@ def hashed_split(name: str) -> Split:
 
 
 def read_table(table: Path) -> list[dict[str, str]]:
-    """Read a CSV file with column names, which become lower case. Missing values of a short line are empty.
-
-    The separator is a comma, a semicolon or a tab, as the first line has it. Spaces around values are dropped.
+    """Read a CSV file; see `table_rows`.
 
     Raises:
         DataError: the file cannot be read as CSV in UTF-8.
     """
-    remedy = "Save it as CSV in UTF-8."
-    content = read_bytes(table, DataError, remedy, name=table.name)
+    return table_rows(read_bytes(table, DataError, IN_UTF_8, name=table.name), table.name)
+
+
+def table_rows(content: bytes, name: str) -> list[dict[str, str]]:
+    """Return the lines of a CSV table by the names of its columns, in lower case. Missing values of a short line are empty.
+
+    The separator is a comma, a semicolon or a tab, as the first line has it. Spaces around values are dropped.
+
+    Raises:
+        DataError: it is not CSV in UTF-8.
+    """
     try:
         text = content.decode("utf-8-sig")
         header = text.lstrip().partition("\n")[0]
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True))
     except (UnicodeError, csv.Error) as error:
-        raise DataError(f"{table.name} cannot be read: {error}", remedy) from error
+        raise DataError(f"{name} cannot be read: {error}", IN_UTF_8) from error
     filled = [[value.strip() for value in line] for line in lines if any(value.strip() for value in line)]
-    columns = [name.lower() for name in filled[0]] if filled else []
+    columns = [column.lower() for column in filled[0]] if filled else []
     return [
-        {name: value for name, value in zip_longest(columns, line[: len(columns)], fillvalue="") if name}
+        {column: value for column, value in zip_longest(columns, line[: len(columns)], fillvalue="") if column}
         for line in filled[1:]
     ]
 
