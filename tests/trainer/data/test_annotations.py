@@ -189,6 +189,8 @@ BAD_SHAPES = {
     "a mask that is no picture": shape([[3, 3], [5, 5]], "mask", mask="YWJj"),
     "a mask that is missing": shape([[3, 3], [5, 5]], "mask"),
     "points that are none": shape(5),
+    "a mask at infinity": shape([[float("inf"), 3], [5, 5]], "mask", mask=PASTED),
+    "a circle of one point": shape([[3, 3]], "circle"),
     "no points": {"label": "polyp"},
     "a shape that is a word": "polyp",
 }

@@ -12,7 +12,7 @@ import numpy as np
 
 from medseg_trainer.data.annotation_file import Drawing, Shape, read_json, well_formed
 from medseg_trainer.data.masks import Bool, decode_mask
-from medseg_trainer.data.polygons import circle, filled_polygon, rectangle
+from medseg_trainer.data.polygons import circle, filled_polygon, points_of, rectangle
 
 
 def is_labelme(content: Any) -> bool:
@@ -54,7 +54,7 @@ def _area(shape: dict[str, Any], height: int, width: int) -> Bool:
 def _pasted(shape: dict[str, Any], height: int, width: int) -> Bool:
     """Put a mask, which labelme stores as a PNG of its box, into the image."""
     content = base64.b64decode(shape["mask"], validate=True)
-    (left, top), _ = np.rint(np.asarray(shape["points"], np.float64)).astype(int).tolist()
+    (left, top), _ = np.rint(points_of(shape["points"])).astype(int).tolist()
     part = decode_mask(content, "a mask in it", 1)[max(-top, 0) :, max(-left, 0) :] > 0
     area = np.zeros((height, width), bool)
     room = area[max(top, 0) :, max(left, 0) :]

@@ -36,8 +36,8 @@ def filled_polygon(points: object, height: int, width: int) -> Bool:
     Raises:
         ValueError: it is no polygon.
     """
-    corners = np.asarray(points, np.float64)
-    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not (np.abs(corners) < FARTHEST).all():
+    corners = points_of(points)
+    if len(corners) < 3:
         raise ValueError("a polygon needs three or more points (x, y)")
     (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
     # the rows whose center line an edge crosses; its upper end counts, its lower end does not
@@ -54,15 +54,27 @@ def filled_polygon(points: object, height: int, width: int) -> Bool:
     return np.asarray(np.logical_xor.accumulate(toggled, axis=1)[:, :width])
 
 
+def points_of(points: object) -> Float64:
+    """Return points as (n, 2) x and y.
+
+    Raises:
+        ValueError: they are no points, or far from any image.
+    """
+    found = np.asarray(points, np.float64)
+    if found.ndim != 2 or found.shape[1] != 2 or not (np.abs(found) < FARTHEST).all():
+        raise ValueError("a polygon needs points (x, y) that are near the image")
+    return found
+
+
 def rectangle(points: object) -> Float64:
     """Return the corners of a rectangle, given two opposite ones."""
-    (x0, y0), (x1, y1) = np.asarray(points, np.float64)
+    (x0, y0), (x1, y1) = points_of(points)
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
 def circle(points: object) -> Float64:
     """Return a circle as a polygon, given its center and a point on it."""
-    center, on_it = np.asarray(points, np.float64)
+    center, on_it = points_of(points)
     angles = np.linspace(0, 2 * math.pi, CIRCLE_POINTS, endpoint=False)
     radius = math.dist(center, on_it)
     return np.asarray(center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1))
