@@ -15,7 +15,7 @@ from medseg_trainer.training.loop import fit
 from tests.trainer.data.own_folder import build, encoded
 
 NAMES = [f"p{k}/a" for k in range(12)]
-OUTLINE = [40, 40, 88, 40, 88, 88, 40, 88]
+OUTLINE = [54, 54, 74, 54, 74, 74, 54, 74]
 
 
 def ct(number):
@@ -39,7 +39,7 @@ def coco_folder(root):
 
 def dicom_folder(root):
     mask = np.zeros((128, 128), np.uint8)
-    mask[40:88, 40:88] = 255
+    mask[54:74, 54:74] = 255
     files = {f"images/{name}.dcm": ct(k) for k, name in enumerate(NAMES)}
     return build(root, files | {f"masks/{name}_mask.png": mask for name in NAMES}, None)
 

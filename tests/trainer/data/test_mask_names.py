@@ -21,6 +21,7 @@ from medseg_trainer.data.mask_names import masks_among, masks_of
         ("a", "a_seg"),
         ("a", "a_ground_truth"),
         ("a", "a mask"),
+        ("a", "a.jpg"),
         ("benign (1)", "benign (1)_mask"),
         ("p1/a", "p1/a_mask"),
         ("1.2.840.1", "1.2.840.1_seg"),

@@ -115,6 +115,17 @@ def test_folders_of_raters_hold_folders_of_patients(tmp_path):
     assert case.masks.shape[0] == 2
 
 
+def test_pictures_beside_folders_of_raters_are_refused(tmp_path):
+    files = {"images/a.png": PHOTO, "masks/a.png": MASK, "masks/old/a.png": MASK}
+    with pytest.raises(DataError, match="holds pictures beside the folder old/"):
+        names(build(tmp_path, files, A))
+
+
+def test_a_folder_of_masks_without_images_is_no_rater(tmp_path):
+    files = pairs("p1/a", "p2/a") | {"masks/p3/a.png": MASK}
+    assert names(build(tmp_path, files, "image,split\np1/a,train\np2/a,val\n")) == ["p1/a"]
+
+
 def test_a_fault_of_another_split_does_not_matter(tmp_path):
     data = build(tmp_path, pairs("a") | {"images/b.png": PHOTO}, "image,split\na,train\nb,test\n")
     assert names(data) == ["a"]

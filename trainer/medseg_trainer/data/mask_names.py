@@ -1,6 +1,6 @@
 """Which mask belongs to which image, by their names.
 
-A mask is named as its image, or as its image with a known ending: a.png and a_mask.png, a-label.tif, a.mask.png, a_GT.png. The
+A mask is named as its image, or as its image with a known ending: a.png and a_mask.png, a-label.tif, a.mask.png, a.jpg.png. The
 image may have an ending of its own: a_image.png and a_mask.png; case_0000.png and case.png, as nnU-Net names them.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+
+from medseg_trainer.data.names import stem_of
 
 ENDING = re.compile(
     r"[ ._-]*(masks?|segmentations?|segm?|labels?|gt|ground[ ._-]?truth|annotations?|annotated|manual|lesion|roi|binary)$",
@@ -61,4 +63,4 @@ def _fitting(image: str, candidates: list[str]) -> list[str]:
 
 def _is_ending(mask: str, image: str, plain: str) -> bool:
     name = image if mask.startswith(image) else plain
-    return ENDING.fullmatch(mask[len(name) :]) is not None
+    return stem_of(mask) == name or ENDING.fullmatch(mask[len(name) :]) is not None

@@ -165,7 +165,12 @@ def _pictures(folder: Path, pictures: dict[str, Path], images: Mapping[str, Path
     tops = {name.partition("/")[0] for name in pictures if "/" in name}
     mirrored = {name.partition("/")[0] for name in images if "/" in name}
     raters = {"masks": pictures}
-    if tops and not tops <= mirrored:
+    if tops and tops.isdisjoint(mirrored):
+        if any("/" not in name for name in pictures):
+            raise DataError(
+                f"masks/ holds pictures beside the folder {min(tops)}/",
+                "Keep one folder for each rater, or pictures alone.",
+            )
         raters = {
             f"masks/{top}": {
                 name.removeprefix(f"{top}/"): path for name, path in pictures.items() if name.startswith(f"{top}/")
