@@ -143,8 +143,8 @@ def test_check_lists_each_problem_and_fails(own_data, medseg_train, tmp_path):
     code, out, err = medseg_train("check", own_data, "--out", tmp_path / "sheet.png")
     assert code == 1
     assert [line.partition(" is not a mask")[0] for line in out.splitlines() if "problem:" in line] == [
-        "problem: p2/4.png",
-        "problem: p3/7.png",
+        "problem: masks/p2/4.png",
+        "problem: masks/p3/7.png",
     ]
     assert err.endswith("error: a training would refuse 2 of these. Mend the problems listed above.\n")
     assert (tmp_path / "sheet.png").exists()

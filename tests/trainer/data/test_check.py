@@ -53,6 +53,7 @@ def test_all_problems_are_listed_and_not_only_the_first(tmp_path):
     )
     for text in expected:
         assert sum(text in problem for problem in report.problems) >= 1, (text, report.problems)
+    assert len(report.problems) == len(expected)
     assert report.splits["train"].images == 2  # the others of train could not be read
 
 

@@ -105,6 +105,7 @@ def check_data(data: Path, classes: Sequence[str]) -> Report:
                 notes[warning].append(case.name)
             if index in shown:
                 report.panels.append((f"{split}\n{case.name}", render_panel(case)))
+    report.problems = list(dict.fromkeys(report.problems))  # a missing mask is noticed twice
     report.warnings += [f"{warning} ({_named(names)})" for warning, names in notes.items()]
     report.warnings += _duplicates(hashed)
     _judge(report)

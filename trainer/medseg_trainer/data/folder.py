@@ -49,6 +49,7 @@ def read(data: Path, split: Split, classes: Sequence[str]) -> Cases:
 class Listing:
     """A folder before anything is decoded."""
 
+    data: Path
     images: dict[str, Path]
     masks: MaskSource
     rows: list[Row]
@@ -60,10 +61,10 @@ class Listing:
 
     def _load(self, row: Row) -> Case:
         path = self.images[row.image]
-        content = read_bytes(path, DataError, "Give an image that may be read.", name=path.name)
-        image = read_image(content, path.name)
+        name = path.relative_to(self.data).as_posix()
+        image = read_image(read_bytes(path, DataError, "Give an image that may be read.", name=name), name)
         masks = self.masks.read(row.image)
-        return case_of(row.image, row.group, image, masks, path=f"images/{path.name}", spacing_mm=row.spacing_mm)
+        return case_of(row.image, row.group, image, masks, path=name, spacing_mm=row.spacing_mm)
 
 
 def list_folder(data: Path, classes: Sequence[str]) -> Listing:
@@ -82,4 +83,4 @@ def list_folder(data: Path, classes: Sequence[str]) -> Listing:
             masks.check(row.image)
         except DataError as error:
             problems.append(TableProblem(error, row.split))
-    return Listing(images, masks, rows, problems)
+    return Listing(data, images, masks, rows, problems)

@@ -59,6 +59,8 @@ class MaskSource(Protocol):
 class MaskPictures:
     """Masks as pictures, with one folder for each rater."""
 
+    data: Path
+    """The folder of the data set, for messages."""
     images: Mapping[str, Path]
     raters: Mapping[str, Mapping[str, Path]]
     """Pictures by the path of their folder, then by name."""
@@ -84,7 +86,8 @@ class MaskPictures:
     def read(self, image: str) -> list[Mask]:
         paths = {rater: self._mask(image, rater) for rater in self.raters}
         return [
-            read_mask(_content(path), f"{path.parent.name}/{path.name}", self.num_classes) for path in paths.values()
+            read_mask(_content(path), path.relative_to(self.data).as_posix(), self.num_classes)
+            for path in paths.values()
         ]
 
     def _mask(self, image: str, rater: str) -> Path:
@@ -151,7 +154,7 @@ def find_masks(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -
     alone = {name: path for name, path in images.items() if name not in beside}
     if beside:
         found = {"images": masks_of(alone, beside)}
-        return MaskPictures(alone, {"images": beside}, found, len(classes), "masks beside the images"), alone
+        return MaskPictures(data, alone, {"images": beside}, found, len(classes), "masks beside the images"), alone
     if folder.is_dir() and any(files_below(folder)):
         raise DataError("masks/ holds no picture", "Save the masks as PNG or TIFF, or outlines as COCO or labelme.")
     raise DataError(
@@ -179,7 +182,7 @@ def _pictures(folder: Path, pictures: dict[str, Path], images: Mapping[str, Path
         }
     found = {rater: masks_of(images, masks) for rater, masks in raters.items()}
     count = f"{len(raters)} raters" if len(raters) > 1 else "one rater"
-    return MaskPictures(images, raters, found, num_classes, f"{folder.name}/, {count}")
+    return MaskPictures(folder.parent, images, raters, found, num_classes, f"{folder.name}/, {count}")
 
 
 def _coco(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> MaskDrawings | None:
