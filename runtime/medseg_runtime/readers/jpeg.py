@@ -84,7 +84,10 @@ def _walk(content: bytes) -> JpegCoding | None:
             components = frame.note_scan(content[body + 2 :])
             if scans > MAX_SCANS:
                 raise ImageError(f"the JPEG has more than {MAX_SCANS} scans", _REMEDY)
-            if interval and len(segments) < math.ceil(frame.units(components) / interval):
+            intervals = math.ceil(frame.units(components) / interval) if interval else 1
+            if len(segments) < intervals or 8 * (segments[-1] - position) < frame.least_bits(
+                components, content[body + 2 :]
+            ):
                 raise ImageError("the JPEG lacks a part of its picture", DAMAGED)
             ends += segments
             position = ends[-1]
@@ -130,6 +133,17 @@ class _Frame:
             if bits & 0xF == 0:  # Al: the bit that the scan ends at
                 component.whole.update(range(first, last + 1))
         return found
+
+    def least_bits(self, scanned: list[_Component], header: bytes) -> int:
+        """Return how many bits a scan has at least: a Huffman code for the start of each block, and one for its end.
+
+        A file that claims more pixels is refused before they are decoded.
+        """
+        first, last, bits = header[1 + 2 * header[0] : 4 + 2 * header[0]]
+        if self.marker in ARITHMETIC or first or bits >> 4:
+            return 0
+        blocks = sum(component.across * component.down for component in scanned) if len(scanned) > 1 else 1
+        return self.units(scanned) * blocks * (2 if last else 1)
 
     def units(self, scanned: list[_Component]) -> int:
         """Return the number of units of a scan, which restart intervals are counted in (T.81, A.2)."""

@@ -70,6 +70,16 @@ def test_a_jpeg_without_its_last_scans_is_warned_of():
     assert source.warnings == ("the JPEG ends before its last scan, and lacks fine detail",)
 
 
+@pytest.mark.parametrize("coding", ["baseline", "progressive"])
+def test_a_small_file_that_claims_many_pixels_is_refused_before_they_are_decoded(coding, monkeypatch):
+    content = bytearray(jpeg("L", **CODINGS[coding]))
+    frame = content.index(b"\xff\xc0" if coding == "baseline" else b"\xff\xc2")
+    content[frame + 5 : frame + 9] = (9000).to_bytes(2) * 2
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(ImageError, match="lacks a part"):
+        read_raster(bytes(content), "")
+
+
 def test_bytes_behind_the_end_do_not_matter():
     assert not read_raster(jpeg() + b"\xff\xda of the camera's maker" * 9, "").warnings
 
