@@ -126,7 +126,7 @@ def _unidentified(content: bytes, expected_dicom: bool) -> ImageError:
 
 
 def _mend_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuse planes that Pillow confuses, and correct the byte order of what libtiff decodes."""
+    """Refuse missing pixels and planes that Pillow confuses, and correct the byte order of what libtiff decodes."""
     bits = picture.tag_v2.get(BITS_PER_SAMPLE, (1,))
     separate = picture.tag_v2.get(PLANAR) == SEPARATE_PLANES and len(bits) > 1
     if separate and (bits[0] != 8 or len(bits) < 3):
@@ -134,6 +134,9 @@ def _mend_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
             "the TIFF keeps its channels in separate planes",
             "Save it with interleaved channels: `tiffcp -p contig IN.tif OUT.tif`.",
         )
+    covered = sum((right - left) * (lower - upper) for _, (left, upper, right, lower), *_ in picture.tile)
+    if covered < picture.width * picture.height:  # Pillow leaves the rest black
+        raise ImageError("the TIFF lacks a part of its picture", DAMAGED)
     tile = picture.tile[0] if picture.tile else None
     if tile is not None and tile.codec_name == "libtiff" and isinstance(tile.args, tuple):
         set_raw_mode(picture, NATIVE_ORDER.get(tile.args[0], tile.args[0]))

@@ -152,3 +152,13 @@ def test_a_bmp_gives_what_it_shows(mode):
     found = read_raster(buffer.getvalue(), "")
     np.testing.assert_array_equal(found.pixels, np.asarray(picture.convert("L" if mode in "1L" else "RGB")))
     assert found.kind == "BMP"
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+def test_a_tiff_whose_strips_do_not_cover_the_picture_is_refused(tile):
+    """Pillow leaves the rest black, in silence."""
+    content = bytearray(tiff(pixels("u2", 1), tile=tile, byteorder="<"))
+    height = content.index((257).to_bytes(2, "little") + (4).to_bytes(2, "little"))  # the tag ImageLength
+    content[height + 8 : height + 12] = (5 * HEIGHT).to_bytes(4, "little")
+    with pytest.raises(ImageError, match=r"lacks a part of its picture|cut short"):
+        read_raster(bytes(content), "")
