@@ -22,8 +22,6 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {0xCC}
 JPEG_LS = 0xF7
-MAX_SCANS = 100
-"""An encoder writes about ten. Each scan passes over the whole picture, however small it is in the file."""
 FILLER = bytes(random.Random(0).choices(range(255), k=64))  # noqa: S311 - any bytes without 0xFF
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
@@ -57,7 +55,7 @@ def read_coding(content: bytes) -> JpegCoding | None:
     """Walk the markers of a JPEG file; None if they make no sense, which is left to the decoder to say.
 
     Raises:
-        ImageError: a coding that is not decoded here, data that are missing, or too many scans.
+        ImageError: a coding that is not decoded here, or data that are missing.
     """
     try:
         return _walk(content)
@@ -82,8 +80,6 @@ def _walk(content: bytes) -> JpegCoding | None:
             scans += 1
             segments = _scan_ends(content, position)
             components = frame.note_scan(content[body + 2 :])
-            if scans > MAX_SCANS:
-                raise ImageError(f"the JPEG has more than {MAX_SCANS} scans", _REMEDY)
             intervals = math.ceil(frame.units(components) / interval) if interval else 1
             if len(segments) < intervals or 8 * (segments[-1] - position) < frame.least_bits(
                 components, content[body + 2 :]

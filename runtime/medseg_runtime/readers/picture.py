@@ -134,7 +134,8 @@ def _mend_tiff(picture: TiffImagePlugin.TiffImageFile) -> None:
             "the TIFF keeps its channels in separate planes",
             "Save it with interleaved channels: `tiffcp -p contig IN.tif OUT.tif`.",
         )
-    covered = sum((right - left) * (lower - upper) for _, (left, upper, right, lower), *_ in picture.tile)
+    extents = [tile.extents for tile in picture.tile if tile.extents is not None]
+    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in extents)
     if covered < picture.width * picture.height:  # Pillow leaves the rest black
         raise ImageError("the TIFF lacks a part of its picture", DAMAGED)
     tile = picture.tile[0] if picture.tile else None
