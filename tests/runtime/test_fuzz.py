@@ -171,11 +171,11 @@ def test_videos(mutations, tmp_path, capsys, moving_nodule, write_video):
 
 
 def bundle_files(folder):
-    """A bundle whose graphs are not ONNX: loading checks their hashes and does not look inside."""
-    content = json.loads(toy_manifest().to_json())
-    for name, graph in content["graphs"].items():
-        (folder / graph["file"]).write_bytes(name.encode())
-        graph["sha256"] = hashlib.sha256(name.encode()).hexdigest()
+    """A bundle whose graphs are empty."""
+    content, empty = json.loads(toy_manifest().to_json()), b"\x08\x0a\x3a\x00"
+    for graph in content["graphs"].values():
+        (folder / graph["file"]).write_bytes(empty)
+        graph["sha256"] = hashlib.sha256(empty).hexdigest()
     return json.dumps(content, indent=1).encode()
 
 

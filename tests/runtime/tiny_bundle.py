@@ -15,17 +15,22 @@ from medseg_runtime.model.sampler import ProbabilityPath
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
 LATENT = "float[N,2,4,4]"
 GRAPHS = {
-    "encoder": """(float[1,1,8,8] image) => (float[1,2,4,4] condition) {
-        pooled = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (image)
-        condition = Concat <axis = 1> (pooled, pooled)
+    "encoder": """(float[1,1,8,8] image) => (float[1,2,4,4] condition)
+        <float[2,1,2,2] quarters = {0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.25}> {
+        condition = Conv <kernel_shape = [2, 2], strides = [2, 2]> (image, quarters)
     }""",
     "denoiser": f"""({LATENT} latent, {LATENT} extra, float[1,2,4,4] condition, float[1,6] time_features, float[5] row)
-        => ({LATENT} next_latent, {LATENT} denoised) {{
+        => ({LATENT} next_latent, {LATENT} denoised)
+        <float one = {{1.0}}, float two = {{2.0}}, float six = {{6.0}}, float[6,1] ones = {{1.0, 1.0, 1.0, 1.0, 1.0, 1.0}}> {{
         p, q, a, b, c = Split <num_outputs = 5> (row)
-        time = ReduceMean <keepdims = 0> (time_features)
+        total = MatMul (time_features, ones)
+        time = Div (total, six)
         scale = Add (condition, time)
         scaled = Mul (latent, scale)
-        out = Tanh (scaled)
+        doubled = Mul (two, scaled)
+        between = Sigmoid (doubled)
+        widened = Mul (two, between)
+        out = Sub (widened, one)
         pz = Mul (p, latent)
         qo = Mul (q, out)
         denoised = Add (pz, qo)
@@ -35,13 +40,13 @@ GRAPHS = {
         kept = Add (az, bd)
         next_latent = Add (kept, ce)
     }}""",
-    "decoder": f"""({LATENT} latent) => (float[N,1,8,8] logits) {{
-        axes = Constant <value_ints = [1]> ()
-        summed = ReduceSum (latent, axes)
-        sides = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()
+    "decoder": f"""({LATENT} latent) => (float[N,1,8,8] logits)
+        <float[1,2,1,1] ones = {{1.0, 1.0}}, float[4] sides = {{1.0, 1.0, 2.0, 2.0}}> {{
+        summed = Conv (latent, ones)
         logits = Resize <mode = "nearest"> (summed, , sides)
     }}""",
 }
+"""Of operators that medseg-export writes; tanh is written as 2 sigmoid(2 x) - 1."""
 
 
 class Numpy(HostLoop):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from medseg_runtime.errors import ExportError
 from medseg_runtime.model.bundle import MAX_BATCH, Graph, Manifest, Precision
+from medseg_runtime.model.graph_guard import check_graph
 from medseg_runtime.model.signatures import GraphName, Shape
 from medseg_trainer.models.graphs import Networks
 
@@ -46,7 +47,7 @@ def onnx_graph(name: GraphName, module: nn.Module, manifest: Manifest, *, opset:
     """Return one graph as the bytes of an ONNX file, with the manifest's shapes and a batch N of 1 to 64.
 
     Raises:
-        ExportError: torch's exporter or onnx's checker refuses it.
+        ExportError: torch's exporter or onnx's checker refuses it, or the runtime would.
     """
     graph = manifest.graphs[name]
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -71,13 +72,14 @@ def onnx_graph(name: GraphName, module: nn.Module, manifest: Manifest, *, opset:
         halve_weights(model)
         strip_origin(model)
         onnx.checker.check_model(model, full_check=True)
+        buffer = io.BytesIO()
+        onnx.save(model, buffer)
+        check_graph(buffer.getvalue())  # the runtime would refuse it
     except Exception as error:  # torch's exporter raises many types
         raise ExportError(
             f"the {name} cannot be exported: {_first_cause(error)}",
             "Install the torch and onnx that constraints.txt names.",
         ) from error
-    buffer = io.BytesIO()
-    onnx.save(model, buffer)
     return buffer.getvalue()
 
 

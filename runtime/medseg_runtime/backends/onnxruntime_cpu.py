@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PROVIDER = "CPUExecutionProvider"
 CPU = 0
+ONLY_ONNX = ("session.load_model_format", "ONNX")
+"""A session option: do not look for another format in the file."""
 
 
 class OnnxRuntimeBackend(BoundLoop):
@@ -100,6 +102,7 @@ def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # no warnings, which are about folded constants; errors are exceptions
     options.intra_op_num_threads = threads or 0
+    options.add_session_config_entry(*ONLY_ONNX)
     # Threads that spin between operators are a quarter faster on two cores. After a call they must not, or each keeps a core of the
     # host process busy.
     options.add_session_config_entry("session.force_spinning_stop", "1")

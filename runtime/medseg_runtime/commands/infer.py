@@ -80,6 +80,10 @@ def infer(
     cuda_graphs: Annotated[
         bool, typer.Option(" /--no-cuda-graphs", help="On a GPU, launch each step by itself: slower, for debugging.")
     ] = True,
+    trust_graphs: Annotated[
+        bool,
+        typer.Option("--trust-graphs", help="Run a bundle whose graphs medseg-export could not have written."),
+    ] = False,
     representatives: Annotated[
         int | None,
         typer.Option(help="Choose K samples that represent all, with their shares, and show them.", metavar="K"),
@@ -168,7 +172,9 @@ def infer(
     jobs: list[Job] = []
     try:
         jobs = _plan(images, out, location, force=force)
-        segmenter = _load(bundle, backend, precision, cuda_graphs=cuda_graphs, images=len(jobs))
+        segmenter = _load(
+            bundle, backend, precision, cuda_graphs=cuda_graphs, trust_graphs=trust_graphs, images=len(jobs)
+        )
         log.provenance = segmenter.provenance
         settings = Settings(request=SampleRequest(**asked), location=location, frames=chosen, force=force, **files)
         segmenter.check(settings.request)
@@ -195,7 +201,9 @@ def _plan(images: list[Path], out: Path | None, location: Location, *, force: bo
     return jobs
 
 
-def _load(bundle: Path | None, backend: str, precision: str, *, cuda_graphs: bool, images: int) -> Segmenter:
+def _load(
+    bundle: Path | None, backend: str, precision: str, *, cuda_graphs: bool, trust_graphs: bool, images: int
+) -> Segmenter:
     """Load the model, with the number of threads that suits this many images."""
     from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED
     from medseg_runtime.backends.registry import BACKENDS
@@ -209,6 +217,7 @@ def _load(bundle: Path | None, backend: str, precision: str, *, cuda_graphs: boo
         precision=cast("PrecisionName", precision),
         threads=None if on_gpu else threads_for(images),
         cuda_graphs=cuda_graphs,
+        trust_graphs=trust_graphs,
     )
     if segmenter.backend.why == COMPARISON_UNFINISHED:
         typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {COMPARISON_UNFINISHED}", err=True)

@@ -90,6 +90,7 @@ class Segmenter:
         threads: int | None = None,
         max_batch: int = MAX_BATCH,
         cuda_graphs: bool = True,
+        trust_graphs: bool = False,
     ) -> Segmenter:
         """Load a bundle; by default the lung-nodule model that ships with the package.
 
@@ -98,13 +99,14 @@ class Segmenter:
         threads: CPU threads of one call, >= 1; by default as many as the backend chooses. With fewer than there are
             processors, a stream computes several images side by side: more images a second, each a little later.
         cuda_graphs: for a GPU backend, launch all steps of an image at once. False helps to find a fault.
+        trust_graphs: take a bundle whose graphs have operators, sub-graphs or functions that medseg-export does not write.
 
         Raises:
             BundleError: the bundle is missing, damaged, or of another schema.
             ParameterError: there is no such backend or precision here, or a number is out of range.
             BackendError: the backend is not installed, or refuses the graphs.
         """
-        loaded = Bundle.load(None if bundle is None else fspath(bundle))
+        loaded = Bundle.load(None if bundle is None else fspath(bundle), trust_graphs=trust_graphs)
         opened = open_backend(backend, loaded, precision=precision, threads=threads, cuda_graphs=cuda_graphs)
         workers = calls_at_once(threads) + 1  # one reads, renders or writes while the others compute
         return cls(loaded.manifest, opened, max_batch=max_batch, bundle_sha256=loaded.sha256, workers=workers)

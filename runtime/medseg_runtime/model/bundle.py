@@ -1,7 +1,7 @@
 """The bundle: a folder with three ONNX graphs and `bundle.json`, which holds everything needed to run them.
 
 medseg-export writes it. Every file is checked against its SHA-256 when it is read, because inference libraries load a graph with a
-flipped bit without an error.
+flipped bit without an error. Then every graph is read whole, because the libraries would also read files that it names (`graph_guard`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from medseg_runtime.errors import BundleError, MedsegError
 from medseg_runtime.files.read import read_bytes
 from medseg_runtime.files.typed_json import typed
+from medseg_runtime.model.graph_guard import GraphError, check_graph
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.preprocess import InputRule
 from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
@@ -26,8 +27,6 @@ MANIFEST_NAME = "bundle.json"
 SHIPPED = Path(__file__).parents[1] / "bundles" / "lidc-nodule"
 MAX_BATCH = 64
 """Largest batch of the denoiser and decoder graphs; more samples take several calls."""
-EXTERNAL_DATA = b"\x0a\x08location"
-"""The key of an ONNX StringStringEntryProto that names another file with a tensor's data."""
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -183,11 +182,14 @@ class Bundle:
     """The graphs of `manifest.half`; empty if there are none."""
 
     @classmethod
-    def load(cls, folder: Path | str | None = None) -> Bundle:
+    def load(cls, folder: Path | str | None = None, *, trust_graphs: bool = False) -> Bundle:
         """Read and check a bundle; by default the lung-nodule model of this package.
 
+        trust_graphs: allow operators, sub-graphs and functions that medseg-export does not write. Data in other files never are.
+
         Raises:
-            BundleError: a file is missing, is not what bundle.json says, or lies outside the folder.
+            BundleError: a file is missing, is not what bundle.json says, or lies outside the folder; or a graph is not one that
+                medseg-export writes.
         """
         folder = SHIPPED if folder is None else Path(folder)
         text = _read(folder / MANIFEST_NAME, "Give the folder that `medseg-export --out` wrote.")
@@ -199,8 +201,8 @@ class Bundle:
             folder=folder,
             manifest=manifest,
             sha256=hashlib.sha256(text).hexdigest(),
-            graphs={name: _read_graph(folder, graph) for name, graph in manifest.graphs.items()},
-            half={name: _read_graph(folder, graph) for name, graph in manifest.half.items()},
+            graphs={name: _read_graph(folder, graph, trust_graphs) for name, graph in manifest.graphs.items()},
+            half={name: _read_graph(folder, graph, trust_graphs) for name, graph in manifest.half.items()},
         )
 
 
@@ -208,7 +210,7 @@ def _read(path: Path, remedy: str) -> bytes:
     return read_bytes(path, BundleError, remedy, name=f"{path.name!r} of the bundle")
 
 
-def _read_graph(folder: Path, graph: Graph) -> bytes:
+def _read_graph(folder: Path, graph: Graph, trusted: bool) -> bytes:
     remedy = "Copy the bundle again, or export it again with `medseg-export`."
     if Path(graph.file).name != graph.file:
         raise BundleError(f"bundle.json names a graph outside its folder: {graph.file!r}", remedy)
@@ -220,6 +222,23 @@ def _read_graph(folder: Path, graph: Graph) -> bytes:
     content = _read(path, remedy)
     if hashlib.sha256(content).hexdigest() != graph.sha256:
         raise BundleError(f"{graph.file} is not the file that bundle.json describes (SHA-256 differs)", remedy)
-    if EXTERNAL_DATA in content:
-        raise BundleError(f"{graph.file} keeps its weights in another file, which has no checksum", remedy)
+    _check_graph(graph.file, content, trusted)
     return content
+
+
+def _check_graph(file: str, content: bytes, trusted: bool) -> None:
+    try:
+        check_graph(content, trusted=trusted)
+    except GraphError as error:
+        remedy = "Export the bundle again with `medseg-export`."
+        if not trusted and _can_be_trusted(content):
+            remedy = f"{remedy[:-1]}, or allow it with --trust-graphs if you trust who made it."
+        raise BundleError(f"{file} {error}", remedy) from error
+
+
+def _can_be_trusted(content: bytes) -> bool:
+    try:
+        check_graph(content, trusted=True)
+    except GraphError:
+        return False
+    return True

@@ -162,7 +162,7 @@ def test_the_processor(tmp_path):
 def test_requirements_come_from_our_own_metadata(monkeypatch):
     lines = [
         "numpy>=2",
-        "onnxruntime>=1.20; extra == 'cpu'",
+        "onnxruntime>=1.28; extra == 'cpu'",
         'torch>=2.9 ; extra == "train"',
         "medseglatdiff[train]; extra == 'export'",
     ]

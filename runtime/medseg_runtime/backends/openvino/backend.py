@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from medseg_runtime.machine.threads import calls_at_once
 
 with no_telemetry():
     import openvino as ov
+    from openvino.frontend import FrontEndManager
 
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import PrecisionName
@@ -157,7 +159,7 @@ class _Models:
         # imported here: cached models do not need them
         from medseg_runtime.backends.openvino.graph_rewrites import flatten_planes, write_out_transposes
 
-        model = _core().read_model(self._contents[graph])
+        model = _read_onnx(self._contents[graph])
         check_signature(graph, self._manifest.graphs[graph], _edges(model.inputs), _edges(model.outputs))
         if batch is not None:
             model.reshape({port.any_name: [_side(side, batch) for side in port.partial_shape] for port in model.inputs})
@@ -184,6 +186,12 @@ class _Models:
 def _core() -> ov.Core:
     """Return OpenVINO's root object. It is slow to make, and safe in several threads."""
     return ov.Core()
+
+
+def _read_onnx(content: bytes) -> ov.Model:
+    """Read a graph with OpenVINO's reader of ONNX. `Core.read_model` would look for other formats too."""
+    reader = FrontEndManager().load_by_framework("onnx")
+    return reader.convert(reader.load(io.BytesIO(content)))
 
 
 def _options(precision: Precision, threads: int | None) -> dict[str, Any]:

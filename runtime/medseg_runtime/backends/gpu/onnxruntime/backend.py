@@ -17,7 +17,7 @@ from medseg_runtime.backends.gpu.capture_policy import CapturePolicy
 from medseg_runtime.backends.gpu.device_loop import DeviceLoop, refuse_threads
 from medseg_runtime.backends.gpu.onnxruntime.stream import OnnxRuntimeStream
 from medseg_runtime.backends.host_loop import check_signature, one_line
-from medseg_runtime.backends.onnxruntime_cpu import edges
+from medseg_runtime.backends.onnxruntime_cpu import ONLY_ONNX, edges
 from medseg_runtime.backends.telemetry import no_telemetry
 from medseg_runtime.errors import BackendError, ParameterError
 
@@ -136,6 +136,7 @@ class CudaBackend(DeviceLoop):
     def _session(self, name: GraphName, content: bytes) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = 3  # as on the CPU
+        options.add_session_config_entry(*ONLY_ONNX)
         for key, value in self.device.session_options.items():
             options.add_session_config_entry(key, value)
         provider_options = dict(self.device.provider_options)
