@@ -28,12 +28,13 @@ def cached_plan(target: Target, name: GraphName, graph: Graph, content: bytes, p
         EngineError: see `build_plan`.
     """
     key, timings = plan_key(target, graph.sha256), _timing_name(target)
-    plan = cache.load(key)
-    if plan is None:
-        plan, timing = build_plan(target, name, graph, content, cache.load(timings) or b"", progress)
-        cache.store(key, plan)
-        if timing:
-            cache.store(timings, timing)
+    kept, earlier = cache.load(key), cache.load(timings)
+    if kept is not None:
+        return kept.content
+    plan, timing = build_plan(target, name, graph, content, b"" if earlier is None else earlier.content, progress)
+    cache.store(key, plan)
+    if timing:
+        cache.store(timings, timing)
     return plan
 
 

@@ -43,6 +43,11 @@ class Backend(Protocol):
     why: str
     """Why this backend runs in this precision, as one clause."""
 
+    @property
+    def compiled(self) -> dict[str, str]:
+        """What runs where that is not the graphs of the bundle, but compiled from them earlier: name -> SHA-256."""
+        return {}
+
     def encode(self, image: Float32) -> Any:
         """Image (1, C, H, W) in [0, 1] => the condition of all its samples.
 

@@ -18,6 +18,7 @@ from medseg_runtime.backends.registry import BACKENDS, BackendSpec
 from medseg_runtime.commands.program import run_command
 from medseg_runtime.errors import BundleError
 from medseg_runtime.files import cache
+from medseg_runtime.files.names import printable
 from medseg_runtime.machine.processor import processor
 from medseg_runtime.model.bundle import Bundle
 
@@ -182,6 +183,16 @@ def _auto(diagnosis: Diagnosis, bundle: Bundle) -> None:
 
 
 def _cache(diagnosis: Diagnosis) -> None:
+    if problem := cache.problem():
+        folder = shlex.quote(str(cache.cache_folder()))
+        diagnosis.add("cache", f"{printable(str(cache.cache_folder()))}, not used")
+        diagnosis.problems.append(
+            (
+                f"the cache folder {printable(problem)}, so it is not used, and each start compiles anew",
+                (f"rm -r {folder} {folder}.key   # or set XDG_CACHE_HOME to a folder of your own",),
+            )
+        )
+        return
     files, writable = cache.stored(), cache.writable()
     if files and not writable:
         diagnosis.add(

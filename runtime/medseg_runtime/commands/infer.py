@@ -207,6 +207,7 @@ def _load(
     """Load the model, with the number of threads that suits this many images."""
     from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED
     from medseg_runtime.backends.registry import BACKENDS
+    from medseg_runtime.files import cache
     from medseg_runtime.inference.segmenter import Segmenter
     from medseg_runtime.machine.threads import threads_for
 
@@ -221,6 +222,8 @@ def _load(
     )
     if segmenter.backend.why == COMPARISON_UNFINISHED:
         typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {COMPARISON_UNFINISHED}", err=True)
+    if problem := cache.problem():
+        typer.echo(f"{PROGRAM}: warning: the cache folder {problem}; it is not used. Run medseg-doctor.", err=True)
     return segmenter
 
 

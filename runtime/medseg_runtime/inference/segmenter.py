@@ -99,7 +99,8 @@ class Segmenter:
         threads: CPU threads of one call, >= 1; by default as many as the backend chooses. With fewer than there are
             processors, a stream computes several images side by side: more images a second, each a little later.
         cuda_graphs: for a GPU backend, launch all steps of an image at once. False helps to find a fault.
-        trust_graphs: take a bundle whose graphs have operators, sub-graphs or functions that medseg-export does not write.
+        trust_graphs: take a bundle whose graphs have operators, sub-graphs or functions that medseg-export does not write, and
+            version-compatible engines, which run code of their own.
 
         Raises:
             BundleError: the bundle is missing, damaged, or of another schema.
@@ -222,7 +223,11 @@ class Segmenter:
             task=manifest.task,
             needs_point=manifest.input.geometry == "native",
             backend=BackendRecord(
-                name=backend.name, version=backend.version, precision=backend.precision, why=backend.why
+                name=backend.name,
+                version=backend.version,
+                precision=backend.precision,
+                why=backend.why,
+                compiled=backend.compiled,
             ),
         )
 

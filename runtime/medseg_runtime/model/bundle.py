@@ -180,6 +180,8 @@ class Bundle:
     graphs: dict[GraphName, bytes]
     half: dict[GraphName, bytes] = field(default_factory=dict)
     """The graphs of `manifest.half`; empty if there are none."""
+    trusted: bool = False
+    """The caller trusts who made it: its graphs may have any operator, and its engines may run code on the CPU."""
 
     @classmethod
     def load(cls, folder: Path | str | None = None, *, trust_graphs: bool = False) -> Bundle:
@@ -203,6 +205,7 @@ class Bundle:
             sha256=hashlib.sha256(text).hexdigest(),
             graphs={name: _read_graph(folder, graph, trust_graphs) for name, graph in manifest.graphs.items()},
             half={name: _read_graph(folder, graph, trust_graphs) for name, graph in manifest.half.items()},
+            trusted=trust_graphs,
         )
 
 

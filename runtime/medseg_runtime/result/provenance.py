@@ -34,6 +34,8 @@ class BackendRecord:
     """What the networks multiplied in. Below float32, the edge of a mask may move by a pixel here and there."""
     why: str
     """One clause: why this backend in this precision."""
+    compiled: dict[str, str] = field(default_factory=dict)
+    """What ran where that is not the bundle's graphs, but compiled from them: plan or compiled model -> SHA-256."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"

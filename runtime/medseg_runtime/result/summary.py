@@ -63,7 +63,7 @@ def summarise(result: Segmentation, series: Sequence[Segmentation] = ()) -> dict
     }
 
 
-def engine_entry(provenance: Provenance) -> dict[str, str]:
+def engine_entry(provenance: Provenance) -> dict[str, Any]:
     """Return what ran the networks, as result.json and the audit line say it."""
     return dataclasses.asdict(provenance.backend)
 

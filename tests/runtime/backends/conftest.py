@@ -88,9 +88,9 @@ def load(machine, tiny, tensorrt_backend, write_engines, tmp_path):
     """load(objective, profiles=..., max_batch=..., cuda_graphs=...) is a segmenter on new engines; at the end nothing is held."""
     opened = []
 
-    def segmenter(objective="flow", *, max_batch=16, cuda_graphs=True, **written):
+    def segmenter(objective="flow", *, max_batch=16, cuda_graphs=True, trusted=False, **written):
         folder = tiny.write_bundle(tmp_path, objective)
-        bundle = Bundle.load(write_engines(folder, **written))
+        bundle = Bundle.load(write_engines(folder, **written), trust_graphs=trusted)
         backend = tensorrt_backend.TensorRtBackend(bundle, cuda_graphs=cuda_graphs)
         opened.append(backend)
         return Segmenter(bundle.manifest, backend, max_batch=max_batch)

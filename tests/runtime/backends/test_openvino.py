@@ -1,5 +1,6 @@
 """OpenVINO beyond what every engine must do: bfloat16, compiled models in the cache, and what it must not do to a process."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -82,12 +83,42 @@ def test_what_an_older_version_compiled_is_not_taken(tiny_folder, compiled, monk
 def test_other_threads_and_another_graph_are_other_models(cache_home, tiny_folder, tiny, tmp_path, compiled):
     Segmenter.load(tiny_folder, backend="openvino")
     Segmenter.load(tiny_folder, backend="openvino", threads=1)
-    other = tiny.write_bundle(
-        tmp_path, encoder=tiny.model("encoder") + b"\x42\x00"
-    )  # an empty operator set: another file
+    named = tiny.model("encoder") + b"\x12\x01x"  # the name of who made it: another file
+    other = tiny.write_bundle(tmp_path, encoder=named)
     Segmenter.load(other, backend="openvino")
     assert compiled == 3 * [("encoder", None)]
     assert len(list(cache_home.glob("openvino/*.blob"))) == 3
+
+
+def test_the_result_names_the_compiled_models_that_ran(cache_home, tiny_folder):
+    ran = []
+    for _ in range(2):  # compiled here, and taken from the cache
+        result = Segmenter.load(tiny_folder, backend="openvino")(IMAGE, samples=16)
+        ran.append(result.provenance.backend.compiled)
+    assert ran[0] == ran[1]
+    assert set(ran[0]) == {"encoder", "denoiser, batch 16", "decoder, batch 16"}
+    contents = [path.read_bytes().partition(b"\n")[2] for path in cache_home.glob("openvino/*.blob")]
+    assert set(ran[0].values()) == {hashlib.sha256(content).hexdigest() for content in contents}
+
+
+def test_a_compiled_model_in_the_place_of_another_is_not_taken(cache_home, tiny_folder, tiny, tmp_path, compiled):
+    """Both are ours and whole. The other bundle's decoder has the same inputs and outputs, and draws other masks."""
+    onnx = pytest.importorskip("onnx")
+
+    def blob_of(result):
+        wanted = result.provenance.backend.compiled["decoder, batch 4"]
+        files = {path: path.read_bytes() for path in cache_home.glob("openvino/*.blob")}
+        return next(path for path in files if hashlib.sha256(files[path].partition(b"\n")[2]).hexdigest() == wanted)
+
+    changed = onnx.load_from_string(tiny.model("decoder"))
+    changed.graph.initializer[0].float_data[:] = [-3.0, 5.0]
+    other = tiny.write_bundle(tmp_path, decoder=changed.SerializeToString())
+    first, others = (Segmenter.load(folder, backend="openvino")(IMAGE, samples=4) for folder in (tiny_folder, other))
+    assert (first.mean_probability != others.mean_probability).any()
+    blob_of(first).write_bytes(blob_of(others).read_bytes())
+    again = Segmenter.load(tiny_folder, backend="openvino")(IMAGE, samples=4)
+    np.testing.assert_array_equal(again.mean_probability, first.mean_probability)
+    assert len(compiled) == 3 + 1 + 1
 
 
 @pytest.mark.parametrize("sealed", [False, True], ids=["on the disk", "as stored"])

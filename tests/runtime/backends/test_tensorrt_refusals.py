@@ -1,6 +1,7 @@
 """What the TensorRT backend refuses, and failures of CUDA and TensorRT, on a GPU in numpy."""
 
 import gc
+import hashlib
 import sys
 
 import numpy as np
@@ -46,10 +47,30 @@ def test_a_plan_with_a_flipped_bit_is_never_deserialised(machine, tiny, tmp_path
     assert "deserialize_cuda_engine" not in machine.calls
 
 
-def test_version_compatible_engines_may_bring_their_runtime(load):
+def lean(**changes):
+    """Engines that bring their own runtime, which is code for the CPU."""
     flags = Flags(version_compatible=True, hardware="none", workspace_mib=None, optimization_level=3)
-    changes = {name: {"lean": True} for name in ("encoder", "denoiser", "decoder")}
-    load(changes=changes, record_changes={"flags": flags, "version": "11.0.0"})(IMAGE, samples=2)
+    plans = {name: {"lean": True} for name in ("encoder", "denoiser", "decoder")}
+    return {"changes": plans, "record_changes": {"flags": flags, "version": "11.0.0"}} | changes
+
+
+def test_a_bundle_cannot_switch_on_code_for_the_cpu(machine, tiny, tmp_path, write_engines, tensorrt_backend):
+    folder = write_engines(tiny.write_bundle(tmp_path), **lean())
+    with pytest.raises(EngineError, match=r"would run code of theirs on the CPU\. .*--trust-graphs"):
+        tensorrt_backend.TensorRtBackend(Bundle.load(folder))
+    assert "deserialize_cuda_engine" not in machine.calls
+
+
+def test_engines_of_a_trusted_bundle_may_bring_their_runtime(load):
+    load(trusted=True, **lean())(IMAGE, samples=2)
+
+
+def test_the_result_names_the_plans_that_ran(load, tmp_path):
+    result = load()(IMAGE, samples=2)
+    plans = tmp_path.glob("engines/*/*.plan")
+    assert result.provenance.backend.compiled == {
+        plan.name: hashlib.sha256(plan.read_bytes()).hexdigest() for plan in plans
+    }
 
 
 def test_what_cannot_be_had_is_refused(machine, tiny, tmp_path, monkeypatch, write_engines, tensorrt_backend):

@@ -150,6 +150,16 @@ def test_the_cache(monkeypatch, capsys, cache_home, tmp_path):
     assert "cache          no writable folder" in out
 
 
+@pytest.mark.usefixtures("healthy")
+def test_a_cache_that_others_can_write_to(monkeypatch, capsys, cache_home):
+    cache.store("openvino/one.blob", bytes(100))
+    cache_home.chmod(0o777)
+    code, out = run(monkeypatch, capsys)
+    assert code == 1
+    assert "problem: the cache folder can be written by others (mode 777), so it is not used" in out
+    assert f"    rm -r {cache_home} {cache_home}.key" in out
+
+
 def test_the_processor(tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("model name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 amx_bf16\n")

@@ -1,5 +1,8 @@
 """The cache folder: damage, absence and other processes cost time, never an error and never a wrong byte."""
 
+import hashlib
+import hmac
+import os
 import subprocess
 import sys
 import threading
@@ -9,10 +12,15 @@ import pytest
 from medseg_runtime.files import cache
 
 
+def held(name):
+    return cache.load(name).content
+
+
 def test_what_is_stored_is_loaded(cache_home):
     assert cache.load("kind/name") is None
     assert cache.store("kind/name", b"content")
-    assert cache.load("kind/name") == b"content"
+    assert held("kind/name") == b"content"
+    assert cache.load("kind/name").sha256 == hashlib.sha256(b"content").hexdigest()
     assert list(cache.stored()) == ["kind/name"]
     assert cache.cache_folder() == cache_home
     cache.remove("kind/name")
@@ -36,7 +44,7 @@ def test_a_damaged_file_is_as_good_as_none(cache_home, damage):
     path.write_bytes(damage(path.read_bytes()))
     assert cache.load("name") is None
     assert cache.store("name", b"content")
-    assert cache.load("name") == b"content"
+    assert held("name") == b"content"
 
 
 def test_without_a_folder_nothing_is_kept_and_nothing_fails(monkeypatch, tmp_path):
@@ -71,17 +79,15 @@ def test_a_failed_write_leaves_nothing(cache_home, monkeypatch):
     monkeypatch.setattr(cache.Path, "replace", full)
     assert not cache.store("name", b"new")
     assert [path.name for path in cache_home.iterdir()] == ["name"]
-    assert cache.load("name") == b"old"
+    assert held("name") == b"old"
 
 
 def test_what_was_not_used_for_longest_goes_first(cache_home, monkeypatch):
-    import os
-
     monkeypatch.setattr(cache, "LIMIT_BYTES", 3 * (cache.DIGITS + 1 + 100))
     for age, name in enumerate(("first", "second", "third")):
         cache.store(name, bytes(100))
         os.utime(cache_home / name, (1000 + age, 1000 + age))
-    assert cache.load("first") == bytes(100)  # used now
+    assert held("first") == bytes(100)  # used now
     cache.store("fourth", bytes(100))
     assert set(cache.stored()) == {"first", "third", "fourth"}
 
@@ -94,7 +100,7 @@ def test_two_processes_write_and_read_whole_files(cache_home):
         "own = sys.argv[1].encode() * 300_000\n"
         "for _ in range(60):\n"
         "    assert cache.store('name', own)\n"
-        "    assert cache.load('name') in (b'a' * 300_000, b'b' * 300_000)\n"
+        "    assert cache.load('name').content in (b'a' * 300_000, b'b' * 300_000)\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, letter]) for letter in "ab"]
     assert [process.wait() for process in running] == [0, 0]
@@ -110,7 +116,7 @@ def test_a_folder_that_is_read_only_still_gives_what_it_holds(monkeypatch):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(cache.os, "utime", refused)
-    assert cache.load("name") == b"content"
+    assert held("name") == b"content"
 
 
 @pytest.mark.usefixtures("cache_home")
@@ -135,3 +141,84 @@ def test_where_nothing_can_be_written_nobody_waits(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
     with cache.locked("lock"), cache.locked("lock"):
         pass
+
+
+# --- others who write here ---------------------------------------------------------------------------------------------
+
+
+def key_of(cache_home):
+    return cache_home.with_name("medseglatdiff.key")
+
+
+def test_the_key_is_this_users_alone(cache_home):
+    cache.store("name", b"content")
+    status = key_of(cache_home).stat()
+    assert (status.st_mode & 0o777, status.st_size, status.st_uid) == (0o600, 32, os.geteuid())
+    assert {path.name for path in cache_home.parent.iterdir()} == {"medseglatdiff", "medseglatdiff.key"}
+
+
+@pytest.mark.parametrize("key", [b"", bytes(32)], ids=["none", "another"])
+def test_content_that_others_sealed_is_not_taken(cache_home, key):
+    cache.store("name", b"content")
+    sha256 = hashlib.sha256(b"others").hexdigest()
+    forged = hmac.new(key, f"name\0{sha256}".encode(), hashlib.sha256).hexdigest() if key else sha256
+    (cache_home / "name").write_bytes(forged.encode() + b"\nothers")
+    assert cache.load("name") is None
+
+
+def test_content_of_another_name_is_not_taken(cache_home):
+    cache.store("one", b"content of one")
+    cache.store("other", b"content of the other")
+    (cache_home / "one").write_bytes((cache_home / "other").read_bytes())
+    assert cache.load("one") is None
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702], ids=oct)
+@pytest.mark.parametrize("which", [".", "kind"])
+def test_a_folder_that_others_can_write_to_is_not_used(cache_home, which, mode):
+    cache.store("kind/name", b"content")
+    assert cache.problem() is None
+    (cache_home / which).chmod(mode)
+    assert cache.load("kind/name") is None
+    assert not cache.store("kind/name", b"again")
+    assert f"can be written by others (mode {mode:o})" in cache.problem()
+    with cache.locked("kind/lock"):
+        assert not (cache_home / "kind" / "lock").exists()
+
+
+@pytest.mark.parametrize("which", [".", "kind", "kind/name"])
+def test_a_link_is_not_followed(cache_home, tmp_path, which):
+    cache.store("kind/name", b"content")
+    elsewhere = (cache_home / which).rename(tmp_path / "elsewhere")
+    (cache_home / which).symlink_to(elsewhere)
+    assert cache.load("kind/name") is None
+    if which != "kind/name":
+        assert "is a link" in cache.problem()
+        assert not cache.store("kind/name", b"again")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("which", [".", "kind", "kind/name", "../medseglatdiff.key"])
+def test_what_belongs_to_somebody_else_is_not_used(cache_home, which):
+    cache.store("kind/name", b"content")
+    os.chown(cache_home / which, 12345, -1)
+    assert cache.load("kind/name") is None
+    if which != "kind/name":
+        assert not cache.store("kind/name", b"again")
+        assert "belongs to user 12345" in cache.problem() or "that others could have" in cache.problem()
+
+
+def test_a_key_that_others_may_read_is_none(cache_home):
+    cache.store("name", b"content")
+    key_of(cache_home).chmod(0o640)
+    assert cache.load("name") is None
+    assert "medseglatdiff.key, that others could have read" in cache.problem()
+
+
+def test_folders_are_made_for_this_user_alone(cache_home):
+    before = os.umask(0)
+    try:
+        assert cache.store("kind/name", b"content")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (cache_home, cache_home / "kind")} == {0o700}

@@ -84,7 +84,13 @@ def test_result_json(tmp_path):
     text = (tmp_path / "out" / "result.json").read_text()
     record = json.loads(text)
     assert record["bundle"] == {"name": "toy", "sha256": "0" * 64}
-    assert record["engine"] == {"name": "fake", "version": "0", "precision": "float32", "why": "it was asked for"}
+    assert record["engine"] == {
+        "name": "fake",
+        "version": "0",
+        "precision": "float32",
+        "why": "it was asked for",
+        "compiled": {},
+    }
     assert record["input"] == {
         "kind": "PNG", "sha256": "ab" * 32, "frame": None, "slices_sha256": None,
         "height": 90, "width": 131, "spacing_mm": None,

@@ -73,7 +73,7 @@ def known_choice(bundle: Bundle, *, precision: PrecisionName = "auto") -> Choice
     """
     kept = cache.load(_cache_name(bundle, precision))
     try:
-        choice: Choice | None = None if kept is None else typed(Choice, json.loads(kept), "choice")
+        choice: Choice | None = None if kept is None else typed(Choice, json.loads(kept.content), "choice")
     except (ValueError, TypeError):
         choice = None
     if choice is not None and choice.backend in BACKENDS and installed(choice.backend) is not None:

@@ -67,6 +67,11 @@ class OpenVinoBackend(BoundLoop):
         )
         return ("bfloat16", "float32") if "BF16" in capable else ("float32",)
 
+    @property
+    def compiled(self) -> dict[str, str]:
+        """The models compiled so far, such as `denoiser, batch 16`, and their SHA-256."""
+        return dict(self._models.hashes)
+
     def bind(self, graph: GraphName, inputs: Arrays, outputs: Arrays) -> BoundCall:
         model = self._models.compiled(graph, len(inputs.get("latent", [0])))
 
@@ -101,6 +106,8 @@ class _Models:
         self._process = os.getpid()
         self._compiled: dict[tuple[GraphName, int | None], ov.CompiledModel] = {}
         self._lock = Lock()
+        self.hashes: dict[str, str] = {}
+        """Compiled model -> its SHA-256."""
         self.closed = False
 
     def compiled(self, graph: GraphName, batch: int) -> ov.CompiledModel:
@@ -144,11 +151,16 @@ class _Models:
         kept = cache.load(name)
         if kept is not None:
             try:
-                return _core().import_model(kept, DEVICE, options)
+                model = _core().import_model(kept.content, DEVICE, options)
             except Exception:  # noqa: BLE001 - it can be compiled again whatever is wrong with it
                 cache.remove(name)
+            else:
+                self.hashes[_label(graph, batch)] = kept.sha256
+                return model
         model = self._compile(graph, batch, options)
-        cache.store(name, model.export_model().getvalue())
+        content = model.export_model().getvalue()
+        cache.store(name, content)
+        self.hashes[_label(graph, batch)] = hashlib.sha256(content).hexdigest()
         return model
 
     def _arithmetic(self, graph: GraphName) -> Precision:
@@ -186,6 +198,10 @@ class _Models:
 def _core() -> ov.Core:
     """Return OpenVINO's root object. It is slow to make, and safe in several threads."""
     return ov.Core()
+
+
+def _label(graph: GraphName, batch: int | None) -> str:
+    return graph if graph == "encoder" else f"{graph}, batch {'N' if batch is None else batch}"
 
 
 def _read_onnx(content: bytes) -> ov.Model:

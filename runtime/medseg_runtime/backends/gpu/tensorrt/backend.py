@@ -100,7 +100,7 @@ class TensorRtBackend(DeviceLoop):
             )
         self.version = f"{record.library} {library.__version__}"
         self.precision = record.precision
-        loaded = LoadedEngines(engines, library, bundle.manifest)
+        loaded = LoadedEngines(engines, library, bundle.manifest, host_code=bundle.trusted)
         self._shared = _Shared(loaded, bundle.manifest, CapturePolicy(cuda_graphs))
         self._is_clone = False
         self._open_stream()
@@ -118,6 +118,11 @@ class TensorRtBackend(DeviceLoop):
     def why(self) -> str:  # type: ignore[override]  # a property, as graphs may fail later
         """Which engines run, and how their kernels are launched."""
         return f"engines {self._shared.engines.record.target}, launched {self._shared.policy.launches}"
+
+    @property
+    def compiled(self) -> dict[str, str]:
+        """The plans and their SHA-256."""
+        return {plan.file: plan.sha256 for plan in self._shared.engines.record.plans.values()}
 
     def clone(self) -> TensorRtBackend:
         """Return another backend on the same engines, with its own CUDA stream and memory.

@@ -22,18 +22,24 @@ REPORT = (
 class LoadedEngines:
     """The three engines of a target, with their weights on the GPU. Contexts of several threads share them."""
 
-    def __init__(self, engines: Engines, library: Any, manifest: Manifest) -> None:
+    def __init__(self, engines: Engines, library: Any, manifest: Manifest, *, host_code: bool) -> None:
         """Deserialize the plans, whose hashes were checked, and compare their inputs and outputs with bundle.json.
 
+        host_code: let plans run code of theirs on the CPU, as version-compatible ones do, which contain their own runtime.
+
         Raises:
-            EngineError: TensorRT refuses a plan, or its inputs and outputs differ.
+            EngineError: TensorRT refuses a plan, it needs host code, or its inputs and outputs differ.
         """
         self.record = engines.record
+        if self.record.flags.version_compatible and not host_code:
+            raise EngineError(
+                f"the engines {self.record.target} are version-compatible and would run code of theirs on the CPU",
+                "Build them again without --trt-version-compatible, or use --trust-graphs if you trust who built them.",
+            )
         self._library = library
         self._log = error_log(library)
         self._runtime = library.Runtime(self._log)
-        if self.record.flags.version_compatible:
-            self._runtime.engine_host_code_allowed = True  # such a plan contains its own runtime
+        self._runtime.engine_host_code_allowed = host_code and self.record.flags.version_compatible
         self._engines = {name: self._deserialized(name, plan) for name, plan in engines.plans.items()}
         for name, engine in self._engines.items():
             _check_edges(name, self._edges(engine), manifest.graphs[name])
