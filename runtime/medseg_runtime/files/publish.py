@@ -2,7 +2,7 @@
 
     write to a hidden folder beside it => flush its files to the disk => rename
 
-A process that is killed leaves the old folder or the whole new one, and at worst a hidden folder that a later run removes. If two
+A process that is killed leaves the old folder or the whole new one, and at worst a hidden folder that a later run removes (`sweep`). If two
 runs write to one folder, the first to finish keeps it and the other raises; with `force` the last one keeps it.
 """
 
@@ -12,9 +12,7 @@ import ctypes
 import errno
 import os
 import secrets
-import shutil
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,16 +21,17 @@ from pathlib import Path
 from threading import Thread
 
 from medseg_runtime.errors import OutputError
+from medseg_runtime.files.failures import remedy_for
 from medseg_runtime.files.names import printable
+from medseg_runtime.files.sweep import claim, holds, remove_folder, remove_stale
 
 PARTIAL, REPLACED = ".medseg-partial-", ".medseg-replaced-"
 """Prefixes of hidden folders: of the new one while it is written, and of the old one while it is replaced."""
 PRIVATE = 0o700
 """Mode of a hidden folder: what a killed run leaves may be of a patient, and is nobody else's to read."""
+TRY_AGAIN = "Run it again, or choose an --out in a folder that only you can write to."
 FLUSHED_AT_ONCE = 4
 """Files flushed in parallel: a journaling file system commits them in one write."""
-STALE_SECONDS = 24 * 3600
-"""A partial folder older than this was left by a killed run. The next run removes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +99,31 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
     """
     check_output(out, kind, force=force)
     made: list[Path] = []
-    partial = out.parent / f"{PARTIAL}{secrets.token_hex(8)}"
+    partial, held = out.parent / f"{PARTIAL}{secrets.token_hex(8)}", None
     try:
         for folder in reversed([folder for folder in out.absolute().parents if not folder.exists()]):
             folder.mkdir(exist_ok=True)
             made.append(folder)
         _remove_stale(out.parent.absolute())
         partial.mkdir()
-        mode = stat.S_IMODE(partial.stat().st_mode)
-        partial.chmod(PRIVATE)
+        held = claim(partial)
+        if held is None:
+            raise OutputError(f"{printable(out)} cannot be written: another process took its folder", TRY_AGAIN)
+        mode = stat.S_IMODE(os.fstat(held).st_mode)
+        os.fchmod(held, PRIVATE)
         yield partial
         _sync_tree(partial)
         check_output(out, kind, force=force)  # another run may have been faster
-        partial.chmod(mode)
+        if not holds(held, partial):
+            raise OutputError(f"{printable(out)} cannot be written: its hidden folder was exchanged", TRY_AGAIN)
+        os.fchmod(held, mode)
         _swap(partial, out, force=force)
     except BaseException as error:
-        _remove(partial)
+        if held is None:
+            with suppress(OSError):  # it is not there, or empty
+                partial.rmdir()
+        elif holds(held, partial):
+            remove_folder(partial)
         for folder in reversed(made):
             try:
                 folder.rmdir()
@@ -124,9 +132,12 @@ def published(out: Path, kind: FolderKind, *, force: bool) -> Iterator[Path]:
         if isinstance(error, OSError) and not isinstance(error, OutputError):
             raise OutputError(
                 f"{printable(out)} cannot be written: {error.strerror or error}",
-                "Free some space, or choose another --out.",
+                remedy_for(error, "Free some space, or choose another --out."),
             ) from error
         raise
+    finally:
+        if held is not None:
+            os.close(held)
     for folder in (out, *made):
         with suppress(OSError):  # the folder is complete, even if its name is not flushed
             _sync(folder.parent)
@@ -146,7 +157,7 @@ def _swap(partial: Path, out: Path, *, force: bool) -> None:
     if not _exchange(partial, out):
         _replace(partial, out)
         return
-    _remove(partial)  # it is the old folder now
+    remove_folder(partial)  # it is the old folder now
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -170,30 +181,13 @@ def _replace(partial: Path, out: Path) -> None:
         raise
     # Give the old folder the prefix of partial ones, so that a later run removes what a killed one leaves of it.
     obsolete = replaced.rename(replaced.with_name(f"{PARTIAL}{secrets.token_hex(8)}"))
-    _remove(obsolete)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a hidden folder, read-only sub-folders included."""
-    with suppress(OSError):
-        folder.chmod(0o700)
-    for path, folders, _ in os.walk(folder):
-        for inner in (Path(path, name) for name in folders):
-            if not inner.is_symlink():
-                with suppress(OSError):
-                    inner.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(obsolete)
 
 
 @lru_cache(64)
 def _remove_stale(parent: Path) -> None:
     """Remove what killed runs left; once per folder and process, because a listing for each of many results is slow."""
-    for folder in parent.glob(f"{PARTIAL}*"):
-        try:
-            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
-                _remove(folder)
-        except FileNotFoundError:  # another run has renamed or removed it
-            continue
+    remove_stale(parent, PARTIAL)
 
 
 def _sync_tree(top: Path) -> None:
@@ -226,7 +220,7 @@ def _sync_all(paths: Iterable[Path], failed: list[BaseException]) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

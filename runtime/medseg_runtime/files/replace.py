@@ -27,8 +27,17 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     os.close(descriptor)
     try:
         yield temporary
-        temporary.chmod(mode)  # a library may have made the file anew
+        _set_mode(temporary, mode)  # a library may have made the file anew
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Change the permissions of a file, but not through a link that somebody put in its place."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medseg_runtime.errors import MedsegError, OutputError
+from medseg_runtime.files.failures import remedy_for
 from medseg_runtime.files.lock import lock
+
+OTHER = "Give another --audit."
 
 
 def check_audit_file(path: Path) -> None:
@@ -58,4 +61,5 @@ def _opened(path: Path) -> Iterator[int]:
         raise
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         reason = error.strerror if isinstance(error, OSError) else error
-        raise OutputError(f"the audit file cannot be written: {reason}", "Give another --audit.") from error
+        remedy = remedy_for(error, OTHER) if isinstance(error, OSError) else OTHER
+        raise OutputError(f"the audit file cannot be written: {reason}", remedy) from error

@@ -204,8 +204,8 @@ def test_what_kills_leave_is_swept_when_it_is_old(tmp_path):
 
 
 def test_a_folder_of_many_results_is_looked_through_once(tmp_path, monkeypatch):
-    looked, glob = [], Path.glob
-    monkeypatch.setattr(publish.Path, "glob", lambda folder, pattern: looked.append(folder) or glob(folder, pattern))
+    looked, look = [], publish.remove_stale
+    monkeypatch.setattr(publish, "remove_stale", lambda folder, prefix: looked.append(folder) or look(folder, prefix))
     for number in range(3):
         publish_(tmp_path / str(number))
     assert looked == [tmp_path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medseg_runtime.errors import CheckpointError, OutputError
+from medseg_runtime.files.failures import remedy_for
 from medseg_runtime.files.replace import replacing
 
 
@@ -73,16 +75,28 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a text file, but not through a link: it may lead out of the run folder.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with writing(path), os.fdopen(os.open(path, flags, 0o666), "a") as file:
+        file.write(line + "\n")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Raise OutputError for what fails in the block while it writes a file of a run."""
     try:
         yield
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise OutputError(
-            f"{_shown(path)} cannot be written: {reason}", "Free some space, then run the same command to continue."
-        ) from error
+        otherwise = "Free some space, then run the same command to continue."
+        reason, remedy = (
+            (error.strerror, remedy_for(error, otherwise)) if isinstance(error, OSError) else (error, otherwise)
+        )
+        raise OutputError(f"{_shown(path)} cannot be written: {reason}", remedy) from error
 
 
 @contextmanager

@@ -30,12 +30,12 @@ from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import Networks
 from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.run_files import (
+    append_line,
     load_safetensors,
     read_json,
     read_metadata,
     save_safetensors,
     write_atomically,
-    writing,
 )
 from medseg_trainer.training.state import StageProgress, restore_state, state_tensors
 
@@ -108,9 +108,7 @@ class RunFolder:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
-        with writing(path), path.open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
+        append_line(self.path / "metrics.jsonl", json.dumps(record))
 
     def drop_log_after(self, stage: str, step: int) -> None:
         """Remove the logged lines of a stage that a resumed run will write again."""
