@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg_export.engines.options import EngineOptions, with_engine_options
-from medseg_runtime.commands.program import run_command
+from medseg_runtime.commands.program import run_command, say
 
 if TYPE_CHECKING:
     from medseg_export.engines.to_tensorrt import Target
@@ -109,7 +109,6 @@ def _export(ckpt: Path, out: Path, steps: int | None, *, force: bool, half: bool
     from rich.table import Table
 
     from medseg_export.bundle_writer import write_bundle
-    from medseg_runtime.files.names import printable
     from medseg_trainer.training.run_folder import RunFolder
 
     # The exporter warns that torchvision is missing, which is not needed. Importing torch resets the level, so set it here.
@@ -121,9 +120,9 @@ def _export(ckpt: Path, out: Path, steps: int | None, *, force: bool, half: bool
         table.add_row(comparison.name, f"{comparison.error:.1e}", f"{comparison.tolerance:.0e}")
     Console().print(table)
     for precision, reason in bundle.manifest.parity.get("half", {}).get("refused", {}).items():
-        typer.echo(f"{precision} was refused: {reason}")
+        say(f"{precision} was refused: {reason}")
     size = sum(len(graph) for graph in (*bundle.graphs.values(), *bundle.half.values())) / 1e6
-    typer.echo(f"{printable(out)}: {bundle.manifest.name}, {size:.1f} MB, sha256 {bundle.sha256[:12]}")
+    say(f"{out}: {bundle.manifest.name}, {size:.1f} MB, sha256 {bundle.sha256[:12]}")
     return bundle
 
 
@@ -141,12 +140,12 @@ def _build(bundle: Bundle, targets: list[Target], *, float32: bool) -> None:
             out, record = build_engines(bundle, target, progress, float32=float32)
         size = sum(plan.bytes for plan in record.plans.values()) / 1e6
         profiles = " and ".join(map(str, record.profiles))
-        typer.echo(
+        say(
             f"{out}: {record.library} {record.version}, {record.precision}, samples {profiles}, {size:.1f} MB in "
             f"{len(record.plans)} plans"
         )
         for line in () if float32 else float32_report(target, bundle):
-            typer.echo(f"in float32: {line}")
+            say(f"in float32: {line}")
 
 
 def main() -> None:

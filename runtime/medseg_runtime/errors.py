@@ -17,17 +17,24 @@ The commands print one of these as one line and exit with 1. Any other exception
 from __future__ import annotations
 
 
+def escaped(text: str) -> str:
+    """Return a text as one line with all unprintable characters escaped: control characters, and those that change the direction."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 class MedsegError(Exception):
     """The root of the tree: what is wrong, then what to do about it.
 
     problem: one clause, without a full stop.
     remedy: one imperative sentence.
+
+    Characters that cannot be printed are escaped: both may quote a file, and a terminal would obey what is in it.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        self.problem = problem
-        self.remedy = remedy
-        super().__init__(f"{problem}. {remedy}")
+        self.problem = escaped(" ".join(problem.splitlines()))
+        self.remedy = escaped(remedy)
+        super().__init__(f"{self.problem}. {self.remedy}")
 
     def __reduce__(self) -> tuple[type[MedsegError], tuple[str, str]]:
         """Let errors pass between processes."""

@@ -362,7 +362,7 @@ MODELS = {
     "link out of the folder": Bad(BundleError, "link to a file outside the bundle", bundle=model(linked)),
     "weights in another file": Bad(BundleError, "weights in another file", bundle=rewritten("decoder", external)),
     "no ONNX": Bad(
-        BackendError, "cannot load", bundle=model(lambda folder, tiny, _: tiny.write_bundle(folder, decoder=b"x"))
+        BundleError, "is not ONNX", bundle=model(lambda folder, tiny, _: tiny.write_bundle(folder, decoder=b"x"))
     ),
     "wrong opset": Bad(BackendError, "cannot load", bundle=rewritten("encoder", opset)),
     "wrong input name": Bad(BackendError, "not those of bundle.json", bundle=rewritten("encoder", renamed)),
@@ -378,7 +378,7 @@ MODELS = {
         BackendError, "NaN or infinite", bundle=rewritten("decoder", appended("Add", np.full(1, np.inf, np.float32)))
     ),
     "no masks come out": Bad(
-        BackendError, "not", bundle=rewritten("decoder", appended("Gather", np.zeros(0, np.int64), axis=0))
+        BackendError, "not", bundle=rewritten("decoder", appended("GatherND", np.zeros((0, 1), np.int64)))
     ),
     "backend that is none": Bad(
         ParameterError,

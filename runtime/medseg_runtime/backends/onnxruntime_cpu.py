@@ -45,7 +45,8 @@ class OnnxRuntimeBackend(BoundLoop):
 
     def _session(self, name: GraphName, content: bytes, threads: int | None) -> ort.InferenceSession:
         try:
-            session = ort.InferenceSession(content, _options(threads), providers=[PROVIDER])
+            # without its fallback, which prints to stdout and tries the same again
+            session = ort.InferenceSession(content, _options(threads), providers=[PROVIDER], enable_fallback=0)
         except Exception as error:  # its exceptions share no base class but Exception
             raise failure(
                 f"ONNX Runtime {self.version} cannot load {name}.onnx",

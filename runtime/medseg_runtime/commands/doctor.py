@@ -15,10 +15,9 @@ from medseg_runtime._version import __version__
 from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED, known_choice
 from medseg_runtime.backends.base import BackendClass
 from medseg_runtime.backends.registry import BACKENDS, BackendSpec
-from medseg_runtime.commands.program import run_command
+from medseg_runtime.commands.program import run_command, say
 from medseg_runtime.errors import BundleError
 from medseg_runtime.files import cache
-from medseg_runtime.files.names import printable
 from medseg_runtime.machine.processor import processor
 from medseg_runtime.model.bundle import Bundle
 
@@ -61,11 +60,12 @@ def doctor() -> None:
     """Show what is installed, which backend would run, and what is broken. Exit 1 if something is."""
     diagnosis = diagnose()
     for line in diagnosis.lines:
-        typer.echo(line)
+        say(line)
     for problem, commands in diagnosis.problems:
-        typer.echo(f"\nproblem: {problem}")
+        typer.echo()
+        say(f"problem: {problem}")
         for command in commands:
-            typer.echo(f"    {command}")
+            say(f"    {command}")
     if diagnosis.problems:
         raise typer.Exit(1)
     typer.echo("\nNothing is broken.")
@@ -185,10 +185,10 @@ def _auto(diagnosis: Diagnosis, bundle: Bundle) -> None:
 def _cache(diagnosis: Diagnosis) -> None:
     if problem := cache.problem():
         folder = shlex.quote(str(cache.cache_folder()))
-        diagnosis.add("cache", f"{printable(str(cache.cache_folder()))}, not used")
+        diagnosis.add("cache", f"{cache.cache_folder()}, not used")
         diagnosis.problems.append(
             (
-                f"the cache folder {printable(problem)}, so it is not used, and each start compiles anew",
+                f"the cache folder {problem}, so it is not used, and each start compiles anew",
                 (f"rm -r {folder} {folder}.key   # or set XDG_CACHE_HOME to a folder of your own",),
             )
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 import typer
 
 from medseg_runtime._version import __version__
-from medseg_runtime.commands.program import complain, exit_at_once, run_command, silent_libraries
+from medseg_runtime.commands.program import complain, exit_at_once, run_command, say, silent_libraries
 from medseg_runtime.errors import MedsegError
 
 if TYPE_CHECKING:
@@ -221,9 +221,9 @@ def _load(
         trust_graphs=trust_graphs,
     )
     if segmenter.backend.why == COMPARISON_UNFINISHED:
-        typer.echo(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {COMPARISON_UNFINISHED}", err=True)
+        say(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {COMPARISON_UNFINISHED}", err=True)
     if problem := cache.problem():
-        typer.echo(f"{PROGRAM}: warning: the cache folder {problem}; it is not used. Run medseg-doctor.", err=True)
+        say(f"{PROGRAM}: warning: the cache folder {problem}; it is not used. Run medseg-doctor.", err=True)
     return segmenter
 
 
@@ -255,8 +255,8 @@ def _run_images(jobs: list[Job], segmenter: Segmenter, settings: Settings, log: 
             with _complaining(name) as failure:
                 done = next(outcomes).result()
                 for warning in warnings_of(done):
-                    typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
-                typer.echo(line_for(job, done, as_json=as_json))
+                    say(f"{PROGRAM}: warning: {name}: {warning}", err=True)
+                say(line_for(job, done, as_json=as_json))
             failed += len(failure)
     return failed
 
@@ -271,8 +271,8 @@ def _run_clip(job: Job, segmenter: Segmenter, settings: Settings, log: Audit, *,
             job, segmenter, settings, log, lambda frames, count: _with_progress(frames, count, f"frames of {name}")
         )
         for warning in record["warnings"]:
-            typer.echo(f"{PROGRAM}: warning: {name}: {warning}", err=True)
-        typer.echo(clip_line(job, record, as_json=as_json))
+            say(f"{PROGRAM}: warning: {name}: {warning}", err=True)
+        say(clip_line(job, record, as_json=as_json))
     return len(failure)
 
 

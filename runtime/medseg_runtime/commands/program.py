@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import typer
 
-from medseg_runtime.errors import MedsegError
+from medseg_runtime.errors import MedsegError, escaped
 from medseg_runtime.machine.shortage import shortage
 
 CLICK_EXCEPTION = typer.BadParameter.__mro__[2]
@@ -95,9 +95,14 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line, with what a terminal would obey escaped: it may quote a file."""
+    typer.echo(escaped(line), err=err)
+
+
 def complain(program: str, message: str) -> None:
-    """Print one line on stderr."""
-    typer.echo(f"{program}: error: {' '.join(message.split())}", err=True)
+    """Print an error as one line on stderr."""
+    say(f"{program}: error: {' '.join(message.split())}", err=True)
 
 
 @contextmanager

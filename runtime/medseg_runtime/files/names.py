@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from medseg_runtime.errors import escaped
+
 
 def printable(path: Path | str) -> str:
     """Return a path with all unprintable characters escaped, as one line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
+    return escaped(str(path))
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:

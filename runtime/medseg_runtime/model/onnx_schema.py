@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from medseg_runtime.model.protobuf import REFUSED, Field
 
+ELSEWHERE = Field("weights in another file", REFUSED)
+
 
 def _fields(**kinds: tuple[int, str]) -> dict[int, Field]:
     """Name -> (number, kind); the kind of a repeated field ends with a star."""
@@ -54,9 +56,8 @@ EXPORTED = {
         int64_data=(7, "packed int"),
         name=(8, "text"),
         raw_data=(9, "bytes"),
-        external_data=(13, REFUSED),
-        data_location=(14, REFUSED),
-    ),
+    )
+    | {13: ELSEWHERE, 14: ELSEWHERE},
     "value": _fields(name=(1, "text"), type=(2, "type")),
     "type": _fields(tensor_type=(1, "tensor type")),
     "tensor type": _fields(elem_type=(1, "int"), shape=(2, "shape")),

@@ -143,7 +143,8 @@ class CudaBackend(DeviceLoop):
         if self._policy.active and self.device.memory == "cuda":
             provider_options["enable_cuda_graph"] = "1"
         try:
-            session = ort.InferenceSession(content, options, providers=[(self.device.provider, provider_options)])
+            providers = [(self.device.provider, provider_options)]
+            session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)  # as on the CPU
         except Exception as error:  # its exceptions share no base class but Exception
             raise BackendError(
                 f"ONNX Runtime {self.version} cannot run all of {name}.onnx with {self.device.provider}: {one_line(error)}",
