@@ -1,6 +1,7 @@
 """What `auto` takes: decided from figures alone, kept for later runs, and never in the way of one."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from medseg_runtime import BackendError, ParameterError, Segmenter
 from medseg_runtime.backends.auto import select, trials
 from medseg_runtime.backends.auto.select import decide, known_choice
+from medseg_runtime.backends.auto.termination import cleaning_up
 from medseg_runtime.backends.auto.trials import Trial
 from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.backends.registry import BACKENDS, installed
@@ -185,6 +187,62 @@ def test_an_interrupted_comparison_is_repeated(tiny_bundle, monkeypatch):
             open_backend("auto", tiny_bundle)
     assert known_choice(tiny_bundle) is None
     assert "did not finish" not in open_backend("auto", tiny_bundle).why
+
+
+TOLD_TO_END = """
+import os, signal, sys, threading
+from medseg_runtime.backends.auto import select
+from medseg_runtime.backends.opening import open_backend
+from medseg_runtime.backends.openvino.backend import OpenVinoBackend
+from medseg_runtime.model.bundle import Bundle
+
+def told(*given):
+    os.kill(os.getpid(), int(sys.argv[2]))
+    return []
+
+if int(sys.argv[2]):
+    OpenVinoBackend.decode = told
+backend = open_backend("auto", Bundle.load(sys.argv[1]))
+print(backend.why)
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+
+
+@pytest.mark.usefixtures("cache_home")
+@needs_openvino
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_comparison_in_a_process_that_is_told_to_end_is_repeated(tiny_folder, number):
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", TOLD_TO_END, str(tiny_folder), str(int(sent))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for sent in (number, 0)
+    )
+    assert first.returncode == -number
+    assert second.returncode == 0
+    why, restored = second.stdout.splitlines()
+    assert "did not finish" not in why
+    assert restored == "True"
+
+
+def test_a_program_that_handles_the_signal_itself_keeps_it():
+    seen, before = [], signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        with cleaning_up():
+            signal.raise_signal(signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_in_another_thread_nothing_changes():
+    thread = threading.Thread(target=lambda: cleaning_up().__enter__())
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.usefixtures("cache_home")

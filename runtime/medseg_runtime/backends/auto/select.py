@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from medseg_runtime.backends.auto.termination import cleaning_up
 from medseg_runtime.backends.auto.trials import SAMPLES, Trial, run_trials
 from medseg_runtime.backends.base import Backend, PrecisionName
 from medseg_runtime.backends.registry import BACKENDS, installed, load_backend
@@ -35,7 +36,8 @@ MIN_SPEEDUP = 1.1
 ONLY_CANDIDATE = "no other backend is installed"
 NOT_KEPT = "there is no cache folder to keep a comparison of backends in"
 COMPARISON_UNFINISHED = "an earlier comparison of backends did not finish; medseg-doctor says how to repeat it"
-"""Kept while backends are compared: if one of them crashes the process, the next run does not try it again."""
+"""Kept while backends are compared: if one of them crashes the process, the next run does not try it again. Removed when the process
+is told to end."""
 
 Candidate = tuple[str, Precision]
 
@@ -85,14 +87,15 @@ def known_choice(bundle: Bundle, *, precision: PrecisionName = "auto") -> Choice
 def _compare(bundle: Bundle, precision: PrecisionName) -> Choice:
     """Compare the candidates, and keep the choice."""
     candidates, name = _candidates(precision), _cache_name(bundle, precision)
-    if not cache.store(name, _to_json(_first(candidates, COMPARISON_UNFINISHED))):
-        return _first(candidates, NOT_KEPT)
-    try:
-        choice = decide(_run_trials(candidates, bundle))
-    except BaseException:
-        cache.remove(name)
-        raise
-    cache.store(name, _to_json(choice))
+    with cleaning_up():
+        try:
+            if not cache.store(name, _to_json(_first(candidates, COMPARISON_UNFINISHED))):
+                return _first(candidates, NOT_KEPT)
+            choice = decide(_run_trials(candidates, bundle))
+        except BaseException:  # told to end, too: the comparison is repeated then
+            cache.remove(name)
+            raise
+        cache.store(name, _to_json(choice))
     return choice
 
 
