@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,29 +75,30 @@ class OnnxRuntimeBackend(BoundLoop):
                 binding.bind_output(name, "cpu", CPU, np.float32, array.shape, array.ctypes.data)
             return binding
 
-        binding = self._translated(graph, bound)
+        binding, owner = _translated(graph, bound), weakref.proxy(self)  # self keeps what is returned
 
         def call() -> None:
-            self.check_open()
-            self._translated(graph, lambda: session.run_with_iobinding(binding))
+            owner.check_open()
+            _translated(graph, lambda: session.run_with_iobinding(binding))
 
         return call
-
-    def _translated(self, graph: GraphName, work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except Exception as error:
-            raise failure(
-                f"ONNX Runtime {self.version} failed in {graph}",
-                error,
-                "Try fewer samples at once, or export the bundle again.",
-            ) from error
 
     def drop_graphs(self) -> None:
         self._sessions.clear()
 
     def graphs_dropped(self) -> bool:
         return not self._sessions
+
+
+def _translated(graph: GraphName, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except Exception as error:
+        raise failure(
+            f"ONNX Runtime {ort.__version__} failed in {graph}",
+            error,
+            "Try fewer samples at once, or export the bundle again.",
+        ) from error
 
 
 def _options(threads: int | None) -> ort.SessionOptions:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
 
 from medseg_runtime.errors import ParameterError
@@ -17,7 +19,7 @@ class SampleRequest:
     """The arguments of a segmenter's call, besides the image. None stands for the bundle's default.
 
     Raises:
-        ParameterError: a value is out of range. `region` and `center` are checked later, against the image.
+        ParameterError: a value has the wrong type or is out of range. Whether `region` and `center` are in the image is checked later.
     """
 
     samples: Samples = 16
@@ -40,6 +42,7 @@ class SampleRequest:
     """The most that `auto` draws: an even number, >= 2."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.samples == "auto":
             if self.max_samples < 2 or self.max_samples % 2:
                 raise ParameterError(
@@ -57,7 +60,24 @@ class SampleRequest:
                 f"threshold {self.threshold} is out of range", "Use a number between 0 and 1, for example 0.5."
             )
 
+    def _check_types(self) -> None:
+        whole = {"seed": self.seed, "max_samples": self.max_samples}
+        whole |= {} if isinstance(self.samples, str) else {"samples": self.samples}
+        whole |= {} if self.steps is None else {"steps": self.steps}
+        for name, value in whole.items():
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise ParameterError(f"{name}={value!r:.40} is not a whole number", "Use a whole number.")
+        if not _is_number(self.threshold):
+            raise ParameterError(f"threshold={self.threshold!r:.40} is not a number", "Use a number between 0 and 1.")
+        point = tuple(self.center) if isinstance(self.center, Iterable) else ()
+        if self.center is not None and not (len(point) == 2 and all(map(_is_number, point))):
+            raise ParameterError(f"center={self.center!r:.40} is not a point", "Use center=(x, y), in pixels.")
+
     @property
     def limit(self) -> int:
         """Samples to draw, or the most that `auto` draws."""
         return self.max_samples if self.samples == "auto" else self.samples
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

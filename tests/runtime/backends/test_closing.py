@@ -1,7 +1,9 @@
 """Closing a backend or a clone, on every backend: which calls go on, and the one error of those that do not."""
 
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -117,3 +119,19 @@ def test_a_backend_that_is_closed_while_others_draw_ends_them_with_the_one_error
     assert len(errors) == 3
     assert {error.partition("backend")[2] for error in errors} == {" is closed. Load the bundle again."}
     assert all(outcome is True for outcome in outcomes if not isinstance(outcome, str))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_what_nobody_refers_to_is_freed_at_once(name, tiny_bundle):
+    """Whoever loads again and again without closing must not wait for Python to look for circles."""
+    if installed(name) is None:
+        pytest.skip(f"{name} is not installed")
+    gc.disable()
+    try:
+        opened = open_backend(name, tiny_bundle, precision="float32")
+        draw(opened, tiny_bundle.manifest)
+        alive = weakref.ref(opened)
+        del opened
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -15,6 +15,7 @@ from medseg_runtime.writers.dicom import read_back
 from medseg_runtime.writers.dicom import seg as module
 from medseg_runtime.writers.dicom.codes import LESION, LUNG, NODULE, finding
 from medseg_runtime.writers.dicom.reference import reference
+from medseg_runtime.writers.dicom.sources import writing
 
 
 def opened(content):
@@ -203,3 +204,9 @@ def test_once_lossy_always_lossy(write, changed, tmp_path):
     )
     for content in write(tmp_path / "a.dcm").objects.values():
         assert opened(content).LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), OSError(24, "Too many open files")], ids=["memory", "descriptors"])
+def test_what_the_machine_lacks_is_not_blamed_on_the_header(failure):
+    with pytest.raises(type(failure)), writing():
+        raise failure

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -81,11 +82,11 @@ class OpenVinoBackend(BoundLoop):
                 request.set_tensor(name, ov.Tensor(array, shared_memory=True))
             return request
 
-        request = _translated(f"failed in {graph}", bound)
+        request, owner = _translated(f"failed in {graph}", bound), weakref.proxy(self)  # self keeps what is returned
 
         def call() -> None:
-            self.check_open()
-            self._models.check_process()
+            owner.check_open()
+            owner._models.check_process()  # noqa: SLF001 - self
             _translated(f"failed in {graph}", lambda: request.infer(share_outputs=True))
 
         return call

@@ -48,7 +48,7 @@ def writing(what: str = "a DICOM SEG", option: str = "--dicom-seg") -> Iterator[
     try:
         with silenced():
             yield
-    except MedsegError:
+    except (MedsegError, MemoryError, OSError):  # not the header's fault
         raise
     except Exception as error:  # noqa: BLE001 - a header can make these libraries raise anything
         raise _unknown_reason(type(error).__name__, what, option) from None
