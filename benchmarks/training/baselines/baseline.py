@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medseg_runtime.backends.base import Float32
+from medseg_runtime.backends.base import Backend, Float32
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.model.bundle import Precision, Sampling
 from medseg_runtime.model.noise import NoiseLaw
@@ -35,7 +35,7 @@ class Baseline(nn.Module, ABC):
         """Return logits (N, 1, H, W) from standard normal numbers (N, Z)."""
 
 
-class BaselineBackend:
+class BaselineBackend(Backend):
     """A baseline as the runtime's `Backend`, so that its masks are thresholded, placed and measured as our model's are."""
 
     name = "torch"

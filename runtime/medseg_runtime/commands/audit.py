@@ -1,12 +1,11 @@
-"""The audit file: one JSON line for each image, failures too.
+"""The audit file: one JSON line for each image when it has ended, failures too, and one before its result appears.
 
-A line holds hashes, numbers and names of ours. It holds no path, and nothing of a DICOM header.
+A run that is killed in between leaves the first of the two. Lines are chained (`writers.audit_line`). A line holds hashes, numbers and names of ours. It holds no path, and nothing of a DICOM header.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,11 @@ from medseg_runtime.errors import ImageError, MedsegError
 from medseg_runtime.files.read import read_bytes
 from medseg_runtime.result.provenance import Provenance, Run, package_versions
 from medseg_runtime.result.summary import engine_entry
-from medseg_runtime.writers.audit_line import append_line, check_audit_file
+from medseg_runtime.writers.audit_line import append_record, check_audit_file
 
-AUDIT_VERSION = 1
+AUDIT_VERSION = 2
+PUBLISHING, ENDED = "publishing", "ended"
+"""The event of a line: a result is about to appear, or an image has ended."""
 
 
 @dataclass(slots=True)
@@ -30,6 +31,8 @@ class Entry:
     run: Run = field(default_factory=Run)
     input_sha256: str | None = None
     """Of the image, once it is read."""
+    provenance: Provenance | None = None
+    """Of the masks, once they are drawn."""
     outputs: dict[str, str] = field(default_factory=dict)
     """File in the result folder -> SHA-256, once the folder is there."""
 
@@ -67,24 +70,39 @@ class Audit:
             raise
         self._append(entry, image, None)
 
+    def announce(self, entry: Entry, outputs: dict[str, str]) -> None:
+        """Append a line that says which files are about to appear.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.path is not None:
+            append_record(self.path, self._record(entry, PUBLISHING, entry.input_sha256) | {"outputs": outputs})
+
     def _append(self, entry: Entry, image: Path | None, error: BaseException | None) -> None:
         if self.path is None:
             return
-        known = self.provenance
-        line = {
+        ending = {
+            "outputs": entry.outputs,
+            "error": None if error is None else type(error).__name__,
+            "exit_status": 0 if error is None else 130 if isinstance(error, KeyboardInterrupt) else 1,
+        }
+        sha256 = entry.input_sha256 or _sha256_if_readable(image)
+        append_record(self.path, self._record(entry, ENDED, sha256) | ending)
+
+    def _record(self, entry: Entry, event: str, input_sha256: str | None) -> dict[str, Any]:
+        known = entry.provenance or self.provenance
+        return {
             "audit_version": AUDIT_VERSION,
+            "event": event,
             "run_id": entry.run.id,
             "time_utc": entry.run.time_utc,
             "versions": package_versions() if known is None else known.versions,
             "engine": None if known is None else engine_entry(known),
             "bundle": None if known is None else {"name": known.bundle, "sha256": known.bundle_sha256},
-            "input_sha256": entry.input_sha256 or _sha256_if_readable(image),
+            "input_sha256": input_sha256,
             "parameters": {name: _for_json(value) for name, value in self.parameters.items()},
-            "outputs": entry.outputs,
-            "error": None if error is None else type(error).__name__,
-            "exit_status": 0 if error is None else 130 if isinstance(error, KeyboardInterrupt) else 1,
         }
-        append_line(self.path, json.dumps(line, allow_nan=False))
 
 
 def _for_json(value: Any) -> Any:

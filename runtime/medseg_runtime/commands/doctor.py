@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -15,6 +17,7 @@ from medseg_runtime._version import __version__
 from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED, known_choice
 from medseg_runtime.backends.base import BackendClass
 from medseg_runtime.backends.registry import BACKENDS, BackendSpec
+from medseg_runtime.commands.audit_check import check_audit
 from medseg_runtime.commands.program import run_command, say
 from medseg_runtime.errors import BundleError
 from medseg_runtime.files import cache
@@ -56,9 +59,14 @@ def main() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    audit: Annotated[
+        Path | None,
+        typer.Option(help="Check this audit file of medseg-infer instead: is any line changed, missing or unfinished?"),
+    ] = None,
+) -> None:
     """Show what is installed, which backend would run, and what is broken. Exit 1 if something is."""
-    diagnosis = diagnose()
+    diagnosis = diagnose() if audit is None else diagnose_audit(audit)
     for line in diagnosis.lines:
         say(line)
     for problem, commands in diagnosis.problems:
@@ -84,6 +92,25 @@ def diagnose() -> Diagnosis:
     if bundle is not None and any(BACKENDS[name].device == "cpu" for name in usable):
         _auto(diagnosis, bundle)
     _cache(diagnosis)
+    return diagnosis
+
+
+def diagnose_audit(path: Path) -> Diagnosis:
+    """Check an audit file.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
+    check, diagnosis = check_audit(path), Diagnosis()
+    diagnosis.add("lines", f"{check.lines}, of which {check.unchained} are of a version that chained none")
+    diagnosis.add("last line", f"sha256 {check.last_sha256}: keep it elsewhere to see whether lines are removed later")
+    if check.broken:
+        broken = ", ".join(map(str, check.broken[:10]))
+        diagnosis.problems.append((f"lines do not continue the line before: {broken}", ("compare with a backup",)))
+    if check.unfinished:
+        runs = ", ".join(check.unfinished[:10])
+        what = f"runs ended before they could write how, and may have left a result: {runs}"
+        diagnosis.problems.append((what, ("grep -l RUN results/*/result.json",)))
     return diagnosis
 
 

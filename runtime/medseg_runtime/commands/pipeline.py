@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from medseg_runtime.commands.audit import Audit, Entry
 from medseg_runtime.commands.inputs import Job
@@ -78,6 +79,7 @@ def _run_job(
         target = _read(job, settings, entry, segmenter, images_at_once)
         request = replace(settings.request, center=target.center)
         results = [segmenter.segment(image, request, images_at_once=images_at_once) for image in target.images]
+        entry.provenance = results[target.index].provenance
         entry.outputs = write_result(
             job.out,
             results,
@@ -88,6 +90,7 @@ def _run_job(
             rtstruct=settings.rtstruct,
             nifti=settings.nifti,
             run=entry.run,
+            announce=partial(audit.announce, entry),
         )
     return Done(target, results)
 

@@ -20,7 +20,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,7 @@ def write_result(
     rtstruct: bool = False,
     nifti: bool = False,
     run: Run | None = None,
+    announce: Callable[[dict[str, str]], None] | None = None,
 ) -> dict[str, str]:
     """Write a result folder and return the SHA-256 of each file in it. Missing parent folders are made.
 
@@ -66,6 +67,7 @@ def write_result(
     representatives: choose at most this many samples that represent all, and render them.
     dicom_seg, rtstruct, nifti: also write DICOM segmentations, a DICOM structure set or NIfTI volumes of all slices.
     run: identifies the run in result.json; by default a new one.
+    announce: is called with the SHA-256 of each file before the folder appears.
 
     Raises:
         OutputError: it exists, or cannot be written; then nothing has changed on disk.
@@ -94,9 +96,12 @@ def write_result(
     files |= _nifti_files(results) if nifti else {}
     record["outputs"] = hashes = _hashes(files)
     files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
+    hashes = hashes | _hashes({RECORD: files[RECORD]})
     with published(out, RESULT, force=force) as folder:
         _write(folder, files)
-    return hashes | _hashes({RECORD: files[RECORD]})
+        if announce is not None:
+            announce(hashes)
+    return hashes
 
 
 def _dicom_files(results: Sequence[Segmentation], overlay: Canvas, index: int) -> dict[str, bytes]:

@@ -15,9 +15,10 @@ from PIL import Image
 from medseg_runtime import OutputError, Segmenter
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.commands import program
+from medseg_runtime.commands.audit_check import check_audit
 from medseg_runtime.testing import toy_segmenter
 from medseg_runtime.writers import audit_line
-from medseg_runtime.writers.audit_line import append_line
+from medseg_runtime.writers.audit_line import append_record
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def infer(monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "argv", ["medseg-infer", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit_:
             infer_command.main()
-        lines = (tmp_path / "audit.jsonl").read_text().splitlines()
-        return exit_.value.code, [json.loads(line) for line in lines]
+        lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+        return exit_.value.code, [line for line in lines if line["event"] == "ended"]
 
     return run
 
@@ -94,7 +95,7 @@ def test_lines_of_many_writers_stay_whole(tmp_path):
 
     def write(name):
         for k in range(20):
-            append_line(path, json.dumps({"who": name, "k": k, "text": "x" * 5000}))
+            append_record(path, {"run_id": "", "who": name, "k": k, "text": "x" * 50_000})
 
     threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -103,18 +104,128 @@ def test_lines_of_many_writers_stay_whole(tmp_path):
         thread.join()
     entries = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted((entry["who"], entry["k"]) for entry in entries) == [(a, b) for a in range(4) for b in range(20)]
+    assert check_audit(path).broken == []
 
 
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path, monkeypatch):
     path = tmp_path / "audit.jsonl"
-    append_line(path, "first")
+    append_record(path, {"run_id": "first"})
     write = os.write
     monkeypatch.setattr(audit_line.os, "write", lambda descriptor, content: write(descriptor, content[:3]))
     with pytest.raises(OutputError, match="the disk is full"):
-        append_line(path, "second")
+        append_record(path, {"run_id": "second"})
     monkeypatch.undo()
-    append_line(path, "third")
-    assert path.read_text() == "first\nthird\n"
+    append_record(path, {"run_id": "third"})
+    assert [json.loads(line)["run_id"] for line in path.read_text().splitlines()] == ["first", "third"]
+    assert check_audit(path).broken == []
+
+
+# --- before the result, and the chain ----------------------------------------------------------------------------------
+
+
+def test_a_result_is_announced_before_it_appears(infer, images, tmp_path):
+    _, (ended,) = infer(images[0], "--audit", "audit.jsonl")
+    announced = json.loads((tmp_path / "audit.jsonl").read_text().splitlines()[0])
+    assert announced["event"] == "publishing"
+    assert all(announced[key] == ended[key] for key in ("run_id", "outputs", "input_sha256", "bundle", "engine"))
+
+
+KILLED = """
+import os, sys
+from medseg_runtime import Segmenter
+from medseg_runtime.commands import infer
+from medseg_runtime.files import publish
+from medseg_runtime.testing import toy_segmenter
+Segmenter.load = lambda *_, **__: toy_segmenter()
+publish._swap = lambda partial, out, *, force: (partial.rename(out), os._exit(9))
+sys.argv = ["medseg-infer", "second.png", "--out", "out", "--audit", "audit.jsonl"]
+infer.main()
+"""
+
+
+@pytest.mark.usefixtures("images")
+def test_a_run_that_is_killed_once_its_result_stands_has_a_line(tmp_path, run_command):
+    from medseg_runtime.commands.doctor import main
+
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False)
+    assert done.returncode == 9
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    (line,) = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert (line["event"], line["run_id"]) == ("publishing", record["run"]["id"])
+    assert line["outputs"].items() >= record["outputs"].items()
+    code, out, _ = run_command(main, "medseg-doctor", "--audit", tmp_path / "audit.jsonl")
+    assert code == 1
+    assert f"may have left a result: {record['run']['id']}" in out
+
+
+def chained(path, count=5):
+    for number in range(count):
+        append_record(path, {"run_id": str(number), "event": "ended"})
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_a_chain_that_is_whole(tmp_path, run_command):
+    from medseg_runtime.commands.doctor import main
+
+    path = tmp_path / "audit.jsonl"
+    lines = chained(path)
+    assert [json.loads(line)["previous_sha256"] for line in lines] == [
+        None,
+        *(hashlib.sha256(line[:-1]).hexdigest() for line in lines[:-1]),
+    ]
+    code, out, _ = run_command(main, "medseg-doctor", "--audit", path)
+    assert code == 0
+    assert "lines          5, of which 0" in out
+    assert hashlib.sha256(lines[-1][:-1]).hexdigest() in out
+
+
+@pytest.mark.parametrize(
+    ("damage", "broken"),
+    [
+        (lambda lines: [lines[0], lines[1].replace(b'"1"', b'"9"'), *lines[2:]], [3]),
+        (lambda lines: [lines[0], *lines[2:]], [2]),
+        (lambda lines: lines[1:], [1]),
+        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], [2, 3, 4]),
+        (lambda lines: [*lines[:2], b"not JSON\n", *lines[2:]], [3, 4]),
+        (lambda lines: [*lines[:2], b'{"run_id": "new"}\n', *lines[2:]], [3, 4]),
+        (lambda lines: [*lines, b"[]\n"], [6]),
+    ],
+    ids=["changed", "removed", "the first removed", "exchanged", "text", "put between", "a list"],
+)
+def test_a_chain_that_was_changed(tmp_path, run_command, damage, broken):
+    from medseg_runtime.commands.doctor import main
+
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(damage(chained(path))))
+    assert check_audit(path).broken == broken
+    code, out, _ = run_command(main, "medseg-doctor", "--audit", path)
+    assert code == 1
+    assert f"do not continue the line before: {', '.join(map(str, broken))}" in out
+
+
+def test_lines_of_an_older_version_may_stand_before_the_chain(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"audit_version": 1, "run_id": "a"}\n{"audit_version": 1, "run_id": "b"}\n')
+    chained(path, 2)
+    check = check_audit(path)
+    assert (check.lines, check.unchained, check.broken) == (4, 2, [])
+
+
+def test_a_line_without_its_end_is_left_as_it_is(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(chained(path, 2))[:-5])
+    chained(path, 1)
+    assert len(path.read_bytes().splitlines()) == 3
+    assert check_audit(path).broken == [2]
+    assert json.loads(path.read_bytes().splitlines()[2])["run_id"] == "0"
+
+
+def test_an_audit_file_that_is_not_there(tmp_path, run_command):
+    from medseg_runtime.commands.doctor import main
+
+    code, _, err = run_command(main, "medseg-doctor", "--audit", tmp_path / "none")
+    assert code == 1
+    assert "the audit file cannot be read: No such file" in err
 
 
 @pytest.mark.parametrize(
