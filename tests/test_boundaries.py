@@ -137,5 +137,6 @@ def test_a_command_imports_only_its_backend_and_no_backend_sends_telemetry(tmp_p
         modules
     )
     assert {path.relative_to(home).parts[:2] for path in home.rglob("*") if path.is_file()} <= {
-        ("cache", "medseglatdiff")
+        ("cache", "medseglatdiff"),
+        ("cache", "medseglatdiff.key"),
     }

@@ -18,6 +18,7 @@ from medseg_runtime.backends.host_loop import HostLoop
 from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.errors import CheckpointError
 from medseg_runtime.files.publish import FolderKind, check_output, published
+from medseg_runtime.model.authenticity import SUFFIX
 from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, Manifest, Sampling
 from medseg_runtime.model.sampler import sampler_table
 from medseg_runtime.model.signatures import GraphName
@@ -29,7 +30,7 @@ from medseg_trainer.training.run_folder import RunFolder
 BUNDLE = FolderKind(
     "bundle",
     MANIFEST_NAME,
-    frozenset({MANIFEST_NAME, "README.md", "engines"})
+    frozenset({MANIFEST_NAME, f"{MANIFEST_NAME}{SUFFIX}", "README.md", "engines"})
     | {
         f"{name}{kind}.onnx"
         for name in get_args(GraphName)

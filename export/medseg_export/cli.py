@@ -34,6 +34,13 @@ Build them ahead of time for RTX GPUs, on any machine:
 
 Needs the bundle alone: no torch and no training run. The engines go into `engines/` in the bundle.
 """
+SIGN_HELP = """\b
+Make a key pair once; the private key need not stay on this machine:
+    openssl genpkey -algorithm ed25519 -out key.pem
+    openssl pkey -in key.pem -pubout -out key.pub.pem
+Sign a bundle after its engines are built; medseg-infer --require-signature key.pub.pem takes no other:
+    medseg-export sign runs/mine-bundle --key key.pem
+"""
 
 
 @app.callback(help=HELP)
@@ -84,6 +91,22 @@ def build(
         raise ParameterError("there is nothing to build", "Give --trt, or --trt-rtx to build without a GPU.")
     targets = engines.targets()
     _build(Bundle.load(bundle), targets, float32=engines.trt_float32)
+
+
+@app.command(help=SIGN_HELP, short_help="Sign a bundle.")
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.", metavar="BUNDLE")],
+    *,
+    key: Annotated[Path, typer.Option(help="Private Ed25519 key, a PEM file without a password.", metavar="KEY")],
+    trust_graphs: Annotated[
+        bool, typer.Option("--trust-graphs", help="Sign a bundle whose graphs medseg-export could not have written.")
+    ] = False,
+) -> None:
+    """Sign a bundle and the engines in it."""
+    from medseg_export.signing import sign_bundle
+
+    for signature in sign_bundle(bundle, key, trust_graphs=trust_graphs):
+        say(f"{signature}: written")
 
 
 def default_bundle_folder(run: Path) -> Path:

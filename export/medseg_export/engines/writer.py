@@ -15,11 +15,12 @@ from medseg_runtime.backends.gpu.tensorrt.engine_files import ENGINES, RECORD_NA
 from medseg_runtime.errors import EngineError, OutputError
 from medseg_runtime.files.names import printable
 from medseg_runtime.files.publish import FolderKind, check_output, published
+from medseg_runtime.model.authenticity import SUFFIX
 from medseg_runtime.model.bundle import Bundle, Graph
 from medseg_runtime.model.signatures import GraphName
 
 PLAN_FILES: dict[GraphName, str] = {name: f"{name}.plan" for name in get_args(GraphName)}
-ENGINE = FolderKind("engine", RECORD_NAME, frozenset({RECORD_NAME, *PLAN_FILES.values()}))
+ENGINE = FolderKind("engine", RECORD_NAME, frozenset({RECORD_NAME, f"{RECORD_NAME}{SUFFIX}", *PLAN_FILES.values()}))
 
 
 def build_engines(

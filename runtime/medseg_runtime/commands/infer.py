@@ -84,6 +84,13 @@ def infer(
         bool,
         typer.Option("--trust-graphs", help="Run a bundle whose graphs medseg-export could not have written."),
     ] = False,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option(help="Take only a bundle that is signed with this public key (a PEM file).", metavar="KEY"),
+    ] = None,
+    bundle_sha256: Annotated[
+        str | None, typer.Option(help="Take only the bundle whose bundle.json has this SHA-256.", metavar="HEX")
+    ] = None,
     representatives: Annotated[
         int | None,
         typer.Option(help="Choose K samples that represent all, with their shares, and show them.", metavar="K"),
@@ -172,9 +179,12 @@ def infer(
     jobs: list[Job] = []
     try:
         jobs = _plan(images, out, location, force=force)
-        segmenter = _load(
-            bundle, backend, precision, cuda_graphs=cuda_graphs, trust_graphs=trust_graphs, images=len(jobs)
-        )
+        trust = {
+            "trust_graphs": trust_graphs,
+            "require_signature": require_signature,
+            "bundle_sha256": bundle_sha256,
+        }
+        segmenter = _load(bundle, backend, precision, cuda_graphs=cuda_graphs, images=len(jobs), **trust)
         log.provenance = segmenter.provenance
         settings = Settings(request=SampleRequest(**asked), location=location, frames=chosen, force=force, **files)
         segmenter.check(settings.request)
@@ -202,9 +212,12 @@ def _plan(images: list[Path], out: Path | None, location: Location, *, force: bo
 
 
 def _load(
-    bundle: Path | None, backend: str, precision: str, *, cuda_graphs: bool, trust_graphs: bool, images: int
+    bundle: Path | None, backend: str, precision: str, *, cuda_graphs: bool, images: int, **trust: Any
 ) -> Segmenter:
-    """Load the model, with the number of threads that suits this many images."""
+    """Load the model, with the number of threads that suits this many images.
+
+    trust: what `Segmenter.load` takes about whom to trust.
+    """
     from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED
     from medseg_runtime.backends.registry import BACKENDS
     from medseg_runtime.files import cache
@@ -218,7 +231,7 @@ def _load(
         precision=cast("PrecisionName", precision),
         threads=None if on_gpu else threads_for(images),
         cuda_graphs=cuda_graphs,
-        trust_graphs=trust_graphs,
+        **trust,
     )
     if segmenter.backend.why == COMPARISON_UNFINISHED:
         say(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {COMPARISON_UNFINISHED}", err=True)

@@ -12,22 +12,27 @@ from medseg_runtime.errors import MedsegError
 MAX_FILE_BYTES = 1 << 30
 
 
-def read_bytes(path: Path, error: type[MedsegError], remedy: str, *, name: str = "") -> bytes:
+def read_bytes(
+    path: Path, error: type[MedsegError], remedy: str, *, name: str = "", limit: int = MAX_FILE_BYTES
+) -> bytes:
     """Return the content of a regular file. Never wait for a pipe or a device.
 
-    error: the class to raise. remedy: how its message ends. name: what the message calls the file, if anything.
+    error: the class to raise. remedy: how its message ends. name: what the message calls the file, if anything. limit: in bytes.
 
     Raises:
-        error: the file is missing, unreadable, not a regular file, empty, or larger than `MAX_FILE_BYTES`.
+        error: the file is missing, unreadable, not a regular file, empty, or larger than the limit.
     """
     try:
         # O_NONBLOCK: opening a pipe without a writer would wait forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            problem = _problem(os.fstat(descriptor))
+            problem = _problem(os.fstat(descriptor), limit)
             if problem is None:
                 with os.fdopen(descriptor, "rb", closefd=False) as file:
-                    return file.read()
+                    content = file.read(limit + 1)
+                if len(content) <= limit:
+                    return content
+                problem = "the file grew while it was read"
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as cause:  # ValueError: a null byte in the name
@@ -45,7 +50,7 @@ def sha256_of(path: Path, error: type[MedsegError], remedy: str) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
-            problem = _problem(os.fstat(descriptor), most=None)
+            problem = _problem(os.fstat(descriptor), None)
             if problem is None:
                 return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError) as cause:  # ValueError: a null byte in the name
@@ -62,13 +67,14 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _problem(status: os.stat_result, most: int | None = MAX_FILE_BYTES) -> str | None:
+def _problem(status: os.stat_result, limit: int | None) -> str | None:
     if stat.S_ISDIR(status.st_mode):
         return "this is a folder"
     if not stat.S_ISREG(status.st_mode):
         return "this is a pipe or a device, not a file"
     if status.st_size == 0:
         return "the file is empty"
-    if most is not None and status.st_size > most:
-        return f"the file has {status.st_size / 2**30:.1f} GiB, more than {most >> 30}"
+    if limit is not None and status.st_size > limit:
+        unit, power = ("GiB", 30) if limit >= 1 << 30 else ("MiB", 20) if limit >= 1 << 20 else ("KiB", 10)
+        return f"the file has {status.st_size / 2**power:.1f} {unit}, more than {limit >> power}"
     return None

@@ -1,4 +1,4 @@
-"""Read JSON into frozen dataclasses, checking each value against its annotation.
+"""Read JSON strictly, and into frozen dataclasses, checking each value against its annotation.
 
 JSON has no tuples, and a dataclass does not check types: `"steps": "4"` would fail far from the file.
 """
@@ -6,8 +6,41 @@ JSON has no tuples, and a dataclass does not check types: `"steps": "4"` would f
 from __future__ import annotations
 
 import dataclasses
+import json
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+MAX_JSON_BYTES = 1 << 20
+MAX_JSON_DEPTH = 32
+
+
+def parse_json(text: str) -> Any:
+    """Parse a JSON text whose objects have no key twice: readers differ in which of the two counts.
+
+    Raises:
+        ValueError: it is not JSON, too long, nested too deeply, or has a key twice.
+        RecursionError: it is nested so deeply that Python gives up.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise ValueError(f"it has more than {MAX_JSON_BYTES:,} characters")
+    content = json.loads(text, object_pairs_hook=_distinct)
+    _check_depth(content, MAX_JSON_DEPTH)
+    return content
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"it has the key {next(key for key in keys if keys.count(key) > 1)!r:.60} twice")
+    return content
+
+
+def _check_depth(content: Any, left: int) -> None:
+    if left == 0:
+        raise ValueError(f"it is nested more than {MAX_JSON_DEPTH} deep")
+    for inner in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        _check_depth(inner, left - 1)
 
 
 def typed(kind: Any, value: Any, where: str) -> Any:

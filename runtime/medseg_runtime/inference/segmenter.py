@@ -91,6 +91,8 @@ class Segmenter:
         max_batch: int = MAX_BATCH,
         cuda_graphs: bool = True,
         trust_graphs: bool = False,
+        require_signature: str | PathLike[str] | None = None,
+        bundle_sha256: str | None = None,
     ) -> Segmenter:
         """Load a bundle; by default the lung-nodule model that ships with the package.
 
@@ -101,13 +103,20 @@ class Segmenter:
         cuda_graphs: for a GPU backend, launch all steps of an image at once. False helps to find a fault.
         trust_graphs: take a bundle whose graphs have operators, sub-graphs or functions that medseg-export does not write, and
             version-compatible engines, which run code of their own.
+        require_signature: the file of a public key that the bundle must be signed with (`medseg-export sign`).
+        bundle_sha256: of bundle.json, in hexadecimal: take no other bundle.
 
         Raises:
             BundleError: the bundle is missing, damaged, or of another schema.
             ParameterError: there is no such backend or precision here, or a number is out of range.
             BackendError: the backend is not installed, or refuses the graphs.
         """
-        loaded = Bundle.load(None if bundle is None else fspath(bundle), trust_graphs=trust_graphs)
+        loaded = Bundle.load(
+            None if bundle is None else fspath(bundle),
+            trust_graphs=trust_graphs,
+            require_signature=None if require_signature is None else fspath(require_signature),
+            bundle_sha256=bundle_sha256,
+        )
         opened = open_backend(backend, loaded, precision=precision, threads=threads, cuda_graphs=cuda_graphs)
         workers = calls_at_once(threads) + 1  # one reads, renders or writes while the others compute
         return cls(loaded.manifest, opened, max_batch=max_batch, bundle_sha256=loaded.sha256, workers=workers)

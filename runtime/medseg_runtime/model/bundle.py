@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg_runtime.errors import BundleError, MedsegError
-from medseg_runtime.files.read import read_bytes
-from medseg_runtime.files.typed_json import typed
+from medseg_runtime.files.read import MAX_FILE_BYTES, read_bytes
+from medseg_runtime.files.typed_json import MAX_JSON_BYTES, parse_json, typed
+from medseg_runtime.model.authenticity import SUFFIX, check_signature, read_public_key
 from medseg_runtime.model.graph_guard import GraphError, check_graph
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.preprocess import InputRule
@@ -111,7 +112,7 @@ class Manifest:
         """
         remedy = "Export the bundle again with `medseg-export`."
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             version = content["schema_version"]
             if version != SCHEMA_VERSION:
                 raise BundleError(
@@ -182,19 +183,40 @@ class Bundle:
     """The graphs of `manifest.half`; empty if there are none."""
     trusted: bool = False
     """The caller trusts who made it: its graphs may have any operator, and its engines may run code on the CPU."""
+    public_key: bytes | None = None
+    """The key, in PEM, that bundle.json was signed with and that its engines must be signed with; None: signatures do not matter."""
 
     @classmethod
-    def load(cls, folder: Path | str | None = None, *, trust_graphs: bool = False) -> Bundle:
+    def load(
+        cls,
+        folder: Path | str | None = None,
+        *,
+        trust_graphs: bool = False,
+        require_signature: Path | str | None = None,
+        bundle_sha256: str | None = None,
+    ) -> Bundle:
         """Read and check a bundle; by default the lung-nodule model of this package.
 
         trust_graphs: allow operators, sub-graphs and functions that medseg-export does not write. Data in other files never are.
+        require_signature: the file of a public key; the bundle must be signed with it (`medseg-export sign`).
+        bundle_sha256: of bundle.json, in hexadecimal; the bundle must be this one.
 
         Raises:
-            BundleError: a file is missing, is not what bundle.json says, or lies outside the folder; or a graph is not one that
-                medseg-export writes.
+            BundleError: a file is missing, is not what bundle.json says, or lies outside the folder; a graph is not one that
+                medseg-export writes; the bundle is not signed with the key, or not the one asked for.
         """
         folder = SHIPPED if folder is None else Path(folder)
-        text = _read(folder / MANIFEST_NAME, "Give the folder that `medseg-export --out` wrote.")
+        remedy = "Give the folder that `medseg-export --out` wrote."
+        text = _read(folder / MANIFEST_NAME, remedy, limit=MAX_JSON_BYTES)
+        sha256 = hashlib.sha256(text).hexdigest()
+        if bundle_sha256 is not None and bundle_sha256.lower() != sha256:
+            raise BundleError(
+                f"the bundle has the SHA-256 {sha256}, not {bundle_sha256}",
+                "Give the bundle or the hash that you mean.",
+            )
+        public_key = None if require_signature is None else read_public_key(Path(require_signature))
+        if public_key is not None:
+            check_signature(text, folder / f"{MANIFEST_NAME}{SUFFIX}", public_key, MANIFEST_NAME)
         try:
             manifest = Manifest.from_json(text.decode("utf-8"))
         except UnicodeDecodeError as error:
@@ -202,15 +224,16 @@ class Bundle:
         return cls(
             folder=folder,
             manifest=manifest,
-            sha256=hashlib.sha256(text).hexdigest(),
+            sha256=sha256,
             graphs={name: _read_graph(folder, graph, trust_graphs) for name, graph in manifest.graphs.items()},
             half={name: _read_graph(folder, graph, trust_graphs) for name, graph in manifest.half.items()},
             trusted=trust_graphs,
+            public_key=public_key,
         )
 
 
-def _read(path: Path, remedy: str) -> bytes:
-    return read_bytes(path, BundleError, remedy, name=f"{path.name!r} of the bundle")
+def _read(path: Path, remedy: str, *, limit: int = MAX_FILE_BYTES) -> bytes:
+    return read_bytes(path, BundleError, remedy, name=f"{path.name!r} of the bundle", limit=limit)
 
 
 def _read_graph(folder: Path, graph: Graph, trusted: bool) -> bytes:

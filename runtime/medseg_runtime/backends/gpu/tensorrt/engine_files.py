@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from medseg_runtime.errors import EngineError
+from medseg_runtime.errors import BundleError, EngineError
 from medseg_runtime.files.names import printable
-from medseg_runtime.files.read import read_bytes
-from medseg_runtime.files.typed_json import typed
+from medseg_runtime.files.read import MAX_FILE_BYTES, read_bytes
+from medseg_runtime.files.typed_json import MAX_JSON_BYTES, parse_json, typed
+from medseg_runtime.model.authenticity import SUFFIX, check_signature
 from medseg_runtime.model.bundle import Bundle, Precision
 from medseg_runtime.model.signatures import GraphName
 
@@ -136,7 +137,7 @@ class EngineRecord:
         Raises:
             ValueError, TypeError, LookupError: not JSON, of another schema version, or with an unusable field.
         """
-        content = json.loads(text)
+        content = parse_json(text)
         if content["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {content['schema_version']!r}, this medseglatdiff reads {SCHEMA_VERSION}")
         record: EngineRecord = typed(cls, content, RECORD_NAME)
@@ -173,7 +174,7 @@ def open_engines(bundle: Bundle, library: Library, version: str, compute_capabil
     misfits = []
     for folder in sorted((bundle.folder / ENGINES).glob(f"{library}-*")):
         try:
-            record = read_record(folder, rebuild)
+            record = read_record(folder, rebuild, public_key=bundle.public_key)
         except EngineError as error:  # another target may fit
             misfits.append(error.problem)
             continue
@@ -207,13 +208,20 @@ def rebuild_remedy(bundle: Path, library: Library, compute_capability: int | Non
     return f"Run `medseg-export build {printable(bundle)} {BUILD_OPTION[library]}{ahead}`."
 
 
-def read_record(folder: Path, remedy: str) -> EngineRecord:
+def read_record(folder: Path, remedy: str, *, public_key: bytes | None = None) -> EngineRecord:
     """Read engine.json of one target.
 
+    public_key: that it must be signed with, if any.
+
     Raises:
-        EngineError: it is missing, unreadable or of another schema; ends with `remedy`.
+        EngineError: it is missing, unreadable, of another schema or not signed; ends with `remedy`.
     """
-    content = _read(folder / RECORD_NAME, remedy)
+    content = _read(folder / RECORD_NAME, remedy, limit=MAX_JSON_BYTES)
+    if public_key is not None:
+        try:
+            check_signature(content, folder / f"{RECORD_NAME}{SUFFIX}", public_key, f"{folder.name}/{RECORD_NAME}")
+        except BundleError as error:
+            raise EngineError(error.problem, error.remedy) from error
     try:
         return EngineRecord.from_json(content.decode("utf-8"))
     except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -233,8 +241,9 @@ def _read_plan(folder: Path, plan: Plan, remedy: str) -> bytes:
     return content
 
 
-def _read(path: Path, remedy: str) -> bytes:
-    return read_bytes(path, EngineError, remedy, name=f"{printable(path.parent.name)}/{printable(path.name)}")
+def _read(path: Path, remedy: str, *, limit: int = MAX_FILE_BYTES) -> bytes:
+    name = f"{printable(path.parent.name)}/{printable(path.name)}"
+    return read_bytes(path, EngineError, remedy, name=name, limit=limit)
 
 
 def _version_fits(record: EngineRecord, version: str) -> bool:
