@@ -53,6 +53,7 @@ ITEM_BYTES = {1: 4, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 16: 2}
 """Types of tensors that are written, and their sizes: float32, int32, int64, bool, float16, float64, bfloat16."""
 PACKED = {"float_data": (1,), "int64_data": (7,)}
 """Fields with a tensor's values instead of `raw_data`, and the types that they may hold."""
+MAX_AXES = 8
 MAX_SIDE = 1 << 24
 MAX_VALUES = 1 << 31
 
@@ -139,7 +140,7 @@ def _check_tensor(tensor: Message) -> None:
 
 
 def _check_sides(sides: list[int]) -> None:
-    if not all(0 <= side <= MAX_SIDE for side in sides) or math.prod(sides) > MAX_VALUES:
+    if len(sides) > MAX_AXES or not all(0 <= side <= MAX_SIDE for side in sides) or math.prod(sides) > MAX_VALUES:
         raise ProtobufError(f"a shape is out of range: {sides[:8]}")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from struct import unpack_from
 from typing import Any, Literal
 
-MAX_FIELDS = 2_000_000
+MAX_FIELDS = 500_000
 """Most fields of a file. The largest graph of the shipped bundle has 11,000."""
 MAX_DEPTH = 24
 MAX_TEXT = 512

@@ -179,6 +179,9 @@ def doubtful() -> Iterator[tuple[str, bytes]]:
     huge = decoder(weights=[tensor("ones")])
     huge.value_info.append(helper.make_tensor_value_info("summed", TensorProto.FLOAT, [1 << 40, 1 << 40]))
     yield "an absurd side", model_of(huge.SerializeToString())
+    many = decoder(weights=[tensor("ones")])
+    many.initializer[1].dims.extend([1 << 20] * 200_000)
+    yield "a shape of many sides", model_of(many.SerializeToString())
     short = decoder(weights=[tensor("ones")])
     short.initializer[1].dims[0] = 1 << 20
     yield "weights that are too few", model_of(short.SerializeToString())

@@ -87,6 +87,14 @@ def test_nesting_ends(depth):
         check_graph(attacks.model_of(attacks.delimited(1, attacks.delimited(5, content))), trusted=True)
 
 
+def test_a_file_of_countless_fields_is_given_up():
+    dims = attacks.varint(1 << 3) + b"\x01"
+    content = attacks.model_of(attacks.delimited(5, dims * 600_000))
+    for trusted in (False, True):
+        with pytest.raises(GraphError, match="more than 500,000 fields"):
+            check_graph(content, trusted=trusted)
+
+
 def test_the_command_takes_trust_as_an_option(tiny, tmp_path, run_command):
     from PIL import Image
 
