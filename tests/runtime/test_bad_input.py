@@ -197,7 +197,8 @@ def test_odd_input_works_and_its_masks_are_in_the_stored_grid(name, infer, tmp_p
     for k, mask in enumerate(expected):
         found = np.asarray(Image.open(tmp_path / "out" / "masks" / f"{k:02d}.png"))
         np.testing.assert_array_equal(found > 0, mask)
-    assert json.loads((tmp_path / "audit.jsonl").read_text())["exit_status"] == 0
+    announced, ended = map(json.loads, (tmp_path / "audit.jsonl").read_text().splitlines())
+    assert (announced["event"], ended["event"], ended["exit_status"]) == ("publishing", "ended", 0)
     everything = b"".join(each.read_bytes() for each in (tmp_path / "out").rglob("*") if each.is_file())
     for text in (out, err, caplog.text, (tmp_path / "audit.jsonl").read_text(), everything.decode("latin-1")):
         assert MARKER not in text

@@ -129,7 +129,7 @@ def test_a_session_that_refuses_cuda_graphs_runs_without_and_says_so(tiny_bundle
     original = ort.InferenceSession
     asked = []
 
-    def refuses(content, options, providers):
+    def refuses(content, options, providers, **_):
         asked.append(providers[0][1])
         if providers[0][1].get("enable_cuda_graph"):
             raise RuntimeError("This session cannot use the graph capture feature")
@@ -162,7 +162,7 @@ def test_a_session_on_another_provider_than_asked_for_is_refused(tiny_bundle, mo
     original = ort.InferenceSession
     monkeypatch.setattr(cuda_backend.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
 
-    def falls_back(content, options, providers):
+    def falls_back(content, options, providers, **_):
         assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
         assert providers[0][0] == "CUDAExecutionProvider"
         return original(content, providers=["CPUExecutionProvider"])

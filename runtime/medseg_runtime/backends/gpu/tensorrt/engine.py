@@ -22,7 +22,7 @@ REPORT = (
 class LoadedEngines:
     """The three engines of a target, with their weights on the GPU. Contexts of several threads share them."""
 
-    def __init__(self, engines: Engines, library: Any, manifest: Manifest, *, host_code: bool) -> None:
+    def __init__(self, engines: Engines, library: Any, manifest: Manifest, *, host_code: bool = False) -> None:
         """Deserialize the plans, whose hashes were checked, and compare their inputs and outputs with bundle.json.
 
         host_code: let plans run code of theirs on the CPU, as version-compatible ones do, which contain their own runtime.
