@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def run_clip(job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, p
         entry.input_sha256 = clip.sha256
         with closing(segmenter.segment_all(clip, request)) as outcomes:
             results = (outcome.result() for outcome in progress(outcomes, clip.count))
-            entry.outputs = write_clip(job.out, clip, results, force=settings.force, run=entry.run)
+            announce = partial(audit.announce, entry)
+            entry.outputs = write_clip(job.out, clip, results, force=settings.force, run=entry.run, announce=announce)
     record: dict[str, Any] = json.loads((job.out / RECORD).read_text(encoding="utf-8"))
     return record
 

@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -74,12 +74,19 @@ class _Totals:
 
 
 def write_clip(
-    out: Path, clip: Clip, results: Iterable[Segmentation], *, force: bool = False, run: Run | None = None
+    out: Path,
+    clip: Clip,
+    results: Iterable[Segmentation],
+    *,
+    force: bool = False,
+    run: Run | None = None,
+    announce: Callable[[dict[str, str]], None] | None = None,
 ) -> dict[str, str]:
     """Write the result folder of a clip and return the SHA-256 of the files directly in it.
 
     clip: what the results are of. results: of its frames in their order, of equal numbers of samples; taken one by one.
     force: replace an older result. run: identifies the run in result.json; by default a new one.
+    announce: is called with the hashes that are returned before the folder appears.
 
     Raises:
         OutputError: the folder exists, or cannot be written; then nothing has changed on disk. So does any error of `results`.
@@ -108,7 +115,10 @@ def write_clip(
         record = {"run": {"id": run.id, "time_utc": run.time_utc}} | _summary(totals, clip) | {"outputs": hashes}
         content = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
         (folder / RECORD).write_bytes(content)
-    return hashes | {RECORD: hashlib.sha256(content).hexdigest()}
+        hashes = hashes | {RECORD: hashlib.sha256(content).hexdigest()}
+        if announce is not None:
+            announce(hashes)
+    return hashes
 
 
 def _write_frame(folder: Path, result: Segmentation, sums: IO[str]) -> None:

@@ -81,7 +81,8 @@ def test_what_the_record_says(clip, infer, tmp_path):
     assert record["input"]["sha256"] == hashlib.sha256(clip.read_bytes()).hexdigest()
     assert record["sampling"]["samples"] == 3
     assert record["versions"]["av"] == av.__version__
-    (line,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    announced, line = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert (announced["event"], announced["outputs"]) == ("publishing", line["outputs"])
     assert line["parameters"]["frames"] == "4-9"
     assert line["input_sha256"] == record["input"]["sha256"]
     assert line["outputs"].keys() == {"overlay.mp4", "frames.csv", "SHA256SUMS", "result.json"}
