@@ -63,4 +63,4 @@ def test_onnx_runtime_prints_nothing_to_stdout(tiny, tmp_path, image, run_comman
     command = ("medseg-infer", image, "--bundle", "bundle", "--backend", "onnxruntime", "--json")
     code, out, err = run_command(main, *command)
     assert (code, out) == (1, "")
-    assert "cannot load encoder.onnx: pthread_create failed" in err
+    assert "cannot load encoder.onnx: " in err
