@@ -28,7 +28,7 @@ from medseg_runtime.inference.workers import Outcome
 from medseg_runtime.model.preprocess import Box
 from medseg_runtime.readers.clip import Clip, Frames, read_clip
 from medseg_runtime.readers.image import read_image
-from medseg_runtime.readers.series import read_series
+from medseg_runtime.readers.series import list_series, read_series, read_volume
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.provenance import BackendRecord, Provenance
 from medseg_runtime.result.representatives import Representatives
@@ -60,7 +60,9 @@ __all__ = [
     "Segmenter",
     "SourceImage",
     "__version__",
+    "list_series",
     "read_clip",
     "read_image",
     "read_series",
+    "read_volume",
 ]

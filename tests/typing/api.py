@@ -1,5 +1,6 @@
 """Typed use of the public API. Only mypy reads this file; nothing runs it."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_type
@@ -15,8 +16,10 @@ from medseg_runtime import (
     Segmentation,
     Segmenter,
     SourceImage,
+    list_series,
     read_image,
     read_series,
+    read_volume,
 )
 from medseg_runtime.inference.workers import Outcome
 from medseg_runtime.model.sampler import SamplerTable
@@ -45,7 +48,18 @@ def closed_at_the_end(name: BackendName) -> None:
 def readers(path: Path) -> None:
     assert_type(read_image(path), SourceImage)
     assert_type(read_image(str(path), frame=2), SourceImage)
+    assert_type(read_image(path.read_bytes(), frame=2), SourceImage)
+    assert_type(read_image(io.BytesIO()), SourceImage)
     assert_type(read_series(path).locate((1.0, 2.0, 3.0)), tuple[float, float, int])
+    assert_type(read_series(path, list_series(path)[0].number).read(0), SourceImage)
+    assert_type(read_volume(path).around(3, slices=5), list[SourceImage])
+    with path.open("rb") as opened:
+        assert_type(read_image(opened), SourceImage)
+
+
+def from_memory(segmenter: Segmenter, content: bytes) -> None:
+    assert_type(segmenter(content, samples=2), Segmentation)
+    assert_type(segmenter(io.BytesIO(content)), Segmentation)
 
 
 def many_images(segmenter: Segmenter, folder: Path) -> Iterator[Segmentation]:

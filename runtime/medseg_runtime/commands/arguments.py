@@ -43,8 +43,10 @@ def parse_region(text: str) -> Box:
     return Box(x=x, y=y, width=width, height=height)
 
 
-def parse_location(center: str | None, center_mm: str | None, frame: int | None, slices: int) -> Location:
-    """Parse --center, --center-mm, --frame and --slices."""
+def parse_location(
+    center: str | None, center_mm: str | None, frame: int | None, slices: int, series: str | None
+) -> Location:
+    """Parse --center, --center-mm, --frame, --slices and --series."""
     from medseg_runtime.readers.target import Location
 
     pixel = None if center is None else _numbers(center, (2, 3), "--center X,Y or X,Y,Z")
@@ -54,7 +56,14 @@ def parse_location(center: str | None, center_mm: str | None, frame: int | None,
         center_mm=None if point is None else (point[0], point[1], point[2]),
         frame=frame,
         slices=slices,
+        series=None if series is None else _series(series),
     )
+
+
+def _series(text: str) -> int | str:
+    if not re.fullmatch(r"[0-9.]+", text):
+        raise ParameterError(f"{text!r} is not a series", "Give --series N, or its UID.")
+    return int(text) if text.isdigit() else text
 
 
 def parse_frames(text: str) -> Frames:

@@ -53,7 +53,12 @@ def _version(wanted: bool) -> None:
 @app.command()
 def infer(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG, TIFF, DICOM or video files, and folders of them.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE",
+            help="PNG, JPEG, TIFF, DICOM or video files, and folders of them. With a point also studies (a folder or a zip) and volumes "
+            "(NIfTI, NRRD, MHA, .npy).",
+        ),
     ],
     samples: Annotated[
         str,
@@ -99,12 +104,23 @@ def infer(
     roi: Annotated[str | None, typer.Option(help="Region to look at, in image pixels.", metavar="X,Y,W,H")] = None,
     center: Annotated[
         str | None,
-        typer.Option(help="Point to look at, in pixels; in a series also the slice, from 0.", metavar="X,Y[,Z]"),
+        typer.Option(
+            help="Point to look at, in pixels; in a series also the slice, from 0; in a volume file the voxel I,J,K.",
+            metavar="X,Y[,Z]",
+        ),
     ] = None,
     center_mm: Annotated[
-        str | None, typer.Option(help="Point to look at, in DICOM patient coordinates (mm).", metavar="X,Y,Z")
+        str | None,
+        typer.Option(
+            help="Point to look at, in DICOM patient coordinates: mm to the left, back and head. (NIfTI's are to the right and front.)",
+            metavar="X,Y,Z",
+        ),
     ] = None,
     frame: Annotated[int | None, typer.Option(help="Frame of a multi-frame DICOM file, from 1.", metavar="K")] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(help="Which series of a study: its number or UID. Without it, they are listed.", metavar="N"),
+    ] = None,
     frames: Annotated[
         str | None,
         typer.Option(help="Frames of a clip: all, or A-B, from 1. A video is taken whole without it.", metavar="A-B"),
@@ -161,7 +177,7 @@ def infer(
             "threshold": threshold,
             "region": None if roi is None else arguments.parse_region(roi),
         }
-        location = arguments.parse_location(center, center_mm, frame, slices)
+        location = arguments.parse_location(center, center_mm, frame, slices, series)
         chosen = None if frames is None else arguments.parse_frames(frames)
         files: dict[str, Any] = {
             "representatives": representatives,
@@ -205,10 +221,12 @@ def _plan(images: list[Path], out: Path | None, location: Location, *, force: bo
     from medseg_runtime.files.publish import check_output
     from medseg_runtime.writers.folder import RESULT
 
-    jobs = plan(images, out, as_series=location.needs_series)
-    for job in jobs:
+    planned = plan(images, out, as_series=location.needs_series)
+    for warning in planned.warnings:
+        typer.echo(f"{PROGRAM}: warning: {warning}", err=True)
+    for job in planned.jobs:
         check_output(job.out, RESULT, force=force)
-    return jobs
+    return list(planned.jobs)
 
 
 def _load(

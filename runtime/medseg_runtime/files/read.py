@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from medseg_runtime.errors import MedsegError
@@ -22,23 +25,40 @@ def read_bytes(
     Raises:
         error: the file is missing, unreadable, not a regular file, empty, or larger than the limit.
     """
+    with opened(path, error, remedy, name=name, limit=limit) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise error(f"{name}{': ' * bool(name)}the file grew while it was read", remedy)
+    return content
+
+
+@contextmanager
+def opened(
+    path: Path, error: type[MedsegError], remedy: str, *, name: str = "", limit: int | None = MAX_FILE_BYTES
+) -> Iterator[BufferedReader]:
+    """Open a regular file, as `read_bytes` does. What fails inside the block is an error of the file too.
+
+    limit: the largest size in bytes; None for any.
+    """
+    prefix = f"{name}{': ' * bool(name)}"
     try:
         # O_NONBLOCK: opening a pipe without a writer would wait forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            problem = _problem(os.fstat(descriptor), limit)
-            if problem is None:
-                with os.fdopen(descriptor, "rb", closefd=False) as file:
-                    content = file.read(limit + 1)
-                if len(content) <= limit:
-                    return content
-                problem = "the file grew while it was read"
-        finally:
-            os.close(descriptor)
-    except (OSError, ValueError) as cause:  # ValueError: a null byte in the name
-        reason = cause.strerror if isinstance(cause, OSError) else str(cause)
-        raise error(f"{name}{': ' * bool(name)}the file cannot be read: {reason}", remedy) from cause
-    raise error(f"{name}{': ' * bool(name)}{problem}", remedy)
+    except ValueError as cause:  # a null byte in the name
+        raise error(f"{prefix}the file cannot be read: {cause}", remedy) from cause
+    except OSError as cause:
+        raise error(f"{prefix}the file cannot be read: {cause.strerror}", remedy) from cause
+    try:
+        if (problem := _problem(os.fstat(descriptor), limit)) is not None:
+            raise error(f"{prefix}{problem}", remedy)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    except MedsegError:
+        raise
+    except OSError as cause:
+        raise error(f"{prefix}the file cannot be read: {cause.strerror}", remedy) from cause
+    finally:
+        os.close(descriptor)
 
 
 def sha256_of(path: Path, error: type[MedsegError], remedy: str) -> str:
@@ -47,16 +67,8 @@ def sha256_of(path: Path, error: type[MedsegError], remedy: str) -> str:
     Raises:
         error: the file is missing, unreadable, not a regular file, or empty.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            problem = _problem(os.fstat(descriptor), None)
-            if problem is None:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as cause:  # ValueError: a null byte in the name
-        reason = cause.strerror if isinstance(cause, OSError) else str(cause)
-        raise error(f"the file cannot be read: {reason}", remedy) from cause
-    raise error(problem, remedy)
+    with opened(path, error, remedy, limit=None) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_folder(path: Path) -> bool:

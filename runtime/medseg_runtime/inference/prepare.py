@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from os import PathLike
-from pathlib import Path
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +15,13 @@ from medseg_runtime.errors import ParameterError
 from medseg_runtime.machine.memory import check_memory
 from medseg_runtime.model.bundle import Manifest
 from medseg_runtime.model.preprocess import Pixels, Placement, as_image, place, to_network
+from medseg_runtime.readers.content import Readable, is_readable
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.request import SampleRequest
 
 Float32 = npt.NDArray[np.float32]
-Input = Pixels | SourceImage | str | PathLike[str]
-"""What can be segmented: an array, a `SourceImage` from a reader, or a file's path."""
+Input: TypeAlias = "Pixels | SourceImage | Readable"
+"""What can be segmented: an array, a `SourceImage` from a reader, a file's path, its bytes, a binary file, or a pydicom `Dataset`."""
 
 NEEDS_POINT = ("DICOM CT", "DICOM MR")
 """Kinds of image that are whole cross-sections of a patient, not pictures of a finding."""
@@ -78,17 +78,18 @@ def prepare(image: Input, manifest: Manifest, request: SampleRequest, *, images_
 def _source(image: Input) -> SourceImage:
     if isinstance(image, SourceImage):
         return image
-    if isinstance(image, (str, PathLike)):
+    if is_readable(image):
         from medseg_runtime.readers.image import read_image  # arrays need neither Pillow's readers nor pydicom
 
-        return read_image(Path(image))
-    return SourceImage.from_array(as_image(image))
+        return read_image(cast("Readable", image))
+    return SourceImage.from_array(cast("Pixels", image))
 
 
 def _check_has_point(source: SourceImage, manifest: Manifest) -> None:
     """Refuse a whole CT or MR slice without a point: its center is not where a finding is, and empty masks would look like an answer."""
     rule, (height, width) = manifest.input, source.pixels.shape[:2]
-    if rule.geometry == "native" and source.kind in NEEDS_POINT and max(height, width) > 2 * rule.context:
+    is_section = source.kind in NEEDS_POINT or source.volume is not None
+    if rule.geometry == "native" and is_section and max(height, width) > 2 * rule.context:
         what = " or ".join(manifest.classes)
         raise ParameterError(
             f"this model needs a point in this {source.kind} image of {width}x{height} px: it outlines the {what} at the point, "

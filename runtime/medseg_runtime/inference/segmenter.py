@@ -160,8 +160,8 @@ class Segmenter:
     def __call__(self, image: Input, request: SampleRequest) -> Segmentation:
         """Draw N plausible masks of one image.
 
-        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats; or the path of a PNG, JPEG, TIFF or DICOM file; or a
-            `SourceImage` from a reader. The other arguments are those of `SampleRequest`.
+        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats; or a PNG, JPEG, TIFF or DICOM file: its path, its bytes, or the
+            file opened in binary mode; or a `SourceImage` from a reader. The other arguments are those of `SampleRequest`.
 
         Raises:
             ImageError: the image cannot be read, or is not an image.
@@ -176,7 +176,7 @@ class Segmenter:
     ) -> Generator[Outcome[Image, Segmentation], None, None]:
         """Segment image after image, in order, while the next ones are read and the caller uses the last.
 
-        images: paths, arrays or `SourceImage`s. They are taken in the stream's own threads, `2 * workers` images ahead.
+        images: of the kinds that a call takes. They are taken in the stream's own threads, `2 * workers` images ahead.
             The other arguments are those of `SampleRequest`, the same for every image.
 
         Yields an `Outcome` for each image: `item` is the image as given, and `result()` returns its segmentation or raises

@@ -98,25 +98,36 @@ class Placement:
 
 
 def as_image(pixels: Pixels) -> Pixels:
-    """Check an array and return it: (H, W), or (H, W, 3) RGB; integers or finite floats; at least 2x2.
+    """Check an array and return it as (H, W), or (H, W, 3) RGB; integers or finite floats; at least 2x2. (H, W, 1) becomes (H, W).
 
     Raises:
         ImageError: another shape or type, NaN or infinite values.
     """
     array = np.asarray(pixels)
     if array.dtype == np.bool_:
-        array = array.astype(np.uint8)
+        array = np.uint8(255) * array
     if array.dtype.kind not in "uif":
         raise ImageError(f"an array of type {array.dtype} is not an image", "Pass integers or floats.")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ImageError(
-            f"an array of shape {array.shape} is not an image", "Pass (H, W) grey or (H, W, 3) RGB pixels."
-        )
+        raise ImageError(f"an array of shape {array.shape} is not an image", _shape_remedy(array.shape))
     if min(array.shape[:2]) < 2:
         raise ImageError(f"an image of {array.shape[1]}x{array.shape[0]} px is too small", "Pass at least 2x2 pixels.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ImageError("the image holds NaN or infinite values", "Replace them, for example with the lowest value.")
     return array
+
+
+def _shape_remedy(shape: tuple[int, ...]) -> str:
+    match shape:
+        case (1, _, _):
+            return "Pass (H, W) grey or (H, W, 3) RGB pixels: here pixels[0]."
+        case (3, _, _):
+            return "Pass (H, W) grey or (H, W, 3) RGB pixels, channels last: here pixels.transpose(1, 2, 0)."
+        case (_, _, 4):
+            return "Pass (H, W) grey or (H, W, 3) RGB pixels: composite the fourth channel, if it is alpha, on a background."
+    return "Pass (H, W) grey or (H, W, 3) RGB pixels, one image at a time."
 
 
 def _with_channels(pixels: Pixels, channels: int) -> npt.NDArray[np.float64]:
@@ -220,6 +231,11 @@ def to_network(
             raise ImageError(
                 f"the image holds floating-point numbers from {pixels.min():.3g} to {pixels.max():.3g}, and the model takes them from 0 to 1",
                 "Scale them, or give integers, which are divided by the largest of their type.",
+            )
+        if rule.intensity == "unit" and dtype.kind in "ui" and dtype.itemsize > 2:
+            raise ImageError(
+                f"the image holds integers of type {dtype}, and the model takes them from 0 to the largest of a type of 8 or 16 bits",
+                "Convert them to uint8 or uint16, or to floats from 0 to 1.",
             )
         value_range = (0.0, float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0)
     values = _with_channels(pixels, rule.channels)

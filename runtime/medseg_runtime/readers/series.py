@@ -1,4 +1,4 @@
-"""Read a series without importing pydicom before it is needed."""
+"""Read series and volumes without importing their libraries before they are needed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medseg_runtime.readers.dicom.series import Series
+    from medseg_runtime.readers.dicom.series import Series, SeriesInfo
+    from medseg_runtime.readers.volume import Volume
 
 
-def read_series(folder: str | os.PathLike[str]) -> Series:
-    """Read the headers of a folder of DICOM slices, sorted by position; see `readers.dicom.series`.
+def read_series(path: str | os.PathLike[str], series: int | str | None = None) -> Series:
+    """Read the headers of a series of DICOM slices, sorted by position; see `readers.dicom.series`.
+
+    path: a folder, searched with its sub-folders, or a zip.
+    series: which one, where there are several: the `number` or the `uid` that `list_series` gives.
 
     Raises:
-        ImageError: no DICOM file, several series or orientations, two slices at one position, or a damaged file.
+        ImageError: no DICOM image, several series and none chosen, several orientations, two slices at one position, or a file that cannot
+            be read.
+        ParameterError: there is no such series.
     """
-    from medseg_runtime.readers.dicom import series  # pydicom is slow to import
+    from medseg_runtime.readers.dicom.series import read_series as read  # pydicom is slow to import
 
-    return series.read_series(Path(folder))
+    return read(Path(path), series)
+
+
+def list_series(path: str | os.PathLike[str]) -> list[SeriesInfo]:
+    """List the series of DICOM images in a folder with its sub-folders, or in a zip: number, UID, modality, slices and size.
+
+    Raises:
+        ImageError: there is no DICOM image, or a file cannot be read.
+    """
+    from medseg_runtime.readers.dicom.series import list_series as listed
+
+    return listed(Path(path))
+
+
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """Read a volume file as a stack of slices: NIfTI, NRRD, MetaImage (MHA, MHD) or .npy; see `readers.volume`.
+
+    Raises:
+        ImageError: damaged, of more than three dimensions, without a position in the patient (other than .npy), or larger than memory.
+    """
+    from medseg_runtime.readers.volume import read_volume as read
+
+    return read(Path(path))

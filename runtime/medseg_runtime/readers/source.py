@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.model.preprocess import Pixels, as_image
 from medseg_runtime.readers.patient_plane import PatientPlane
+from medseg_runtime.readers.voxel_grid import VoxelGrid
 
 if TYPE_CHECKING:
     import pydicom
@@ -31,6 +35,22 @@ class DicomOrigin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeOrigin:
+    """What links an image to the volume file that it is a slice of."""
+
+    grid: VoxelGrid
+    index: int
+    """Of the slice, counted from 0 along the grid's slices."""
+    geometry: Any = field(default=None, repr=False)
+    """NIfTI only: a header with nothing but the source's geometry."""
+
+    @property
+    def stored_index(self) -> int:
+        """Of the slice in the file's own order, counted from 0."""
+        return self.grid.stored_index(self.index)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceImage:
     """One image as a file stores it, or as an array: not rotated, cropped or windowed."""
 
@@ -50,17 +70,62 @@ class SourceImage:
     """Of a frame of a clip: seconds from its first frame, as the file states them."""
     dicom: DicomOrigin | None = None
     """DICOM images only."""
+    volume: VolumeOrigin | None = None
+    """Slices of a volume file only."""
     warnings: tuple[str, ...] = ()
     """How the pixels were changed, one sentence each. Never a value that identifies a patient."""
 
+    @property
+    def plane(self) -> PatientPlane | None:
+        """The image plane in patient coordinates; None if it is not known."""
+        if self.dicom is not None:
+            return self.dicom.plane
+        return None if self.volume is None else self.volume.grid.plane(self.volume.index)
+
     @classmethod
     def from_array(cls, pixels: Pixels) -> SourceImage:
-        """Return an image of an array (H, W) grey or (H, W, 3) RGB, integers or finite floats. It has no hash and no spacing.
+        """Return an image of an array (H, W) or (H, W, 1) grey or (H, W, 3) RGB, integers or finite floats. It has no hash and no spacing.
+
+        pixels: also a picture of Pillow, or anything that NumPy takes as an array.
 
         Raises:
             ImageError: another shape or type, NaN or infinite values, or a side below 2.
         """
-        return cls(pixels=as_image(pixels), sha256="", kind="array")
+        return cls(pixels=as_image(_array(pixels)), sha256="", kind="array")
+
+
+def _array(pixels: Any) -> Pixels:
+    if isinstance(pixels, Image.Image):
+        return _of_picture(pixels)
+    if isinstance(pixels, np.ma.MaskedArray) and np.ma.is_masked(pixels):
+        raise ImageError("some pixels of the array are masked", "Fill them: pixels.filled(value).")
+    try:
+        array = np.asarray(pixels)
+    except Exception as error:  # of any library: a tensor on a GPU or with a gradient, a ragged list
+        raise ImageError(
+            f"a {type(pixels).__name__} cannot be read as an array ({type(error).__name__})",
+            "Pass a NumPy array, for example tensor.detach().cpu().numpy(), (H, W) or (H, W, 3).",
+        ) from error
+    if array.dtype == np.object_ and not isinstance(pixels, np.ndarray):
+        raise ImageError(
+            f"a {type(pixels).__name__} is not an image",
+            "Pass an array, (H, W) or (H, W, 3), or an image file: its path, its bytes, or opened in binary mode.",
+        )
+    return array
+
+
+def _of_picture(picture: Image.Image) -> Pixels:
+    """Return the colors of a picture, not the numbers of its palette or of another color space."""
+    if picture.mode in ("L", "F", "RGB") or picture.mode.startswith("I"):
+        return np.asarray(picture)
+    if picture.mode == "1":
+        return np.asarray(picture.convert("L"))
+    if picture.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV") and "transparency" not in picture.info:
+        return np.asarray(picture.convert("RGB"))
+    raise ImageError(
+        f"a picture of mode {picture.mode} has an alpha channel, or an unusual one",
+        "Composite it on a background, or drop the channel: picture.convert('RGB').",
+    )
 
 
 def check_size(width: int, height: int) -> None:

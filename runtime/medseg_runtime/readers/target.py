@@ -1,4 +1,4 @@
-"""From a location in a file or series to the images to segment, and the point in them."""
+"""From a location in a file, series or volume to the images to segment, and the point in them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from pathlib import Path
 
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.files.read import is_folder
-from medseg_runtime.readers.image import read_image
+from medseg_runtime.readers.file_kind import is_zip, volume_kind
+from medseg_runtime.readers.image import DIRECTORY, read_image
 from medseg_runtime.readers.patient_plane import Vector
+from medseg_runtime.readers.series import read_series, read_volume
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.readers.stack import Stack, first_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Location:
-    """A location in a file, or in the folder of a series: at most one of `center` and `center_mm`."""
+    """A location in a file, a volume, or a study: at most one of `center` and `center_mm`."""
 
     center: tuple[float, ...] | None = None
-    """x, y in pixels from the image's upper left corner; in a series also the slice, counted from 0."""
+    """x, y in pixels from the image's upper left corner; in a series also the slice, counted from 0.
+
+    In a volume file i, j, k: the voxel in the file's own order, counted from 0, whole numbers at voxel centers."""
     center_mm: Vector | None = None
-    """x, y, z in patient coordinates."""
+    """x, y, z in DICOM patient coordinates: mm to the left, to the back and to the head. NIfTI's are to the right and to the front."""
     frame: int | None = None
     """Frame of a multi-frame object, counted from 1."""
     slices: int = 1
     """Number of slices of a series to segment, with the location in the middle one."""
+    series: int | str | None = None
+    """Which series of a study: its number in `list_series`, or its UID."""
 
     def __post_init__(self) -> None:
         if self.center is not None and self.center_mm is not None:
@@ -32,9 +39,15 @@ class Location:
             raise ParameterError(f"{self.slices} slices is out of range", "Use 1 or more.")
 
     @property
+    def pixel(self) -> tuple[float, float] | None:
+        """x, y of `center` in an image."""
+        return None if self.center is None else (self.center[0], self.center[1])
+
+    @property
     def needs_series(self) -> bool:
-        """Whether a folder is one series, and not a set of unrelated images."""
-        return self.center_mm is not None or (self.center is not None and len(self.center) == 3) or self.slices > 1
+        """Whether a folder is a study with a series to segment, and not a set of unrelated images."""
+        in_stack = self.center_mm is not None or (self.center is not None and len(self.center) == 3)
+        return in_stack or self.slices > 1 or self.series is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,45 +63,60 @@ class Target:
 
 
 def read_target(path: Path, location: Location) -> Target:
-    """Read the image in a file, or slices of the series in a folder.
+    """Read the image in a file, or slices of a volume, of the series in a folder, or of the one in a zip.
 
     Raises:
         ImageError: it cannot be read, or states no patient coordinates although `center_mm` is given.
         ParameterError: the location is not in it.
     """
-    if is_folder(path):
-        return _in_series(path, location)
+    stack = _stack(path, location)
+    if stack is not None:
+        return _in_stack(stack, location)
+    if location.series is not None:
+        raise ParameterError("this is one image, not a study", "Give the folder of the study, or leave --series out.")
     if location.slices > 1 or (location.center is not None and len(location.center) == 3):
         raise ParameterError(
             "this is one image, not a series", "Give the folder of the series, or --center X,Y without --slices."
         )
     image = read_image(path, location.frame)
     if location.center_mm is None:
-        return Target(
-            images=(image,),
-            index=0,
-            center=None if location.center is None else (location.center[0], location.center[1]),
-        )
-    plane = image.dicom.plane if image.dicom is not None else None
-    if plane is None:
+        return Target(images=(image,), index=0, center=location.pixel)
+    if image.plane is None:
         raise ImageError("this image states no position in the patient", "Give the point in pixels: --center X,Y.")
     from medseg_runtime.readers.dicom.series import Series, Slice
+    from medseg_runtime.readers.dicom.study_files import StudyFile
 
-    x, y, _ = Series((Slice(path, plane, ""),)).locate(location.center_mm)
+    x, y, _ = Series((Slice(StudyFile(path), image.plane, ""),)).locate(location.center_mm)
     return Target(images=(image,), index=0, center=(x, y))
 
 
-def _in_series(folder: Path, location: Location) -> Target:
-    from medseg_runtime.readers.dicom.series import read_series
+def _stack(path: Path, location: Location) -> Stack | None:
+    """Read the headers of a folder, zip or volume; None for any other file."""
+    folder = is_folder(path)
+    if not folder and path.name.upper() == DIRECTORY:
+        raise ImageError(
+            "this is the directory of a DICOM medium, and holds no image", "Give the folder that it lies in."
+        )
+    if not folder and volume_kind(path) is not None:
+        if location.series is not None:
+            raise ParameterError("a volume file holds no series to choose from", "Leave --series out.")
+        return read_volume(path)
+    return read_series(path, location.series) if folder or is_zip(path) else None
 
+
+def _in_stack(stack: Stack, location: Location) -> Target:
     if location.frame is not None:
-        raise ParameterError("--frame chooses in one file, not in a folder", "Give the file itself.")
-    series = read_series(folder)
+        raise ParameterError("--frame chooses in one DICOM file", "Give the file itself, or leave --frame out.")
     if location.center_mm is not None:
-        x, y, z = series.locate(location.center_mm)
+        x, y, z = stack.locate(location.center_mm)
     elif location.center is not None and len(location.center) == 3:
-        x, y, z = location.center[0], location.center[1], round(location.center[2])
+        x, y, z = stack.pixel((location.center[0], location.center[1], location.center[2]))
+    elif len(stack) == 1:
+        return Target(images=(stack.read(0),), index=0, center=location.pixel)
     else:
-        raise ParameterError("a series needs a point", "Give --center X,Y,Z or --center-mm X,Y,Z.")
-    first = max(z - (location.slices - 1) // 2, 0)
-    return Target(images=tuple(series.around(z, location.slices)), index=z - first, center=(x, y))
+        raise ParameterError(
+            f"these are {len(stack)} slices, and the point says which to segment",
+            "Give --center X,Y,Z or --center-mm X,Y,Z.",
+        )
+    images = stack.around(z, location.slices)
+    return Target(images=tuple(images), index=z - max(first_of(z, location.slices), 0), center=(x, y))

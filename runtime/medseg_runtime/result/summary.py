@@ -39,6 +39,7 @@ def summarise(result: Segmentation, series: Sequence[Segmentation] = ()) -> dict
             "kind": source.kind,
             "sha256": source.sha256 or hashlib.sha256(source.pixels.tobytes()).hexdigest(),
             "frame": origin.frame if origin is not None and origin.frames > 1 else None,
+            "slice": None if source.volume is None else source.volume.stored_index,
             "slices_sha256": [each.source.sha256 for each in series] or None,
             "height": result.placement.image_height,
             "width": result.placement.image_width,

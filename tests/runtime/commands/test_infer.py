@@ -172,7 +172,7 @@ def test_an_empty_folder(infer, tmp_path):
 def test_names_that_clash(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = ["x/a.png", "y/a.png", "x/b.png", "x/B.tif", "z/c.png", "p/q/d.png", "r/q/d.png", "x/a.png"]
-    jobs = inputs.plan([tmp_path / path for path in paths], None)
+    jobs = inputs.plan([tmp_path / path for path in paths], None).jobs
     names = [job.out.name for job in jobs]
     assert names == ["x-a.png", "y-a.png", "b.png", "B.tif", "c", "6-q-d.png", "7-q-d.png"]
     assert {str(job.out.parent) for job in jobs} == {"results"}
@@ -183,7 +183,7 @@ def test_a_series_is_called_what_its_folder_is(tmp_path, monkeypatch):
     series.mkdir()
     monkeypatch.chdir(series)
     for named in (".", "../1.2.840.10008", str(series)):
-        (job,) = inputs.plan([Path(named)], None, as_series=True)
+        (job,) = inputs.plan([Path(named)], None, as_series=True).jobs
         assert job.out == Path("results/1.2.840.10008")
 
 
@@ -327,10 +327,10 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(image, tmp_path, monkey
 
 def test_a_numbered_name_that_clashes_is_numbered_again(tmp_path):
     names = ["p/d/a.png", "q/d/a.png", "2-d-a.png.png"]
-    jobs = inputs.plan([tmp_path / name for name in names], None)
+    jobs = inputs.plan([tmp_path / name for name in names], None).jobs
     assert len({job.out for job in jobs}) == 3
 
 
 def test_one_image_by_two_paths_is_done_once(image, tmp_path):
     (tmp_path / "deep").mkdir()
-    assert len(inputs.plan([image, tmp_path / "deep" / ".." / image.name], None)) == 1
+    assert len(inputs.plan([image, tmp_path / "deep" / ".." / image.name], None).jobs) == 1

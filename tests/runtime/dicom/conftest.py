@@ -3,6 +3,7 @@
 import copy
 import shutil
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,3 +150,48 @@ def needs():
         return found
 
     return find
+
+
+@pytest.fixture
+def write_slice(changed):
+    """write_slice(path, z, **elements): a slice at z."""
+
+    def slice_at(path, z, *, uid=None, series="1.2.3", **values):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset = changed(
+            "CT_small.dcm",
+            ImagePositionPatient=[0, 0, z],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            SOPInstanceUID=uid or f"{series}.{int(10 * z) + 5000}",
+            SeriesInstanceUID=series,
+            SliceThickness=5,
+            **values,
+        )
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        dataset.save_as(path, enforce_file_format=True)
+        return path
+
+    return slice_at
+
+
+@pytest.fixture
+def five_slices(write_slice, tmp_path):
+    """A folder with IM0.dcm to IM4.dcm, 5 mm apart."""
+    for index in range(5):
+        write_slice(tmp_path / "series" / f"IM{index}.dcm", 5 * index)
+    return tmp_path / "series"
+
+
+@pytest.fixture(scope="session")
+def zip_of():
+    """zip_of(folder, path): pack a folder."""
+
+    def packed(folder, path):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(folder.parent))
+        return path
+
+    return packed

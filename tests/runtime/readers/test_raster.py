@@ -198,7 +198,9 @@ def test_a_folders_images_are_those_by_suffix_and_dicom_by_content(tmp_path):
         (tmp_path / name).write_bytes(bytes(128) + b"DICM")
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "fifo.png")
-    assert [path.name for path in images_in(tmp_path)] == ["IM0001", "a.tif", "b.PNG"]
+    found = images_in(tmp_path)
+    assert [path.name for path in found.paths] == ["IM0001", "a.tif", "b.PNG"]
+    assert found.passed_over == {"other": 2, "DICOMDIR": 1, "sub-folder": 1}
     with pytest.raises(ImageError, match="no image"):
         images_in(tmp_path / "folder.png")
 

@@ -92,7 +92,7 @@ def test_result_json(tmp_path):
         "compiled": {},
     }
     assert record["input"] == {
-        "kind": "PNG", "sha256": "ab" * 32, "frame": None, "slices_sha256": None,
+        "kind": "PNG", "sha256": "ab" * 32, "frame": None, "slice": None, "slices_sha256": None,
         "height": 90, "width": 131, "spacing_mm": None,
     }  # fmt: skip
     assert record["field"] == {"x": 48, "y": 8, "width": 64, "height": 64}

@@ -49,15 +49,6 @@ def check_kind(dataset: pydicom.Dataset) -> int:
     return frames
 
 
-def holds_an_image(dataset: pydicom.Dataset) -> bool:
-    """Tell whether an object's SOP class stores images: not a directory, report, structure set or presentation state.
-
-    Unknown and private classes count as images.
-    """
-    kind = pydicom.uid.UID(str(dataset.file_meta.get("MediaStorageSOPClassUID", "")))
-    return kind.is_private or kind.name == kind or "Image Storage" in kind.name
-
-
 def modality(dataset: pydicom.Dataset) -> str:
     """Return the modality if it is a code such as CT, else an empty string: a free text may identify a patient."""
     code = str(dataset.get("Modality", ""))

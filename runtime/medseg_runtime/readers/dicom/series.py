@@ -1,4 +1,4 @@
-"""A folder of DICOM slices as one series, sorted by position in the patient.
+"""A series of DICOM slices in a folder with its sub-folders, or in a zip, sorted by position in the patient.
 
 >>> series = read_series(Path("chest"))                                  # doctest: +SKIP
 >>> x, y, z = series.locate((-83.2, 41.0, -310.5))                       # doctest: +SKIP
@@ -10,24 +10,22 @@ Headers are read at once, pixels only when asked for. Sample k starts from the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import pydicom
 
 from medseg_runtime.errors import ImageError, ParameterError
-from medseg_runtime.files.names import printable
-from medseg_runtime.readers.dicom.geometry import plane_of
-from medseg_runtime.readers.dicom.guard import reading
-from medseg_runtime.readers.dicom.header import check_kind, holds_an_image
-from medseg_runtime.readers.dicom.parse import parse
-from medseg_runtime.readers.image import is_dicom, read_image
-from medseg_runtime.readers.patient_plane import Float64, PatientPlane, Vector
+from medseg_runtime.readers.dicom.scan import scan
+from medseg_runtime.readers.dicom.slice_header import Header
+from medseg_runtime.readers.dicom.study_files import StudyFile
+from medseg_runtime.readers.image import passed_over_note, read_image
+from medseg_runtime.readers.patient_plane import PatientPlane
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.readers.stack import SAME_MM, Stack, gaps_mm
 
-SAME_MM = 0.01
-"""Distances that differ by less count as equal: they are rounded differently."""
 ONE_SERIES = "Put the slices of one series into a folder of their own."
 
 
@@ -35,165 +33,173 @@ ONE_SERIES = "Put the slices of one series into a folder of their own."
 class Slice:
     """One file of a series."""
 
-    path: Path
+    file: StudyFile
     plane: PatientPlane
     uid: str
     """SOP Instance UID."""
 
+    @property
+    def path(self) -> Path:
+        """The file, or the zip that holds it."""
+        return self.file.path
+
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class Series(Stack):
     """The slices of one series, sorted along their common normal."""
 
     slices: tuple[Slice, ...]
+    warnings: tuple[str, ...] = ()
+    """About the folder. Each image that is read has them too."""
+
+    @property
+    def planes(self) -> tuple[PatientPlane, ...]:
+        return tuple(each.plane for each in self.slices)
 
     def __len__(self) -> int:
         return len(self.slices)
 
     def read(self, index: int) -> SourceImage:
         """Read a slice, counted from 0."""
-        return read_image(self.slices[index].path)
-
-    def around(self, index: int, slices: int = 1) -> list[SourceImage]:
-        """Read this number of slices, with `index` in the middle; fewer at the ends of the series.
-
-        Raises:
-            ParameterError: there is no such slice, or `slices` is below 1.
-        """
-        if not 0 <= index < len(self):
-            raise ParameterError(f"there is no slice {index}", f"Give 0 to {len(self) - 1}.")
-        if slices < 1:
-            raise ParameterError(f"{slices} slices is out of range", "Use 1 or more.")
-        first = index - (slices - 1) // 2
-        return [self.read(i) for i in range(max(first, 0), min(first + slices, len(self)))]
-
-    def locate(self, point_mm: Vector) -> tuple[float, float, int]:
-        """Patient coordinates => x and y in pixels from the image's corner, and the nearest slice, counted from 0.
-
-        Raises:
-            ParameterError: the point is outside the series.
-        """
-        offsets = [s.plane.locate(point_mm) for s in self.slices]
-        index = int(np.argmin([abs(off) for _, _, off in offsets]))
-        x, y, off = offsets[index]
-        if abs(off) > self._reach_mm:
-            raise ParameterError(
-                f"the point lies {abs(off):.3g} mm from the nearest slice",
-                "Give patient coordinates inside the series, and all of its slices.",
-            )
-        return x, y, index
-
-    @property
-    def _reach_mm(self) -> float:
-        """The largest distance of a point from its nearest slice: the median gap between slices.
-
-        The median and not the largest gap, so that a point where slices are missing is refused.
-        """
-        gaps = np.diff([s.plane.depth for s in self.slices])
-        return float(np.median(gaps)) if len(gaps) else self.slices[0].plane.thickness_mm or LONE_SLICE_MM
-
-
-LONE_SLICE_MM = 5.0
-"""Assumed thickness of a single slice that does not state it."""
-
-
-def read_series(folder: Path) -> Series:
-    """Read the headers of a folder of DICOM files, each of them a single-frame slice of one series.
-
-    Hidden files, sub-folders, other files and DICOM objects without images, such as reports, are skipped.
-
-    Raises:
-        ImageError: no DICOM image, several series or orientations, two slices at one position, or a damaged file.
-    """
-    try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
-    except OSError as error:
-        raise ImageError(f"the folder cannot be read: {error.strerror}", "Give a folder that you may read.") from error
-    found = [header for path in paths if (header := _header(path)) is not None]
-    if not found:
-        raise ImageError("the folder holds no DICOM image", "Give a folder with the slices of one series.")
-    series = {header.series for header in found}
-    if len(series) != 1:
-        raise ImageError(f"the folder holds images of {len(series)} series", ONE_SERIES)
-    slices = [header.slice() for header in found]
-    grids = {header.grid for header in found}
-    if len(grids) != 1 or any(_differ(s.plane, slices[0].plane) for s in slices):
-        raise ImageError("the slices differ in size, spacing or orientation, as with a localizer", ONE_SERIES)
-    slices.sort(key=lambda s: s.plane.depth)
-    if any(np.diff([s.plane.depth for s in slices]) < SAME_MM):
-        raise ImageError("two slices lie in one place, as in a dynamic study", ONE_SERIES)
-    return Series(tuple(slices))
-
-
-def steps_mm(planes: list[PatientPlane]) -> Float64:
-    """Return the vector (3,) in mm from one slice to the next.
-
-    Raises:
-        ImageError: the slices are not evenly spaced.
-    """
-    if len(planes) == 1:
-        return planes[0].normal
-    steps = np.diff([plane.position for plane in planes], axis=0)
-    if np.abs(steps - steps.mean(axis=0)).max() > 0.1:
-        raise ImageError("the slices are not evenly spaced", "Use fewer --slices, or write a DICOM SEG instead.")
-    return np.asarray(steps.mean(axis=0), np.float64)
+        image = read_image(self.slices[index].file.read())
+        return replace(image, warnings=(*self.warnings, *image.warnings))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Header:
-    """The checked values of a header that do not identify a patient."""
+class SeriesInfo:
+    """What a series is, without anything that identifies a patient but its UID."""
 
-    path: Path
-    series: str
+    number: int
+    """What `--series` takes: Series Number where that tells the series apart, else counted from 1."""
     uid: str
-    grid: tuple[int, int]
-    """Rows and columns."""
-    plane: PatientPlane | None
+    """Series Instance UID."""
+    series_number: int | None
+    """Series Number, if it is stated."""
+    modality: str
+    """A code such as CT; empty if it is not stated."""
+    slices: int
+    """Number of frames, in all files."""
+    rows: int
+    """Of its first image."""
+    columns: int
 
-    def slice(self) -> Slice:
-        if self.plane is None:
-            raise ImageError(
-                f"{printable(self.path.name)} states no position in the patient",
-                "Give the image files one by one.",
-            )
-        return Slice(self.path, self.plane, self.uid)
+    def __str__(self) -> str:
+        counted = f"{self.slices} {'slice' if self.slices == 1 else 'slices'} of {self.columns}x{self.rows}"
+        stated = "" if self.series_number in (None, self.number) else f", series number {self.series_number}"
+        return f"{self.number} ({self.modality or 'no modality'}, {counted}{stated})"
 
 
-def _header(path: Path) -> _Header | None:
-    """Read a header; None if the file is not DICOM, or not an image.
+def list_series(path: Path) -> list[SeriesInfo]:
+    """List the series of a folder with its sub-folders, or of a zip.
 
     Raises:
-        ImageError: the file is damaged, or holds several frames. The message names the file.
+        ImageError: there is no DICOM image, or a file cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            if not is_dicom(file.read(132)):
-                return None
-    except OSError as error:
-        raise ImageError(f"{printable(path.name)} cannot be read: {error.strerror}", ONE_SERIES) from error
-    try:
-        with reading():
-            # Read past the pixels, which stay on disk: what follows them shows that the file is complete.
-            with path.open("rb") as file:
-                dataset = parse(file, defer_size=64 << 10)
-            return _parsed(path, dataset) if holds_an_image(dataset) else None
-    except ImageError as error:
-        raise ImageError(f"{printable(path.name)}: {error.problem}", error.remedy) from error.__cause__
+    return [info for info, _ in _series_in(_distinct(scan(path).headers))]
 
 
-def _parsed(path: Path, dataset: pydicom.Dataset) -> _Header:
-    if check_kind(dataset) != 1:
+def read_series(path: Path, series: int | str | None = None) -> Series:
+    """Read the headers of a series, each file a single-frame slice. See `scan` for what is passed over.
+
+    path: a folder, searched with its sub-folders, or a zip.
+    series: which one, where there are several: `SeriesInfo.number` or `.uid`.
+
+    Raises:
+        ImageError: no DICOM image, several series and none chosen, several orientations, two slices at one position, or a file that cannot
+            be read.
+        ParameterError: there is no such series.
+    """
+    found = scan(path)
+    headers = _chosen(_series_in(_distinct(found.headers)), series)
+    slices = [_slice(header) for header in headers]
+    grids = {(header.rows, header.columns) for header in headers}
+    if len(grids) != 1 or any(_differ(each.plane, slices[0].plane) for each in slices):
+        raise ImageError("the slices differ in size, spacing or orientation, as with a localizer", ONE_SERIES)
+    slices.sort(key=lambda each: each.plane.depth)
+    if any(gaps_mm([each.plane for each in slices]) < SAME_MM):
+        raise ImageError("two slices lie in one place, as in a dynamic study", ONE_SERIES)
+    return Series(tuple(slices), passed_over_note(found.passed_over))
+
+
+def _distinct(headers: Sequence[Header]) -> list[Header]:
+    """Return each instance once.
+
+    Raises:
+        ImageError: there is none, or two different images have one SOP Instance UID.
+    """
+    if not headers:
+        raise ImageError("it holds no DICOM image", "Give a folder or a zip with the slices of a series.")
+    kept: dict[str, Header] = {}
+    for index, header in enumerate(headers):
+        first = kept.setdefault(header.uid or f"file {index}", header)
+        if first is not header and not _same_image(first, header):
+            raise ImageError(
+                f"{first.file.name} and {header.file.name} have one SOP Instance UID and are different images",
+                "Remove the one that does not belong to the series.",
+            )
+    return list(kept.values())
+
+
+def _same_image(one: Header, other: Header) -> bool:
+    if (one.series, one.plane) != (other.series, other.plane):
+        return False
+    contents = one.file.read(), other.file.read()
+    if contents[0] == contents[1]:
+        return True
+    first, second = map(read_image, contents)  # written twice, for example with another compression
+    return first.value_range == second.value_range and np.array_equal(first.pixels, second.pixels)
+
+
+def _series_in(headers: Iterable[Header]) -> list[tuple[SeriesInfo, list[Header]]]:
+    """Group headers by series, in the order of Series Number."""
+
+    def order(header: Header) -> tuple[float, str]:
+        return np.inf if header.series_number is None else header.series_number, header.series
+
+    groups = [list(group) for _, group in groupby(sorted(headers, key=order), key=lambda header: header.series)]
+    stated = [group[0].series_number for group in groups]
+    tells_apart = None not in stated and len(set(stated)) == len(groups)
+    return [
+        (
+            SeriesInfo(
+                number=group[0].series_number if tells_apart and group[0].series_number is not None else counted,
+                uid=group[0].series,
+                series_number=group[0].series_number,
+                modality=group[0].modality,
+                slices=sum(header.frames for header in group),
+                rows=group[0].rows,
+                columns=group[0].columns,
+            ),
+            group,
+        )
+        for counted, group in enumerate(groups, start=1)
+    ]
+
+
+def _chosen(groups: Sequence[tuple[SeriesInfo, list[Header]]], series: int | str | None) -> list[Header]:
+    table = ", ".join(str(info) for info, _ in groups)
+    if series is None:
+        if len(groups) > 1:
+            raise ImageError(f"there are {len(groups)} series: {table}", "Choose one with --series N.")
+        return groups[0][1]
+    for info, headers in groups:
+        if series in (info.number, info.uid):
+            return headers
+    raise ParameterError("there is no such series", f"Give one of these numbers: {table}.")
+
+
+def _slice(header: Header) -> Slice:
+    name = header.file.name
+    if header.fault is not None:
+        raise ImageError(f"{name}: {header.fault.problem}", header.fault.remedy)
+    if header.frames != 1:
         raise ImageError(
-            "this file holds several frames, and each file of a series holds one",
+            f"{name}: this file holds several frames, and each file of a series holds one",
             "Give the file itself, with --frame K and without --slices.",
         )
-    return _Header(
-        path=path,
-        series=str(dataset.get("SeriesInstanceUID")),
-        uid=str(dataset.SOPInstanceUID),
-        grid=(int(dataset.Rows), int(dataset.Columns)),
-        plane=plane_of(dataset),
-    )
+    if header.plane is None:
+        raise ImageError(f"{name} states no position in the patient", "Give the image files one by one.")
+    return Slice(header.file, header.plane, header.uid)
 
 
 def _differ(one: PatientPlane, other: PatientPlane) -> bool:
