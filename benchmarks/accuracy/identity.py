@@ -84,7 +84,7 @@ def run_identity(given: argparse.Namespace, command: str) -> IdentityOfSamples:
     start, machine, seed = time.monotonic(), inspect_machine(), 0
     segmenter = Segmenter.load(given.bundle)
     manifest = segmenter.manifest
-    cases = read_cases(given.data, "val", len(manifest.classes), manifest.classes[0])
+    cases = read_cases(given.data, "val", len(manifest.classes), manifest.classes)
     cases = Cases(cases.entries[: given.images])
     pairs = list(compared(segmenter, track(cases, "sampling"), samples=given.samples, seed=seed))
     marked = [pair for pair in pairs if pair.marked]
