@@ -41,7 +41,7 @@ def read_image(source: Readable, frame: int | None = None) -> SourceImage:
         raise ImageError("this is a zip, not one image", "Read the series in it with read_series(path).")
     if frame is not None:
         raise ParameterError("only DICOM objects have frames to choose from", "Leave --frame out.")
-    from medseg_runtime.readers.raster import read_raster
+    from medseg_runtime.readers.raster.image import read_raster
 
     return read_raster(
         content, sha256, expected_dicom=isinstance(source, str | os.PathLike) and Path(source).suffix.lower() == ".dcm"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medseg_runtime.readers.dicom.series import Series, SeriesInfo
-    from medseg_runtime.readers.volume import Volume
+    from medseg_runtime.readers.volume.volume import Volume
 
 
 def read_series(path: str | os.PathLike[str], series: int | str | None = None) -> Series:
@@ -39,11 +39,11 @@ def list_series(path: str | os.PathLike[str]) -> list[SeriesInfo]:
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Read a volume file as a stack of slices: NIfTI, NRRD, MetaImage (MHA, MHD) or .npy; see `readers.volume`.
+    """Read a volume file as a stack of slices: NIfTI, NRRD, MetaImage (MHA, MHD) or .npy; see `readers.volume.volume`.
 
     Raises:
         ImageError: damaged, of more than three dimensions, without a position in the patient (other than .npy), or larger than memory.
     """
-    from medseg_runtime.readers.volume import read_volume as read
+    from medseg_runtime.readers.volume.volume import read_volume as read
 
     return read(Path(path))

@@ -28,7 +28,7 @@ from medseg_runtime.figures import overlay
 from medseg_runtime.commands import audit
 from medseg_runtime.writers import folder as result_folder
 from medseg_runtime.readers import target
-from medseg_runtime.readers import raster
+from medseg_runtime.readers.raster import image as raster
 from medseg_runtime.testing import toy_segmenter
 
 Segmenter.load = lambda bundle, **_: toy_segmenter()

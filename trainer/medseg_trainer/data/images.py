@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medseg_runtime.errors import DataError, ImageError, MedsegError
 from medseg_runtime.readers.image import is_dicom
-from medseg_runtime.readers.raster import decode, shown
+from medseg_runtime.readers.raster.image import decode, shown
 from medseg_runtime.readers.source import SourceImage
 from medseg_trainer.data.masks import Mask
 

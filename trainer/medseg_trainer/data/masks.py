@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from medseg_runtime.errors import DataError, ImageError
-from medseg_runtime.readers.raster import Raster, decode
+from medseg_runtime.readers.raster.image import Raster, decode
 from medseg_runtime.readers.source import READABLE
 
 Labels = npt.NDArray[np.uint8]

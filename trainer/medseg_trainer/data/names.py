@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg_runtime.errors import DataError
 from medseg_runtime.readers.image import DICOM_MAGIC_AT, is_dicom
-from medseg_runtime.readers.picture import SUFFIXES
+from medseg_runtime.readers.raster.picture import SUFFIXES
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 

@@ -101,11 +101,11 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     path = Path(path)
     kind = volume_kind(path)
     if kind == "NIfTI":
-        from medseg_runtime.readers.nifti import read_nifti
+        from medseg_runtime.readers.volume.nifti import read_nifti
 
         return read_nifti(path)
     if kind in ("NRRD", "MetaImage"):
-        from medseg_runtime.readers.itk_volume import read_itk_volume
+        from medseg_runtime.readers.volume.itk import read_itk_volume
 
         return read_itk_volume(path, kind)
     if kind == "NumPy":

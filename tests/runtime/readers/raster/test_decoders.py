@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError
-from medseg_runtime.readers.raster import decode, read_raster
+from medseg_runtime.readers.raster.image import decode, read_raster
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs", reason="tifffile writes LZW with it")

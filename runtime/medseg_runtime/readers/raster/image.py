@@ -27,8 +27,8 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from medseg_runtime.machine.memory import memory_to_decode
 from medseg_runtime.model.preprocess import Pixels, as_image
-from medseg_runtime.readers.deep_color import read_deep_color
-from medseg_runtime.readers.picture import (
+from medseg_runtime.readers.raster.deep_color import read_deep_color
+from medseg_runtime.readers.raster.picture import (
     bits_per_channel,
     check_whole,
     kind_of,

@@ -340,7 +340,7 @@ def test_an_array_has_no_nifti(infer, tmp_path):
     assert "Leave --nifti out" in err
 
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "chest-ct-dicom.zip"
+REAL = Path(__file__).parents[5] / "shared" / "data" / "chest-ct-dicom.zip"
 
 
 def test_the_chest_ct_as_nifti_gives_the_masks_of_its_dicom(tmp_path):

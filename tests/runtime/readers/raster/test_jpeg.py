@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError
-from medseg_runtime.readers.jpeg import read_coding
-from medseg_runtime.readers.raster import read_raster
+from medseg_runtime.readers.raster.image import read_raster
+from medseg_runtime.readers.raster.jpeg import read_coding
 
 Y, X = np.mgrid[:120, :200]
 PICTURE = np.stack([(3 * X + 2 * Y) % 256, X * Y // 50 % 256, Y], axis=-1).astype(np.uint8)

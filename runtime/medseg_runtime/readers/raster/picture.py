@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from medseg_runtime.errors import ImageError
-from medseg_runtime.readers.bounds import check_bounds, check_profiles
-from medseg_runtime.readers.deep_color import set_raw_mode
-from medseg_runtime.readers.jpeg import DAMAGED, read_coding
+from medseg_runtime.readers.raster.bounds import check_bounds, check_profiles
+from medseg_runtime.readers.raster.deep_color import set_raw_mode
+from medseg_runtime.readers.raster.jpeg import DAMAGED, read_coding
 from medseg_runtime.readers.silence import warnings_muted
 from medseg_runtime.readers.source import READABLE, check_size
 

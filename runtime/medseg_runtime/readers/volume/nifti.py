@@ -18,7 +18,7 @@ from medseg_runtime.files.read import opened
 from medseg_runtime.readers.file_kind import GZIP
 from medseg_runtime.readers.patient_plane import Float64
 from medseg_runtime.readers.silence import warnings_muted
-from medseg_runtime.readers.volume import EXTRA, Volume, check_grid, check_voxels
+from medseg_runtime.readers.volume.volume import EXTRA, Volume, check_grid, check_voxels
 from medseg_runtime.readers.voxel_grid import VoxelGrid
 
 DAMAGED = "Copy it again, or convert it again from its DICOM series."
