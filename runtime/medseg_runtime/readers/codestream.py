@@ -11,14 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from medseg_runtime.readers.jpeg_markers import FRAMES, JPEG_LS, FrameHeader, segments_of
+
 START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"  # JPEG 2000 ends with the same two bytes
-START_OF_FRAME = {0xC0: "JPEG", 0xC1: "JPEG", 0xC2: "JPEG", 0xC3: "JPEG Lossless", 0xF7: "JPEG-LS"}
-OTHER_FRAMES = frozenset(range(0xC5, 0xD0)) - {0xC8, 0xCC}
-"""Hierarchical and arithmetic coding."""
-MARKER = re.compile(rb"\xff+([^\x00\xff])")
-"""libjpeg skips what is between markers."""
-WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 START_OF_SCAN = b"\xff\xda"
+JPEG_CODINGS = {0xC0: "JPEG", 0xC1: "JPEG", 0xC2: "JPEG", 0xC3: "JPEG Lossless", JPEG_LS: "JPEG-LS"}
+"""By the marker of the frame."""
 
 JPEG_2000, JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
 CODING_STYLE, COMPONENT_STYLE, START_OF_TILE, START_OF_DATA = 0xFF52, 0xFF53, b"\xff\x90", 0xFF93
@@ -60,23 +58,19 @@ def parse_codestream(content: bytes) -> Codestream | None:
 
 
 def _jpeg(content: bytes) -> Codestream | None:
-    position = len(START_OF_IMAGE)
-    while (found := MARKER.search(content, position)) is not None:
-        marker, position = found[1][0], found.end()
-        if marker in START_OF_FRAME or marker in OTHER_FRAMES:
-            bits, height, width, components = struct.unpack_from(">BHHB", content, position + 2)
-            return Codestream(
-                coding=START_OF_FRAME.get(marker, "JPEG with arithmetic or hierarchical coding"),
-                height=height,
-                width=width,
-                components=components,
-                bits=bits,
-                complete=_ends(content),
-                work=height * width * content.count(START_OF_SCAN, position),
-            )
-        if marker not in WITHOUT_LENGTH:
-            position += struct.unpack_from(">H", content, position)[0]
-    return None
+    segment = next((one for one in segments_of(content) if one.marker in FRAMES), None)
+    if segment is None:
+        return None
+    frame = FrameHeader.read(content, segment.start)
+    return Codestream(
+        coding=JPEG_CODINGS.get(segment.marker, "JPEG with arithmetic or hierarchical coding"),
+        height=frame.height,
+        width=frame.width,
+        components=frame.components,
+        bits=frame.bits,
+        complete=_ends(content),
+        work=frame.height * frame.width * content.count(START_OF_SCAN, segment.start),
+    )
 
 
 def _jpeg_2000_start(content: bytes) -> int | None:

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medseg_runtime.errors import ImageError
+from medseg_runtime.readers.file_kind import volume_kind
+
 if TYPE_CHECKING:
     from medseg_runtime.readers.dicom.series import Series, SeriesInfo
     from medseg_runtime.readers.volume.volume import Volume
@@ -41,9 +44,23 @@ def list_series(path: str | os.PathLike[str]) -> list[SeriesInfo]:
 def read_volume(path: str | os.PathLike[str]) -> Volume:
     """Read a volume file as a stack of slices: NIfTI, NRRD, MetaImage (MHA, MHD) or .npy; see `readers.volume.volume`.
 
+    The reader is chosen by the file's content.
+
     Raises:
         ImageError: damaged, of more than three dimensions, without a position in the patient (other than .npy), or larger than memory.
     """
-    from medseg_runtime.readers.volume.volume import read_volume as read
+    path = Path(path)
+    kind = volume_kind(path)
+    if kind == "NIfTI":
+        from medseg_runtime.readers.volume.nifti import read_nifti
 
-    return read(Path(path))
+        return read_nifti(path)
+    if kind in ("NRRD", "MetaImage"):
+        from medseg_runtime.readers.volume.itk import read_itk_volume
+
+        return read_itk_volume(path, kind)
+    if kind == "NumPy":
+        from medseg_runtime.readers.volume.npy import read_npy
+
+        return read_npy(path)
+    raise ImageError("this is no volume", "Give a NIfTI, NRRD, MHA, MHD or .npy file.")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """Rows x columns of the largest image that is decoded: 256 MiB of RGB, Pillow's own limit for decompression bombs."""
 READABLE = "Give a PNG, JPEG, TIFF or DICOM image."
+DAMAGED = "Copy the file again, or save it anew from the program it comes from."
+"""Remedies. For DICOM see `dicom.guard`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

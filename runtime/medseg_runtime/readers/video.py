@@ -31,10 +31,9 @@ from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.files.read import sha256_of
 from medseg_runtime.model.preprocess import Pixels
 from medseg_runtime.readers.clip import USUAL_RATE, Clip, Frames
-from medseg_runtime.readers.source import SourceImage, check_size
+from medseg_runtime.readers.source import DAMAGED, SourceImage, check_size
 
 EXTRA = "Run `pip install 'medseglatdiff[video]'`."
-DAMAGED = "Copy the file again, or save it anew from the program it comes from."
 SLACK_S = 0.5
 """How much shorter than stated a clip may be without a warning: the last frame's own time, and rounding."""
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from medseg_runtime.errors import OutputError, ParameterError
 from medseg_runtime.figures.viewport import Canvas
+from medseg_runtime.readers.video import EXTRA
 
-EXTRA = "Run `pip install 'medseglatdiff[video]'`."
 ENCODERS = {
     "libx264": (".mp4", {"crf": "20", "preset": "superfast"}),
     "libopenh264": (".mp4", {}),

@@ -8,8 +8,8 @@ from PIL import ImageFile, TiffImagePlugin
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.codestream import MAX_WORK, START_OF_IMAGE, parse_codestream
+from medseg_runtime.readers.source import DAMAGED
 
-DAMAGED = "Copy the file again, or save it anew from the program it comes from."
 TILE_WIDTH, TILE_LENGTH = 322, 323
 """TIFF 6.0 tags."""
 MAX_TILE_PIXELS = 1 << 24

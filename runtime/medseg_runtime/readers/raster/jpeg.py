@@ -1,4 +1,4 @@
-"""The markers of a JPEG file (ITU-T T.81, annex B): what it is coded with, and whether its scans are whole.
+"""What a JPEG file is coded with (ITU-T T.81, annex B), and whether its scans are whole.
 
 libjpeg fills a scan that ends too early with grey, and only warns; Pillow does not pass the warning on. Whether that happened is
 tried: if bytes are added behind a whole scan, the decoder does not need them and the picture is the same. If the scan is cut
@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import math
 import random
-import re
+import struct
 from dataclasses import dataclass, field
 
 from medseg_runtime.errors import ImageError
+from medseg_runtime.readers.jpeg_markers import (
+    ARITHMETIC,
+    DRI,
+    FRAMES,
+    JPEG_LS,
+    LOSSLESS,
+    SOS,
+    FrameHeader,
+    scan_ends,
+    segments_of,
+)
+from medseg_runtime.readers.source import DAMAGED
 
-DAMAGED = "Copy the file again, or save it anew from the program it comes from."
-SOI, EOI, SOS, DRI = 0xD8, 0xD9, 0xDA, 0xDD
-RESTARTS = range(0xD0, 0xD8)
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""SOF0 to SOF15: start of a frame, without DHT, JPG and DAC, which lie between them."""
-LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
-ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {0xCC}
-JPEG_LS = 0xF7
 FILLER = bytes(random.Random(0).choices(range(255), k=64))  # noqa: S311 - any bytes without 0xFF
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _REMEDY = "Save it as PNG, or as a JPEG of 8 bits."
 
 
@@ -61,33 +64,23 @@ def read_coding(content: bytes) -> JpegCoding | None:
         return _walk(content)
     except ImageError:
         raise
-    except (IndexError, ValueError, ZeroDivisionError):
+    except (struct.error, IndexError, ValueError, ZeroDivisionError):
         return None
 
 
 def _walk(content: bytes) -> JpegCoding | None:
     frame: _Frame | None = None
-    ends, scans, interval, position = list[int](), 0, 0, 2
-    while (found := _MARKER.search(content, position)) is not None and found[1][0] != EOI:
-        marker, body = found[1][0], found.end()
-        position = body if marker in RESTARTS or marker == SOI else body + int.from_bytes(content[body : body + 2])
-        if marker in FRAMES or marker == JPEG_LS:
-            _check_decodable(marker, content[body + 2])
-            frame = _Frame.read(marker, content[body + 2 :])
-        elif marker == DRI:
-            interval = int.from_bytes(content[body + 2 : body + 4])
-        elif marker == SOS and frame is not None:
-            scans += 1
-            segments = _scan_ends(content, position)
-            components = frame.note_scan(content[body + 2 :])
-            intervals = math.ceil(frame.units(components) / interval) if interval else 1
-            if len(segments) < intervals or 8 * (segments[-1] - position) < frame.least_bits(
-                components, content[body + 2 :]
-            ):
-                raise ImageError("the JPEG lacks a part of its picture", DAMAGED)
-            ends += segments
-            position = ends[-1]
-    if frame is None or not scans:
+    ends, interval = list[int](), 0
+    for segment in segments_of(content):
+        if segment.marker in FRAMES:
+            frame = _Frame.read(segment.marker, content[segment.start : segment.end])
+        elif segment.marker == DRI:
+            interval = int.from_bytes(content[segment.start : segment.start + 2])
+        elif segment.marker == SOS and frame is not None:
+            found = scan_ends(content, segment.end)
+            frame.check_scan(content[segment.start : segment.end], interval, len(found), found[-1] - segment.end)
+            ends += found
+    if frame is None or not ends:
         return None
     if any(0 not in component.coded for component in frame.components.values()):
         raise ImageError("the JPEG lacks a whole channel", DAMAGED)
@@ -114,10 +107,30 @@ class _Frame:
 
     @classmethod
     def read(cls, marker: int, header: bytes) -> _Frame:
-        """Read a frame header from its precision on (T.81, B.2.2)."""
-        numbers = [header[6 + 3 * k : 8 + 3 * k] for k in range(header[5])]
+        """Read a frame header from its precision on (T.81, B.2.2).
+
+        Raises:
+            ImageError: a coding that is not decoded here.
+        """
+        stated = FrameHeader.read(header, 0)
+        _check_decodable(marker, stated.bits)
+        numbers = [header[6 + 3 * k : 8 + 3 * k] for k in range(stated.components)]
         components = {number: _Component(sampling >> 4, sampling & 0xF) for number, sampling in numbers}
-        return cls(marker, int.from_bytes(header[1:3]), int.from_bytes(header[3:5]), components)
+        return cls(marker, stated.height, stated.width, components)
+
+    def check_scan(self, header: bytes, interval: int, intervals: int, length: int) -> None:
+        """Check that a scan may hold all it should, and note what it holds.
+
+        header: its parameters (T.81, B.2.3). interval: units between restart markers; 0 for none. intervals: how many there are.
+        length: bytes of entropy-coded data.
+
+        Raises:
+            ImageError: data are missing.
+        """
+        components = self.note_scan(header)
+        expected = math.ceil(self.units(components) / interval) if interval else 1
+        if intervals < expected or 8 * length < self.least_bits(components, header):
+            raise ImageError("the JPEG lacks a part of its picture", DAMAGED)
 
     def note_scan(self, header: bytes) -> list[_Component]:
         """Return the components of a scan, and note which coefficients it holds (T.81, B.2.3)."""
@@ -159,13 +172,3 @@ def _check_decodable(marker: int, bits: int) -> None:
         raise ImageError("the file is coded as JPEG Lossless, which is not decoded here", _REMEDY)
     if bits != 8:
         raise ImageError(f"the JPEG has {bits} bits a channel, which are not decoded here", _REMEDY)
-
-
-def _scan_ends(content: bytes, start: int) -> list[int]:
-    """Return where the entropy-coded segments of a scan end."""
-    ends: list[int] = []
-    for found in _MARKER.finditer(content, start):
-        ends.append(found.start())
-        if found[1][0] not in RESTARTS:
-            return ends
-    return [*ends, len(content)]

@@ -14,18 +14,18 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from medseg_runtime.errors import ImageError
+from medseg_runtime.readers.codestream import START_OF_IMAGE
 from medseg_runtime.readers.raster.bounds import check_bounds, check_profiles
 from medseg_runtime.readers.raster.deep_color import set_raw_mode
-from medseg_runtime.readers.raster.jpeg import DAMAGED, read_coding
+from medseg_runtime.readers.raster.jpeg import read_coding
 from medseg_runtime.readers.silence import warnings_muted
-from medseg_runtime.readers.source import READABLE, check_size
+from medseg_runtime.readers.source import DAMAGED, READABLE, check_size
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 BITS_PER_SAMPLE, PLANAR, ORIENTATION = 258, 284, 274  # TIFF 6.0 and EXIF tags
 SEPARATE_PLANES = 2
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-JPEG_MAGIC = b"\xff\xd8"
 NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 """What libtiff returns for big-endian files, which Pillow takes to be big-endian still."""
 
@@ -33,7 +33,7 @@ NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 def open_picture(content: bytes) -> ImageFile.ImageFile:
     """Open a file whose header is accepted; its pixels are not decoded. Call it inside `pillow_errors`."""
     check_profiles(content)
-    if content.startswith(JPEG_MAGIC):
+    if content.startswith(START_OF_IMAGE):
         read_coding(content)  # Pillow would call a coding that it does not know damaged
     picture = Image.open(io.BytesIO(content), formats=FORMATS)
     check_size(*picture.size)

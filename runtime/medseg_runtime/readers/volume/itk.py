@@ -17,10 +17,9 @@ import numpy as np
 from medseg_runtime.errors import ImageError
 from medseg_runtime.files.names import printable
 from medseg_runtime.files.read import opened
-from medseg_runtime.readers.volume.volume import EXTRA, Volume, check_grid, check_voxels
+from medseg_runtime.readers.volume.volume import DAMAGED, EXTRA, Volume, check_grid, check_voxels
 from medseg_runtime.readers.voxel_grid import VoxelGrid
 
-DAMAGED = "Copy it again, or convert it again from its DICOM series."
 MIRRORED = "the volume does not state how it lies in the patient, so that its slices could be mirrored"
 MAX_HEADER = 1 << 20
 LONGEST_ITEM = 8

@@ -18,10 +18,9 @@ from medseg_runtime.files.read import opened
 from medseg_runtime.readers.file_kind import GZIP
 from medseg_runtime.readers.patient_plane import Float64
 from medseg_runtime.readers.silence import warnings_muted
-from medseg_runtime.readers.volume.volume import EXTRA, Volume, check_grid, check_voxels
+from medseg_runtime.readers.volume.volume import DAMAGED, EXTRA, Volume, check_grid, check_voxels
 from medseg_runtime.readers.voxel_grid import VoxelGrid
 
-DAMAGED = "Copy it again, or convert it again from its DICOM series."
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPACE_UNITS = 0x07
 MILLIMETERS = {1: 1000.0, 3: 0.001}

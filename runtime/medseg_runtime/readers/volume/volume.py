@@ -2,18 +2,13 @@
 
     file => voxels (i, j, k) and their place in the patient => grid => slices as DICOM shows them
 
-The reader is chosen by the file's content. A volume that does not say how it lies in the patient is refused, because a slice of it could be
-shown mirrored; .npy alone says nothing, and its slices `array[z]` are taken as they are.
-
-    .npy    (H, W) one grey slice, (H, W, 3) one RGB slice, (D, H, W) D slices
+A volume that does not say how it lies in the patient is refused, because a slice of it could be shown mirrored. Of .npy alone, which says
+nothing, the slices `array[z]` are taken as they are.
 """
 
 from __future__ import annotations
 
-import io
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +22,7 @@ from medseg_runtime.readers.source import SourceImage, VolumeOrigin, check_size
 from medseg_runtime.readers.stack import Stack
 from medseg_runtime.readers.voxel_grid import VoxelGrid
 
+DAMAGED = "Copy it again, or convert it again from its DICOM series."
 EXTRA = "Run `pip install 'medseglatdiff[volumes]'`."
 WORKING_BYTES = 12
 """Peak memory per voxel besides the voxels: for the volume that is written on the same grid."""
@@ -90,29 +86,6 @@ class Volume(Stack):
         return values.astype(np.int32) if whole and np.abs(values).max() < 2**31 else values
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Read a volume: NIfTI, NRRD, MetaImage or .npy.
-
-    Raises:
-        ImageError: damaged, of more than three dimensions, without a position in the patient (other than .npy), or larger than memory.
-    """
-    from medseg_runtime.readers.file_kind import volume_kind
-
-    path = Path(path)
-    kind = volume_kind(path)
-    if kind == "NIfTI":
-        from medseg_runtime.readers.volume.nifti import read_nifti
-
-        return read_nifti(path)
-    if kind in ("NRRD", "MetaImage"):
-        from medseg_runtime.readers.volume.itk import read_itk_volume
-
-        return read_itk_volume(path, kind)
-    if kind == "NumPy":
-        return read_npy(path)
-    raise ImageError("this is no volume", "Give a NIfTI, NRRD, MHA, MHD or .npy file.")
-
-
 def check_voxels(shape: tuple[int, ...], itemsize: int) -> None:
     """Refuse a volume by its header, before memory is taken.
 
@@ -143,41 +116,6 @@ def check_grid(grid: VoxelGrid) -> list[str]:
     if grid.affine is None or grid.plane_name == "axial":
         return []
     return [f"the slices are {grid.plane_name}: the volume's voxels are square in this plane, or finest"]
-
-
-def read_npy(path: Path) -> Volume:
-    """Read an array of NumPy, (H, W), (H, W, 3) or (D, H, W).
-
-    Raises:
-        ImageError: damaged, or of another shape or type.
-    """
-    import hashlib
-
-    from medseg_runtime.files.read import read_bytes
-
-    content = read_bytes(path, ImageError, "Give an array that numpy.save wrote.")
-    try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
-    except MemoryError as error:
-        raise ImageError("the array does not fit into memory", "Give a crop of it.") from error
-    except Exception as error:  # ValueError, EOFError, SyntaxError of the header and more
-        raise ImageError(
-            "the .npy file is damaged, or holds Python objects", "Save it again with numpy.save."
-        ) from error
-    if array.dtype.kind not in "buif":
-        raise ImageError(f"an array of type {array.dtype} is not an image", "Save integers or floats.")
-    if array.dtype.kind == "b":
-        array = np.uint8(255) * array
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 3):
-        array = array[None]
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[-1] != 3) or 0 in array.shape:
-        raise ImageError(
-            f"an array of shape {array.shape} is no image or volume", "Save (H, W), (H, W, 3) or (D, H, W), D slices."
-        )
-    voxels = array.swapaxes(0, 2)  # (x, y, slice)
-    grid = VoxelGrid(shape=(voxels.shape[0], voxels.shape[1], voxels.shape[2]), affine=None)
-    check_grid(grid)
-    return Volume(voxels=voxels, grid=grid, kind="NumPy", sha256=hashlib.sha256(content).hexdigest())
 
 
 def _without_nan(pixels: Pixels, notes: list[str]) -> Pixels:
