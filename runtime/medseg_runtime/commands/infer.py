@@ -1,35 +1,30 @@
 """medseg-infer: images in, one folder of masks, maps and pictures each out.
 
-    parse => jobs (image, folder), all folders checked => model loaded once => images side by side: read, segment, write (pipeline.py), one line each
+    parse => jobs (image, folder), all folders checked => model loaded once => images side by side (batch.py, pipeline.py)
 
 Results go to stdout, everything else to stderr. Exit 1 where an image failed; the others are finished.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
 from medseg_runtime._version import __version__
-from medseg_runtime.commands.program import complain, exit_at_once, run_command, say, silent_libraries
+from medseg_runtime.commands.program import complain, exit_at_once, run_command, warn
 from medseg_runtime.errors import MedsegError
 
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import BackendName, PrecisionName
-    from medseg_runtime.commands.audit import Audit
     from medseg_runtime.commands.inputs import Job
-    from medseg_runtime.commands.pipeline import Settings
     from medseg_runtime.inference.segmenter import Segmenter
     from medseg_runtime.readers.target import Location
 
 PROGRAM = "medseg-infer"
-Item = TypeVar("Item")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -163,6 +158,7 @@ def infer(
     del version  # its callback has printed it
     from medseg_runtime.commands import arguments
     from medseg_runtime.commands.audit import Audit
+    from medseg_runtime.commands.batch import run_batch
     from medseg_runtime.commands.pipeline import Settings
     from medseg_runtime.result.request import SampleRequest
     from medseg_runtime.result.stopping import MAX_SAMPLES
@@ -190,7 +186,7 @@ def infer(
         log = Audit(audit, {**asked, "region": region, "location": asdict(location), "frames": frames, **files})
         log.check()
     except MedsegError as error:
-        _complain(str(error))
+        complain(PROGRAM, str(error))
         raise typer.Exit(1) from error
     jobs: list[Job] = []
     try:
@@ -209,9 +205,9 @@ def infer(
         for image in failed_jobs or [None]:
             with suppress(MedsegError), log.image(image):
                 raise
-        _complain(str(error))
+        complain(PROGRAM, str(error))
         raise typer.Exit(1) from error
-    if _run(jobs, segmenter, settings, log, as_json=as_json):
+    if run_batch(PROGRAM, jobs, segmenter, settings, log, as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -223,7 +219,7 @@ def _plan(images: list[Path], out: Path | None, location: Location, *, force: bo
 
     planned = plan(images, out, as_series=location.needs_series)
     for warning in planned.warnings:
-        typer.echo(f"{PROGRAM}: warning: {warning}", err=True)
+        warn(PROGRAM, warning)
     for job in planned.jobs:
         check_output(job.out, RESULT, force=force)
     return list(planned.jobs)
@@ -252,87 +248,7 @@ def _load(
         **trust,
     )
     if segmenter.backend.why == COMPARISON_UNFINISHED:
-        say(f"{PROGRAM}: warning: {segmenter.backend.name} is used: {COMPARISON_UNFINISHED}", err=True)
+        warn(PROGRAM, f"{segmenter.backend.name} is used: {COMPARISON_UNFINISHED}")
     if problem := cache.problem():
-        say(f"{PROGRAM}: warning: the cache folder {problem}; it is not used. Run medseg-doctor.", err=True)
+        warn(PROGRAM, f"the cache folder {problem}; it is not used. Run medseg-doctor.")
     return segmenter
-
-
-def _run(jobs: list[Job], segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
-    """Segment all images, then all clips, print a line for each, and return how many failed."""
-    from medseg_runtime.commands.clips import is_clip
-
-    clips = [job for job in jobs if is_clip(job.image, settings.frames)]
-    images = [job for job in jobs if job not in clips]
-    failed = 0
-    with silent_libraries():
-        if images:
-            failed += _run_images(images, segmenter, settings, log, as_json=as_json)
-        for clip in clips:
-            failed += _run_clip(clip, segmenter, settings, log, as_json=as_json)
-    if failed and len(jobs) > 1:
-        _complain(f"{failed} of {len(jobs)} images failed. The others are finished.")
-    return failed
-
-
-def _run_images(jobs: list[Job], segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
-    from medseg_runtime.commands.pipeline import line_for, run_jobs, warnings_of
-    from medseg_runtime.files.names import printable
-
-    failed = 0
-    with closing(run_jobs(jobs, segmenter, settings, log)) as outcomes:
-        for job in jobs if len(jobs) == 1 else _with_progress(jobs, len(jobs), "images"):
-            name = printable(job.image.name)
-            with _complaining(name) as failure:
-                done = next(outcomes).result()
-                for warning in warnings_of(done):
-                    say(f"{PROGRAM}: warning: {name}: {warning}", err=True)
-                say(line_for(job, done, as_json=as_json))
-            failed += len(failure)
-    return failed
-
-
-def _run_clip(job: Job, segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
-    from medseg_runtime.commands.clips import clip_line, run_clip
-    from medseg_runtime.files.names import printable
-
-    name = printable(job.image.name)
-    with _complaining(name) as failure:
-        record = run_clip(
-            job, segmenter, settings, log, lambda frames, count: _with_progress(frames, count, f"frames of {name}")
-        )
-        for warning in record["warnings"]:
-            say(f"{PROGRAM}: warning: {name}: {warning}", err=True)
-        say(clip_line(job, record, as_json=as_json))
-    return len(failure)
-
-
-@contextmanager
-def _complaining(name: str) -> Iterator[list[Exception]]:
-    """Print an error of one image inside the block, and keep it in the list that is given."""
-    failure: list[Exception] = []
-    try:
-        yield failure
-    except MemoryError as error:
-        failure.append(error)
-        _complain(f"{name}: there is not enough memory. Use fewer --samples, or a crop of the image.")
-    except MedsegError as error:
-        failure.append(error)
-        _complain(f"{name}: {error}")
-
-
-def _with_progress(items: Iterable[Item], count: int | None, what: str) -> Iterator[Item]:
-    """Yield items, with a progress bar on a terminal's stderr. count: how many there are, if known."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as progress:
-        yield from progress.track(items, total=count, description=what)
-
-
-def _complain(message: str) -> None:
-    complain(PROGRAM, message)

@@ -100,6 +100,11 @@ def say(line: str, *, err: bool = False) -> None:
     typer.echo(escaped(line), err=err)
 
 
+def warn(program: str, message: str) -> None:
+    """Print a warning as one line on stderr."""
+    say(f"{program}: warning: {message}", err=True)
+
+
 def complain(program: str, message: str) -> None:
     """Print an error as one line on stderr."""
     say(f"{program}: error: {' '.join(message.split())}", err=True)
