@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from medseg_runtime.commands.audit import Audit
-from medseg_runtime.commands.clips import clip_line, is_clip, run_clip
 from medseg_runtime.commands.inputs import Job
 from medseg_runtime.commands.pipeline import Settings, line_for, run_jobs, warnings_of
 from medseg_runtime.commands.program import complain, say, silent_libraries, warn
 from medseg_runtime.errors import MedsegError
 from medseg_runtime.files.names import printable
 from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.readers.clip import Frames, head_of, is_video
 
 Item = TypeVar("Item")
 
@@ -23,7 +24,7 @@ def run_batch(
     program: str, jobs: list[Job], segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool
 ) -> int:
     """Segment all images, then all clips, print a line for each, and return how many failed."""
-    clips = [job for job in jobs if is_clip(job.image, settings.frames)]
+    clips = [job for job in jobs if _is_clip(job.image, settings.frames)]
     images = [job for job in jobs if job not in clips]
     failed = 0
     with silent_libraries():
@@ -34,6 +35,11 @@ def run_batch(
     if failed and len(jobs) > 1:
         complain(program, f"{failed} of {len(jobs)} images failed. The others are finished.")
     return failed
+
+
+def _is_clip(path: Path, frames: Frames | None) -> bool:
+    """Tell whether a file is taken as a clip: a video is one, and any file if frames are asked for."""
+    return frames is not None or is_video(head_of(path))
 
 
 def _run_images(
@@ -53,6 +59,8 @@ def _run_images(
 
 
 def _run_clip(program: str, job: Job, segmenter: Segmenter, settings: Settings, log: Audit, *, as_json: bool) -> int:
+    from medseg_runtime.commands.clips import clip_line, run_clip  # images do without
+
     name = printable(job.image.name)
     with _complaining(program, name) as failure:
         record = run_clip(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from medseg_runtime.commands.audit import Audit
@@ -19,7 +18,7 @@ from medseg_runtime.commands.pipeline import Settings
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.files.names import printable
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.readers.clip import ALL, Frames, head_of, is_video, read_clip
+from medseg_runtime.readers.clip import ALL, read_clip
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.writers.clip_folder import write_clip
 from medseg_runtime.writers.folder import RECORD
@@ -27,11 +26,6 @@ from medseg_runtime.writers.video import check_encoder
 
 Progress = Callable[[Iterator[Any], int | None], Iterator[Any]]
 """Passes items on; the number is how many there will be, if that is known."""
-
-
-def is_clip(path: Path, frames: Frames | None) -> bool:
-    """Tell whether a file is taken as a clip: a video is one, and any file if frames are asked for."""
-    return frames is not None or is_video(head_of(path))
 
 
 def run_clip(job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, progress: Progress) -> dict[str, Any]:
