@@ -72,7 +72,7 @@ def test_what_is_a_mask_of_one_class(name):
     half = level.max() / 2 if level.max() in (1, 65535) else 127.5
     found = read_mask(encoded(values), "a.png", 1)
     np.testing.assert_array_equal(found.labels, level > half)
-    assert bool(found.warnings) == ("CVC" in name)
+    assert bool(found.warnings) == (name == "everything" or "CVC" in name)
 
 
 @pytest.mark.parametrize("quality", [10, 30, 75, 95])
@@ -169,3 +169,76 @@ def test_a_mask_that_is_too_large_is_refused_before_it_is_decoded():
     huge[16:24] = (50_000).to_bytes(4) * 2
     with pytest.raises(DataError, match=r"too large|cut short|damaged"):
         decode_mask(bytes(huge), "a.png", 1)
+
+
+def drawing(color, alpha):
+    """A layer of a drawing program: (60, 60) colors and opacities."""
+    return np.dstack([np.broadcast_to(color, (60, 60))] * 3 + [np.broadcast_to(alpha, (60, 60))]).astype(np.uint8)
+
+
+SPOT = boxes(255)
+
+
+@pytest.mark.parametrize(("color", "alpha"), [(SPOT, 255), (SPOT, SPOT), (255, SPOT), (200, SPOT)])
+def test_a_bright_layer_is_a_mask(color, alpha):
+    np.testing.assert_array_equal(labels(drawing(color, alpha)), SPOT > 0)
+
+
+@pytest.mark.parametrize(("color", "alpha"), [(0, 0), (255, 0)])
+def test_an_empty_layer_is_an_empty_mask(color, alpha):
+    assert not labels(drawing(color, alpha)).any()
+
+
+@pytest.mark.parametrize("num_classes", [1, 2])
+@pytest.mark.parametrize(("color", "alpha"), [(0, SPOT), (SPOT, 0), (255, SPOT // 2), (0, SPOT // 2)])
+def test_opacity_that_hides_the_mask_is_refused(color, alpha, num_classes):
+    """It would be an empty mask in silence."""
+    with pytest.raises(DataError, match="its opacity or its color may be the mask"):
+        labels(drawing(color, alpha), num_classes=num_classes)
+
+
+def in_palette(indices, *colors):
+    picture = Image.fromarray(indices.astype(np.uint8), "P")
+    picture.putpalette([value for color in colors for value in color])
+    return picture
+
+
+BLACK, WHITE, RED, GREEN = (0, 0, 0), (255, 255, 255), (128, 0, 0), (0, 128, 0)
+
+
+@pytest.mark.parametrize("colors", [(BLACK, RED, GREEN), (BLACK, RED, BLACK), (WHITE, RED, GREEN)])
+def test_indices_are_classes_as_in_pascal_voc(colors):
+    np.testing.assert_array_equal(labels(in_palette(boxes(1, 2), *colors), num_classes=2), boxes(1, 2))
+
+
+def test_a_palette_in_an_order_of_its_own_is_refused():
+    """A program that reduces colors sorts them as it likes: here the background is 2."""
+    with pytest.raises(DataError, match="its indices may be no numbers of classes"):
+        labels(in_palette(2 - boxes(1, 2), GREEN, RED, BLACK), num_classes=2)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16])
+def test_a_tiff_in_which_zero_is_white_is_refused(dtype, num_classes):
+    """tifffile writes truth values so, and ImageJ masks with an inverting table: read by the standard, they are swapped."""
+    tifffile, buffer = pytest.importorskip("tifffile"), io.BytesIO()
+    tifffile.imwrite(buffer, (SPOT > 0).astype(dtype), photometric="miniswhite")
+    with pytest.raises(DataError, match="a TIFF in which 0 is white") as error:
+        decode_mask(buffer.getvalue(), "a", num_classes)
+    assert "mogrify -negate" in error.value.remedy
+
+
+@pytest.mark.parametrize("highest", [1, 255])
+def test_a_mask_that_may_be_inverted_is_warned_of(highest):
+    (warning,) = read_mask(encoded(np.where(SPOT > 0, 0, highest).astype(np.uint8)), "a.png", 1).warnings
+    assert "background and structure are swapped" in warning
+    corner = np.where(np.add.outer(np.arange(60), np.arange(60)) < 70, 255, 0).astype(np.uint8)
+    for values in (SPOT, corner, nested(0, 255)):
+        assert not read_mask(encoded(values), "a.png", 1).warnings
+
+
+def test_a_dicom_object_is_no_mask_and_not_called_damaged():
+    for preamble in (b"\0" * 128, b"II*\0" + b"\0" * 124):
+        with pytest.raises(DataError, match="is a DICOM object, and masks are pictures") as error:
+            decode_mask(preamble + b"DICM" + b"\0" * 99, "masks/a.dcm", 1)
+        assert "PNG" in error.value.remedy

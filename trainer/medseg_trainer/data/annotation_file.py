@@ -15,6 +15,8 @@ from medseg_runtime.readers.source import check_size
 from medseg_trainer.data.masks import Bool, Mask
 from medseg_trainer.data.polygons import labels_of
 
+NOTHING_COVERED = "an outline covers no pixel: it is outside of the image, in other units, or smaller than a pixel"
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -38,19 +40,20 @@ class Drawing:
     shapes: tuple[Shape, ...]
 
     def mask(self, numbers: dict[str, int]) -> Mask:
-        """Return the shapes as a mask; numbers: class of each category, others are background.
+        """Return the shapes as a mask; numbers: class of each category, others are background. Warn of those that cover no pixel.
 
         Raises:
             DataError: a shape of these classes has no area.
         """
         with well_formed(self.file, self.image):
             check_size(self.width, self.height)
-            areas = (
+            areas = [
                 (numbers[shape.category], shape.area(self.height, self.width))
                 for shape in self.shapes
                 if shape.category in numbers
-            )
-            return Mask(f"{self.file} for {self.image}", labels_of(areas, self.height, self.width), 1)
+            ]
+            warnings = () if all(area.any() for _, area in areas) else (NOTHING_COVERED,)
+            return Mask(f"{self.file} for {self.image}", labels_of(areas, self.height, self.width), 1, warnings)
 
 
 def read_json(path: Path) -> Any:
@@ -77,27 +80,48 @@ def well_formed(file: str, image: str = "") -> Iterator[None]:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise DataError(
-            f"{where} is not as COCO or labelme write it: {what}", "Export it again from the annotation tool."
+            f"{where} is not as COCO or labelme write areas: {what}",
+            "Correct it in the annotation tool, and export it again.",
         ) from error
 
 
-def class_numbers(categories: Collection[str], classes: Sequence[str], file: str) -> dict[str, int]:
+def size_in(entry: dict[str, Any], height: str, width: str) -> tuple[int, int]:
+    """Return the height and the width of an image, given their keys.
+
+    Raises:
+        ValueError: they are no numbers.
+    """
+    found = entry[height], entry[width]
+    if not all(isinstance(side, int) or (isinstance(side, float) and side.is_integer()) for side in found):
+        raise ValueError(f"{height} and {width} are not the numbers of rows and columns of the image")
+    return int(found[0]), int(found[1])
+
+
+def class_numbers(
+    used: Collection[str], classes: Sequence[str], file: str, declared: Collection[str] = ()
+) -> dict[str, int]:
     """Return the number of the class of each category, by name; upper and lower case are the same.
 
     A single category may have any name if there is one class. Without names of classes, no category has a number.
 
+    used: categories of areas. declared: those that the file lists besides, perhaps without an area.
+
     Raises:
         DataError: a class is no category.
     """
-    if len(classes) == 1 and len(categories) == 1:
-        return dict.fromkeys(categories, 1)
-    numbers = {name.casefold(): number for number, name in enumerate(classes, 1)}
-    found = {category: numbers[category.casefold()] for category in categories if category.casefold() in numbers}
-    missing = [name for number, name in enumerate(classes, 1) if number not in found.values()]
-    if missing and categories:
+    names = [_plain(name) for name in classes]
+    asked = {category for category in {*used, *declared} if _plain(category) in names}
+    if len(classes) == 1 and len(used) == 1 and not asked:
+        return dict.fromkeys(used, 1)
+    missing = [name for name, plain in zip(classes, names, strict=True) if plain not in map(_plain, asked)]
+    if missing and used:
         lacks = f"and none is called {missing[0]}" if missing[0] else "and one class is trained"
         raise DataError(
-            f"{file} has the categories {', '.join(sorted(categories))}, {lacks}",
+            f"{file} has the categories {', '.join(sorted(used))}, {lacks}",
             "Give the names of those to segment with --classes; the others become background.",
         )
-    return found
+    return {category: names.index(_plain(category)) + 1 for category in asked}
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()

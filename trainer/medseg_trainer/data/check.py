@@ -18,7 +18,7 @@ from medseg_trainer.data.check_sheet import render_panel
 from medseg_trainer.data.duplicates import Hashed, difference_hash, duplicates
 from medseg_trainer.data.folder import Listing
 from medseg_trainer.data.layouts import layout_of
-from medseg_trainer.data.names import files_below
+from medseg_trainer.data.names import files_below, pictures_in
 
 SHOWN: dict[Split, int] = {"train": 24, "val": 12, "test": 12}
 """Images of each split on the sheet."""
@@ -140,7 +140,7 @@ def _about_folder(data: Path, listing: Listing) -> list[str]:
     """Return what a reader should know of an own folder."""
     named = {row.image for row in listing.rows}
     missing = [image for image in listing.images if image not in named]
-    passed = {*files_below(data / "images")} - {*listing.images.values()}
+    passed = {*files_below(data / "images")} - {*pictures_in(data / "images").values()}
     splits: dict[str, set[str]] = defaultdict(set)
     for row in listing.rows:
         if "/" in row.image and row.group == row.image:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg_trainer.data.annotation_file import Drawing, Shape, read_json, well_formed
+from medseg_trainer.data.annotation_file import Drawing, Shape, read_json, size_in, well_formed
 from medseg_trainer.data.masks import Bool
 from medseg_trainer.data.polygons import filled_polygon, run_length_mask
 
@@ -25,21 +25,21 @@ def is_coco(content: Any) -> bool:
     return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in LISTS)
 
 
-def read_coco(paths: Sequence[Path]) -> tuple[list[Drawing], list[str]]:
-    """Return the drawings of all images, and the names of the categories.
+def read_coco(paths: Sequence[Path]) -> tuple[list[Drawing], list[str], list[str]]:
+    """Return the drawings of all images, the names of the categories that have instances, and the names of all categories.
 
     Raises:
         DataError: a file cannot be read, or is not in this format.
     """
-    drawings, categories = list[Drawing](), dict[str, None]()
+    drawings, used, declared = list[Drawing](), dict[str, None](), dict[str, None]()
     for path in paths:
         content = read_json(path)
         with well_formed(path.name):
             names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
             drawings += _drawings(path.name, content, names)
-            used = {names[instance["category_id"]] for instance in content["annotations"]}
-            categories |= dict.fromkeys(name for name in names.values() if name in used)
-    return drawings, list(categories)
+            used |= dict.fromkeys(names[instance["category_id"]] for instance in content["annotations"])
+            declared |= dict.fromkeys(names.values())
+    return drawings, list(used), list(declared)
 
 
 def _drawings(file: str, content: dict[str, Any], names: dict[Any, str]) -> list[Drawing]:
@@ -52,7 +52,7 @@ def _drawings(file: str, content: dict[str, Any], names: dict[Any, str]) -> list
     if unknown or len(images) < len(content["images"]):
         raise ValueError("an annotation names no image, or two images have one id")
     return [
-        Drawing(file, str(entry["file_name"]), int(entry["height"]), int(entry["width"]), tuple(shapes[identifier]))
+        Drawing(file, str(entry["file_name"]), *size_in(entry, "height", "width"), tuple(shapes[identifier]))
         for identifier, entry in images.items()
     ]
 
@@ -66,5 +66,7 @@ def _area(segmentation: Any, height: int, width: int) -> Bool:
         raise ValueError("an instance has a box and no outline")
     area = np.zeros((height, width), bool)
     for part in segmentation:
+        if not isinstance(part, list) or len(part) % 2:
+            raise ValueError("segmentation is no list of polygons, each a list x, y, x, y, ...")
         area |= filled_polygon(np.asarray(part, np.float64).reshape(-1, 2), height, width)
     return area

@@ -23,7 +23,7 @@ from medseg_trainer.data.case import Case, Cases, Entry, Split, case_of
 from medseg_trainer.data.folder_table import Row, TableProblem, read_rows
 from medseg_trainer.data.images import read_image
 from medseg_trainer.data.mask_source import MaskSource, find_masks
-from medseg_trainer.data.names import pictures_in
+from medseg_trainer.data.names import kinds_below, pictures_in
 
 
 def recognises(data: Path) -> bool:
@@ -75,7 +75,11 @@ def list_folder(data: Path, classes: Sequence[str]) -> Listing:
     """
     pictures = pictures_in(data / "images")
     if not pictures:
-        raise DataError("images/ holds no image", "Put PNG, JPEG, TIFF, BMP or DICOM files there.")
+        kinds = kinds_below(data / "images")
+        raise DataError(
+            f"images/ holds no image{kinds and f', but {kinds}'}",
+            "Put PNG, JPEG, TIFF, BMP or DICOM files there; write volumes slice by slice.",
+        )
     masks, images = find_masks(data, pictures, classes)
     rows, problems = read_rows(data / "splits.csv", images)
     for row in rows:

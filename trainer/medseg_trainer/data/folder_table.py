@@ -18,6 +18,8 @@ REMEDY = (
     "Write one line per image: image,split with train, val or test; and group, if images share a patient. "
     "`medseg-train split` does it."
 )
+GROUP_COLUMNS = ("group", "patient", "patient_id", "patientid", "subject", "subject_id", "video", "sequence")
+"""Columns that name the patient or video of an image. The first that is filled is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,10 @@ def read_rows(table: Path, images: Collection[str]) -> tuple[list[Row], list[Tab
     if not table.is_file():
         raise DataError("splits.csv is missing next to images/", REMEDY)
     lines = read_table(table)
-    if not lines or not {"image", "split"} <= lines[0].keys():
-        columns = ", ".join(lines[0]) if lines else "no line"
-        raise DataError(f"splits.csv has no columns image and split; it has {columns}", REMEDY)
+    if not lines:
+        raise DataError("splits.csv has no line below the first, which names the columns image and split", REMEDY)
+    if not {"image", "split"} <= lines[0].keys():
+        raise DataError(f"splits.csv has no columns image and split; it has {', '.join(lines[0])}", REMEDY)
     rows, problems, names = list[Row](), list[TableProblem](), ImageNames(images)
     for line in lines:
         split = line["split"].lower()
@@ -59,11 +62,17 @@ def read_rows(table: Path, images: Collection[str]) -> tuple[list[Row], list[Tab
             if split not in get_args(Split):
                 raise DataError(f"splits.csv puts {line['image']!r} into {line['split']!r}", REMEDY)
             image = _image(line["image"], names)
-            rows.append(Row(image, cast("Split", split), line.get("group") or image, _spacing(line)))
+            rows.append(Row(image, cast("Split", split), group_of(line) or image, _spacing(line)))
         except DataError as error:
             known = cast("Split", split) if split in get_args(Split) else None
             problems.append(TableProblem(error, known))
     return rows, [*problems, *map(TableProblem, _contradictions(rows))]
+
+
+def group_of(line: dict[str, str]) -> str:
+    """Return the patient or video that a line names, or an empty text."""
+    named = {column.replace(" ", "_").replace("-", "_"): value for column, value in line.items()}
+    return next((named[column] for column in GROUP_COLUMNS if named.get(column)), "")
 
 
 def _image(given: str, names: ImageNames) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -19,7 +20,7 @@ class ImageNames:
 
     def find(self, given: str) -> list[str]:
         """Return the images that a name may mean: with or without suffix, folders, or `images/`; Windows' slashes too."""
-        path = given.strip().replace("\\", "/").removeprefix("./").removeprefix("images/")
+        path = unicodedata.normalize("NFC", given.strip()).replace("\\", "/").removeprefix("./").removeprefix("images/")
         for name in (path, stem_of(path)):
             if name in self._images:
                 return [name]

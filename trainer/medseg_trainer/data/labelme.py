@@ -1,4 +1,7 @@
-"""Masks from labelme's JSON files (https://github.com/wkentaro/labelme): one beside each image, or in a folder of their own."""
+"""Masks from labelme's JSON files (https://github.com/wkentaro/labelme): one beside each image, or in a folder of their own.
+
+X-AnyLabeling writes the same, with four corners of a rectangle instead of two, and turned ones as `rotation`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg_trainer.data.annotation_file import Drawing, Shape, read_json, well_formed
+from medseg_trainer.data.annotation_file import Drawing, Shape, read_json, size_in, well_formed
 from medseg_trainer.data.masks import Bool, decode_mask
 from medseg_trainer.data.polygons import circle, filled_polygon, points_of, rectangle
 
@@ -33,14 +36,14 @@ def read_labelme(files: Mapping[str, Path]) -> tuple[dict[str, Drawing], list[st
         content = read_json(path)
         with well_formed(path.name):
             shapes = tuple(Shape(str(shape["label"]), partial(_area, shape)) for shape in content["shapes"])
-            drawings[image] = Drawing(path.name, image, int(content["imageHeight"]), int(content["imageWidth"]), shapes)
+            drawings[image] = Drawing(path.name, image, *size_in(content, "imageHeight", "imageWidth"), shapes)
     labels = {shape.category: None for drawing in drawings.values() for shape in drawing.shapes}
     return drawings, list(labels)
 
 
 def _area(shape: dict[str, Any], height: int, width: int) -> Bool:
     kind, points = shape.get("shape_type") or "polygon", shape["points"]
-    if kind == "polygon":
+    if kind in ("polygon", "rotation") or (kind == "rectangle" and len(points) == 4):
         return filled_polygon(points, height, width)
     if kind == "rectangle":
         return filled_polygon(rectangle(points), height, width)
@@ -48,7 +51,7 @@ def _area(shape: dict[str, Any], height: int, width: int) -> Bool:
         return filled_polygon(circle(points), height, width)
     if kind == "mask":
         return _pasted(shape, height, width)
-    raise ValueError(f"a {kind} has no area")
+    raise ValueError(f"it holds a shape of the kind {kind!r}, and areas are polygons, rectangles, circles and masks")
 
 
 def _pasted(shape: dict[str, Any], height: int, width: int) -> Bool:

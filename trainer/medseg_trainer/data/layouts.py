@@ -9,6 +9,7 @@ from pathlib import Path
 from medseg_runtime.errors import DataError
 from medseg_trainer.data import cvc, folder, isic, lidc
 from medseg_trainer.data.case import Case, Cases, Split
+from medseg_trainer.data.names import folders_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,9 @@ def layout_of(data: Path, structure: str | None = None) -> Layout:
         raise DataError(f"there is no folder {data.name!r}", "Give --data the folder that holds the data set.")
     found = [layout for layout in LAYOUTS if layout.recognises(data)]
     if not found:
+        folders = folders_in(data)
         raise DataError(
-            f"{data.name!r} holds no data set of a known layout",
+            f"{data.name!r} holds no data set of a known layout{folders and f', but {folders}'}",
             "Put lidc-*.zip or LIDC-IDRI-slices/ there, ISIC-2018 or CVC-ClinicDB as published, or images/ with masks/ and splits.csv "
             "(see the README).",
         )

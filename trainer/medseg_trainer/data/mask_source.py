@@ -10,7 +10,7 @@ The first of these that is there:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,7 @@ from medseg_trainer.data.image_names import ImageNames
 from medseg_trainer.data.labelme import is_labelme, read_labelme
 from medseg_trainer.data.mask_names import masks_among, masks_of
 from medseg_trainer.data.masks import Mask, read_mask
-from medseg_trainer.data.names import files_below, pictures_in, stem_of
+from medseg_trainer.data.names import files_below, folders_in, kinds_below, pictures_in, stem_of
 
 COCO_FOLDERS = (".", "annotations", "masks", "images")
 LABELME_FOLDERS = ("annotations", "masks", "labels", "images")
@@ -86,8 +86,9 @@ class MaskPictures:
     def read(self, image: str) -> list[Mask]:
         paths = {rater: self._mask(image, rater) for rater in self.raters}
         return [
-            read_mask(_content(path), path.relative_to(self.data).as_posix(), self.num_classes)
+            read_mask(read_bytes(path, DataError, "Give a mask that may be read.", name=name), name, self.num_classes)
             for path in paths.values()
+            for name in [path.relative_to(self.data).as_posix()]
         ]
 
     def _mask(self, image: str, rater: str) -> Path:
@@ -146,7 +147,7 @@ def find_masks(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -
     folder = data / "masks"
     pictures = pictures_in(folder) if folder.is_dir() else {}
     if pictures:
-        return _pictures(folder, pictures, images, len(classes)), dict(images)
+        return _pictures(folder, pictures, images, classes), dict(images)
     drawings = _coco(data, images, classes) or _labelme(data, images, classes)
     if drawings is not None:
         return drawings, dict(images)
@@ -155,16 +156,26 @@ def find_masks(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -
     if beside:
         found = {"images": masks_of(alone, beside)}
         return MaskPictures(data, alone, {"images": beside}, found, len(classes), "masks beside the images"), alone
-    if folder.is_dir() and any(files_below(folder)):
-        raise DataError("masks/ holds no picture", "Save the masks as PNG or TIFF, or outlines as COCO or labelme.")
-    raise DataError(
-        "masks/ is missing next to images/",
-        "Put one mask per image there, or one folder of masks per rater; or outlines, as COCO's annotations.json or "
-        "labelme's JSON files.",
+    raise _no_masks(data)
+
+
+def _no_masks(data: Path) -> DataError:
+    folder = data / "masks"
+    if folder.is_dir() and (kinds := kinds_below(folder)):
+        return DataError(
+            f"masks/ holds no picture, but {kinds}",
+            "Save the masks as PNG or TIFF, volumes slice by slice; or outlines as COCO or labelme.",
+        )
+    return DataError(
+        f"masks/ is missing next to images/; the folders there are {folders_in(data)}",
+        "Put one mask per image there, or one folder of masks per rater; rename the folder that holds them, if there is one. "
+        "Or give outlines, as COCO's annotations.json or labelme's JSON files in annotations/.",
     )
 
 
-def _pictures(folder: Path, pictures: dict[str, Path], images: Mapping[str, Path], num_classes: int) -> MaskPictures:
+def _pictures(
+    folder: Path, pictures: dict[str, Path], images: Mapping[str, Path], classes: Sequence[str]
+) -> MaskPictures:
     tops = {name.partition("/")[0] for name in pictures if "/" in name}
     mirrored = {name.partition("/")[0] for name in images if "/" in name}
     raters = {"masks": pictures}
@@ -174,6 +185,7 @@ def _pictures(folder: Path, pictures: dict[str, Path], images: Mapping[str, Path
                 f"masks/ holds pictures beside the folder {min(tops)}/",
                 "Keep one folder for each rater, or pictures alone.",
             )
+        _check_raters(tops, classes)
         raters = {
             f"masks/{top}": {
                 name.removeprefix(f"{top}/"): path for name, path in pictures.items() if name.startswith(f"{top}/")
@@ -182,7 +194,18 @@ def _pictures(folder: Path, pictures: dict[str, Path], images: Mapping[str, Path
         }
     found = {rater: masks_of(images, masks) for rater, masks in raters.items()}
     count = f"{len(raters)} raters" if len(raters) > 1 else "one rater"
-    return MaskPictures(folder.parent, images, raters, found, num_classes, f"{folder.name}/, {count}")
+    return MaskPictures(folder.parent, images, raters, found, len(classes), f"{folder.name}/, {count}")
+
+
+def _check_raters(folders: Collection[str], classes: Sequence[str]) -> None:
+    """Refuse a folder for each class: each would be taken for a rater."""
+    names = {name.casefold() for name in classes}
+    called = sorted(folder for folder in folders if folder.casefold() in names)
+    if called and len(folders) > 1:
+        raise DataError(
+            f"masks/ has a folder {called[0]}/, as a class is called, but each folder is one rater",
+            "Keep one mask for each image in masks/: 0 and 255 for one class, or the number of the class in each pixel for several.",
+        )
 
 
 def _coco(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> MaskDrawings | None:
@@ -190,7 +213,7 @@ def _coco(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> Mas
     files = [path for path in candidates if path.stem not in images and is_coco(read_json(path))]
     if not files:
         return None
-    drawings, categories = read_coco(files)
+    drawings, used, declared = read_coco(files)
     described = ", ".join(path.name for path in files)
     names, found, leftover = ImageNames(images), dict[str, Drawing](), list[str]()
     for drawing in drawings:
@@ -201,7 +224,8 @@ def _coco(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> Mas
                 found[name] = drawing
             case _:
                 leftover.append(drawing.image)
-    return MaskDrawings(images, found, class_numbers(categories, classes, described), described, tuple(leftover))
+    numbers = class_numbers(used, classes, described, declared)
+    return MaskDrawings(images, found, numbers, described, tuple(leftover))
 
 
 def _labelme(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> MaskDrawings | None:
@@ -212,15 +236,11 @@ def _labelme(data: Path, images: Mapping[str, Path], classes: Sequence[str]) -> 
             for path in sorted(files_below(root))
             if path.suffix.lower() == ".json" and (name := stem_of(path.relative_to(root).as_posix())) in images
         }
-        if files and is_labelme(read_json(next(iter(files.values())))):
+        if any(is_labelme(read_json(path)) for path in files.values()):
             drawings, labels = read_labelme(files)
             described = f"labelme's files in {place}/"
             return MaskDrawings(images, drawings, class_numbers(labels, classes, described), described, ())
     return None
-
-
-def _content(path: Path) -> bytes:
-    return read_bytes(path, DataError, "Give a mask that may be read.", name=path.name)
 
 
 def _under(image: str, file: str) -> str:

@@ -6,6 +6,9 @@ value is the number of the class, 0 the background. In a palette image the index
 An instance map, or classes as grey levels, given for one class would lose the labels below the half in silence. It is refused.
 Values in between are soft edges if they are near an edge, and if no area of 3x3 pixels has one of them. Values close to 0 or to the
 highest are noise: CVC-ClinicDB's masks hold areas of 9 to 23. The lowest of all are numbers of labels, unless the compression is lossy.
+
+Files whose meaning nobody can know are refused: a TIFF in which 0 is white, a drawing of which only the opacity or only the color is
+the mask, and a palette of several classes in an order of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy.typing as npt
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from medseg_runtime.errors import DataError, ImageError
+from medseg_runtime.readers.image import is_dicom
 from medseg_runtime.readers.raster.image import Raster, decode
 from medseg_runtime.readers.source import READABLE
 
@@ -33,6 +37,9 @@ NOISE = 32
 """Values not farther from 0 or from the highest are noise ..."""
 LABELS = 8
 """... but areas up to this value are numbered labels."""
+BORDER = 0.9
+"""A mask that covers more than this share of the border, and more than half of the image, may be inverted."""
+INVERTED = "a mask marks the border and most of its image: see whether background and structure are swapped"
 ONE_CLASS = (
     "Write 255 where the structure is and 0 elsewhere; for several classes number them from 1 and give --classes."
 )
@@ -57,11 +64,7 @@ def read_mask(content: bytes, name: str, num_classes: int) -> Mask:
     Raises:
         DataError: the file is damaged or of another format, or holds values that are no labels.
     """
-    try:
-        raster = decode(content)
-    except ImageError as error:
-        remedy = "Replace it by a whole PNG or TIFF file." if error.remedy == READABLE else error.remedy
-        raise DataError(f"{name} is not a mask that can be read: {error.problem}", remedy) from error
+    raster = _decoded(content, name)
     if num_classes > 1:
         return Mask(name, _numbered(raster, name, num_classes).astype(np.uint8), raster.orientation)
     marked, warnings = _marked(raster, name)
@@ -73,13 +76,34 @@ def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:
     return read_mask(content, name, num_classes).labels
 
 
+def _decoded(content: bytes, name: str) -> Raster:
+    if is_dicom(content):
+        raise DataError(
+            f"{name} is a DICOM object, and masks are pictures",
+            "Write it as a PNG in the size of its image: 255 where the structure is and 0 elsewhere.",
+        )
+    try:
+        raster = decode(content)
+    except ImageError as error:
+        remedy = "Replace it by a whole PNG or TIFF file." if error.remedy == READABLE else error.remedy
+        raise DataError(f"{name} is not a mask that can be read: {error.problem}", remedy) from error
+    if raster.white_is_zero:
+        raise DataError(
+            f"{name} is a TIFF in which 0 is white, and some programs write masks so without meaning it",
+            "If viewers show the structure white, run `mogrify -format png` on it; if black, `mogrify -negate -format png`. "
+            "Then remove the TIFF.",
+        )
+    return raster
+
+
 def _numbered(raster: Raster, name: str, num_classes: int) -> Numbers:
     """Return the numbers of several classes."""
     if raster.lossy:
         raise DataError(
             f"{name} is compressed with loss, which changes the numbers of classes", "Save it as PNG or TIFF."
         )
-    values = _opaque(raster.values if raster.indices is None else raster.indices, raster)
+    _check_palette(raster, name)
+    values = _opaque(raster.values if raster.indices is None else raster.indices, raster, name)
     if values.ndim == 3:
         if (values != values[:, :, :1]).any():
             raise DataError(
@@ -96,31 +120,57 @@ def _numbered(raster: Raster, name: str, num_classes: int) -> Numbers:
     return values
 
 
+def _check_palette(raster: Raster, name: str) -> None:
+    """Refuse a palette in which another entry than the first looks like the background, as programs that sort colors write it."""
+    if raster.indices is None:
+        return
+    black = ~raster.values.any(axis=-1) if raster.values.ndim == 3 else raster.values == 0
+    if (black & (raster.indices > 0)).any() and (~black & (raster.indices == 0)).any():
+        raise DataError(
+            f"{name} has a palette whose first color is not black while another is, so its indices may be no numbers of classes",
+            "Save it without a palette, with the number of the class in each pixel, 0 for background.",
+        )
+
+
 def _marked(raster: Raster, name: str) -> tuple[Bool, tuple[str, ...]]:
     """Return the foreground of one class, and warnings."""
-    values = _opaque(raster.values, raster)
+    values = _opaque(raster.values, raster, name)
     levels = values.max(axis=2) if values.ndim == 3 else values
     _check_numbers(levels, name)
     highest = int(levels.max(initial=0))
     if (1 < highest <= 127) or (highest == 1 and raster.lossy):
         raise DataError(f"{name} is neither 0 / 255 nor 0 / 1: its highest value is {highest}", ONE_CLASS)
+    marked: Bool = levels > (0 if highest <= 1 else 127 if highest <= 255 else highest // 2)
+    inverted = _note_inverted(marked)
     if highest <= 1:
-        return levels > 0, ()
-    marked: Bool = levels > (127 if highest <= 255 else highest // 2)
+        return marked, inverted
     between: Bool = (levels > NOISE) & (levels < highest - NOISE)
     if between.any() and (between.mean() > MOST_EDGES or (between & ~_near_edge(marked)).any()):
         raise DataError(
             f"{name} holds values between 0 and {highest} away from any edge, so it is no mask of one class", ONE_CLASS
         )
-    return marked, () if raster.lossy else _check_areas(values, levels, highest, name)
+    return marked, inverted + (() if raster.lossy else _check_areas(values, levels, highest, name))
 
 
-def _opaque(values: Numbers, raster: Raster) -> Numbers:
+def _note_inverted(marked: Bool) -> tuple[str, ...]:
+    """Return a warning if a mask covers what is background in most images."""
+    border = np.concatenate([marked[0], marked[-1], marked[:, 0], marked[:, -1]])
+    return (INVERTED,) if border.mean() > BORDER and marked.mean() > 0.5 else ()
+
+
+def _opaque(values: Numbers, raster: Raster, name: str) -> Numbers:
     """Make transparent pixels background: a drawing program saves a mask as the opacity of a layer."""
-    if raster.alpha is None:
+    alpha = raster.alpha
+    if alpha is None:
         return values
-    opaque = raster.alpha > np.iinfo(raster.alpha.dtype.type).max // 2
-    return np.where(opaque if values.ndim == 2 else opaque[:, :, None], values, values.dtype.type(0))
+    opaque = alpha > np.iinfo(alpha.dtype.type).max // 2
+    kept = np.where(opaque if values.ndim == 2 else opaque[:, :, None], values, values.dtype.type(0))
+    if not kept.any() and ((values != values[0, 0]).any() or (alpha != alpha[0, 0]).any()):
+        raise DataError(
+            f"{name} is transparent in parts, and black where it is opaque, so its opacity or its color may be the mask",
+            "Save it without transparency. " + ONE_CLASS,
+        )
+    return kept
 
 
 def _check_numbers(values: Numbers, name: str) -> None:

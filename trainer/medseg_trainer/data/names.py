@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +13,16 @@ from medseg_runtime.readers.image import DICOM_MAGIC_AT, is_dicom
 from medseg_runtime.readers.raster.picture import SUFFIXES
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+SHOWN = 4
+"""Folders that a message names."""
 
 
 def stem_of(name: str) -> str:
-    """Return a path without the suffix of a picture or of a JSON file. A UID contains dots of its own."""
+    """Return a path without the suffix of a picture or of a JSON file, in Unicode's form NFC.
+
+    A UID contains dots of its own. macOS and its archives write letters with accents in two parts, other systems in one.
+    """
+    name = unicodedata.normalize("NFC", name)
     stem, dot, suffix = name.rpartition(".")
     known = SUFFIXES | DICOM_SUFFIXES | {".json"}
     return stem if stem and f"{dot}{suffix}".lower() in known else name
@@ -48,6 +56,18 @@ def files_below(root: Path) -> Iterator[Path]:
         if real not in seen:
             yield from (path for name in names if not _hidden(name) and (path := Path(folder, name)).is_file())
         seen.add(real)
+
+
+def kinds_below(root: Path) -> str:
+    """Return the most frequent suffixes of the files below a folder, for a message; empty if there is no file."""
+    kinds = Counter("".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix for path in files_below(root))
+    return ", ".join(f"*{suffix}" for suffix, _ in kinds.most_common(3))
+
+
+def folders_in(root: Path) -> str:
+    """Return the first folders in a folder, for a message; empty if there are none."""
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
+    return ", ".join(f"{name}/" for name in names[:SHOWN]) + " ..." * (len(names) > SHOWN)
 
 
 def _hidden(name: str) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from medseg_runtime.errors import DataError, OutputError, ParameterError
 from medseg_runtime.files.replace import replacing
 from medseg_trainer.data.case import Split
+from medseg_trainer.data.folder_table import group_of
 from medseg_trainer.data.image_names import ImageNames
 from medseg_trainer.data.mask_source import find_masks
 from medseg_trainer.data.names import pictures_in
@@ -125,9 +126,9 @@ def _groups(images: list[str], before: dict[str, dict[str, str]], pattern: str |
     """Return the group of each image, and how it was found."""
     if pattern is not None:
         return {image: _matched(pattern, image) for image in images}, f"the pattern {pattern}"
-    given = {image: before.get(image, {}).get("group", "") for image in images}
+    given = {image: group_of(before.get(image, {})) for image in images}
     if any(given.values()):
-        return {image: given[image] or image for image in images}, "the column group"
+        return {image: given[image] or image for image in images}, "the column of splits.csv that names the group"
     if any("/" in image for image in images):
         return {image: image.partition("/")[0] if "/" in image else image for image in images}, "the folder"
     return {image: image for image in images}, "image"

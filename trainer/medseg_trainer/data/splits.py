@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Collection
 from itertools import zip_longest
 from pathlib import Path
@@ -38,7 +39,7 @@ def table_rows(content: bytes, name: str) -> list[dict[str, str]]:
     The separator is a comma, a semicolon or a tab, as the first line has it. Spaces around values are dropped.
 
     Raises:
-        DataError: it is not CSV in UTF-8.
+        DataError: it is not CSV in UTF-8, or has two columns of one name.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -48,6 +49,9 @@ def table_rows(content: bytes, name: str) -> list[dict[str, str]]:
         raise DataError(f"{name} cannot be read: {error}", IN_UTF_8) from error
     filled = [[value.strip() for value in line] for line in lines if any(value.strip() for value in line)]
     columns = [column.lower() for column in filled[0]] if filled else []
+    twice = [column for column, count in Counter(columns).items() if column and count > 1]
+    if twice:
+        raise DataError(f"{name} has the column {twice[0]} twice", "Keep one of them.")
     return [
         {column: value for column, value in zip_longest(columns, line[: len(columns)], fillvalue="") if column}
         for line in filled[1:]

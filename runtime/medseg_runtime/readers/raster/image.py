@@ -73,6 +73,8 @@ class Raster:
     """EXIF or TIFF, 1 to 8: how a viewer turns it."""
     lossy: bool
     """Whether the compression changes values."""
+    white_is_zero: bool
+    """Whether the file stores grey with 0 for white. `values` are inverted, so that larger is brighter."""
     warnings: tuple[str, ...]
 
 
@@ -94,6 +96,7 @@ def decode(content: bytes, *, expected_dicom: bool = False) -> Raster:
         values, alpha = _decoded(picture, content)
         warnings = tuple(check_whole(picture, content))
         indices = np.asarray(picture) if mode == "P" else None
+        white_is_zero = _is_white_is_zero(picture)
         lossy = kind == "JPEG" or any(name in str(picture.info.get("compression")) for name in LOSSY)
         if picture.format == "MPO":
             warnings += ("the JPEG holds several images, and the first was read",)
@@ -106,6 +109,7 @@ def decode(content: bytes, *, expected_dicom: bool = False) -> Raster:
         kind=kind,
         orientation=orientation,
         lossy=lossy,
+        white_is_zero=white_is_zero,
         warnings=warnings,
     )
 
@@ -188,6 +192,10 @@ def _sample_format(picture: Image.Image) -> int:
     return int(picture.tag_v2.get(SAMPLE_FORMAT, (UNSIGNED,))[0])
 
 
+def _is_white_is_zero(picture: Image.Image) -> bool:
+    return isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
 def _on_black(values: Pixels, alpha: Alpha) -> Pixels:
     """Composite on black: (H, W) or (H, W, 3) unsigned integers, and alpha (H, W)."""
     highest = _highest(alpha)
@@ -200,9 +208,8 @@ def _deep_grey(picture: ImageFile.ImageFile) -> Pixels:
     values = np.asarray(picture)
     values = values.astype(values.dtype.newbyteorder("="))
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        tags = picture.tag_v2
         if values.dtype == np.int32 and _sample_format(picture) == UNSIGNED:
             values = values.view(np.uint32)  # Pillow decodes unsigned 32-bit numbers as signed
-        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        if _is_white_is_zero(picture):
             values = np.iinfo(np.uint16).max - values if values.dtype == np.uint16 else -values
     return values
