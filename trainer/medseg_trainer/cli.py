@@ -49,7 +49,7 @@ def split(
         typer.Option(
             metavar="PATTERN",
             help="Regular expression on the path below images/; its first parentheses, or all that it matches, name the patient "
-            "or video. Default: the column group of splits.csv if it is there, or the first folder below images/.",
+            "or video. Default: the column group or patient of splits.csv if it is there, or the first folder below images/.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace splits.csv; its other columns are kept.")] = False,

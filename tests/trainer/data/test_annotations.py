@@ -207,3 +207,53 @@ def test_shapes_of_other_labels_may_have_no_area(tmp_path):
     content = labelme(shape(BOX), shape([[3, 3]], "point", label="landmark"))
     files = {"images/a.png": PHOTO, "images/a.json": json.dumps(content)}
     assert masks(build(tmp_path, files, "image,split\na,train\n"), "polyp")[0].sum() == 400
+
+
+@pytest.mark.parametrize("points", [[[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]], [[900, 9, 990, 9, 990, 99]]])
+def test_an_outline_that_covers_no_pixel_is_warned_of(points, tmp_path):
+    """It is in shares of the image instead of pixels, or of another image."""
+    data = folder(tmp_path, coco(instance([FLAT]), instance(points, image=1)))
+    first, second = read_cases(data, "train", 1)
+    assert not first.warnings
+    assert "an outline covers no pixel" in second.warnings[0]
+
+
+def test_a_single_category_is_not_the_class_if_another_has_its_name(tmp_path):
+    data = folder(tmp_path, coco(instance([FLAT]), names=("tool", "polyp")))
+    assert not masks(data, "polyp")[0].any()  # nobody marked one
+    assert masks(data, "tool")[0].sum() == masks(data, "lesion")[0].sum() == 400
+
+
+def test_spaces_around_the_name_of_a_category_do_not_matter(tmp_path):
+    data = folder(tmp_path, coco(instance([FLAT], category=8), names=("tool", " Polyp ")))
+    assert masks(data, "polyp")[0].sum() == 400
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "rotation"])
+def test_x_anylabeling_gives_four_corners(kind, tmp_path):
+    files = {"images/a.png": PHOTO, "images/a.json": json.dumps(labelme(shape(BOX, kind)))}
+    assert masks(build(tmp_path, files, "image,split\na,train\n"))[0].sum() == 400
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (coco(instance(FLAT)), "no list of polygons, each a list x, y"),
+        (coco(images=[{"id": 0, "file_name": "a.png", "height": None, "width": 3}]), "height and width are not"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_words_of_the_format(content, told, tmp_path):
+    with pytest.raises(DataError, match=told):
+        masks(folder(tmp_path, content))
+
+
+def test_a_shape_of_another_kind_is_named(tmp_path):
+    files = {"images/a.png": PHOTO, "images/a.json": json.dumps(labelme(shape(BOX[:3], "linestrip")))}
+    with pytest.raises(DataError, match="a shape of the kind 'linestrip', and areas are polygons"):
+        masks(build(tmp_path, files, "image,split\na,train\n"))
+
+
+def test_json_of_another_program_beside_labelme_s_is_named(tmp_path):
+    files = {f"images/{n}.png": PHOTO for n in "ab"} | {"images/a.json": "{}", "images/b.json": json.dumps(labelme())}
+    with pytest.raises(DataError, match=r"a\.json is not as COCO or labelme"):
+        masks(build(tmp_path, files, SPLITS))

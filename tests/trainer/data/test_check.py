@@ -151,3 +151,8 @@ def test_the_sheet_shows_the_outlines_where_the_mask_is(size, tmp_path):
     assert columns.max() == pytest.approx(width // 2 * scale[1], abs=3)
     sheet = render_sheet(report.panels)
     assert sheet.size[1] > PANEL
+
+
+def test_masks_beside_their_images_are_not_called_unused(tmp_path):
+    report = check(build(tmp_path, pairs("a", "b", mask="images/{}_mask.png"), SPLITS))
+    assert (report.problems, report.warnings) == ([], [])

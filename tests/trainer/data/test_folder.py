@@ -138,8 +138,14 @@ def twice_under_one_name(data):
 FAULTS = {
     "no splits.csv": (remove("splits.csv"), "splits.csv is missing"),
     "no columns": (splits("file,part\na.png,train\n"), "no columns image and split"),
-    "no lines": (splits("image,split\n"), "no columns image and split"),
+    "no lines": (splits("image,split\n"), "no line below the first"),
     "unknown split": (splits("image,split\na.png,training\n"), "puts 'a.png' into 'training'"),
+    "no names of columns": (splits("a.png,train\n"), "no line below the first"),
+    "a column twice": (splits("image,split,split\na.png,train,val\n"), "has the column split twice"),
+    "a patient in two splits": (
+        splits("image,split,Patient ID\na.png,train,p1\nb.png,val,p1\n"),
+        "group 'p1' into train and val",
+    ),
     "a short line": (splits("image,split\na.png\n"), "puts 'a.png' into ''"),
     "an image in two splits": (splits("image,split\na.png,train\na.png,val\n"), "names the image 'a' 2 times"),
     "a group in two splits": (

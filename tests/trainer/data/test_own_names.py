@@ -1,6 +1,7 @@
 """Your own folder with names, sub-folders and tables as people have them."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -151,3 +152,41 @@ def test_links_in_a_circle_end(tmp_path):
     data = build(tmp_path, pairs("a"), A)
     (data / "images/again").symlink_to(data / "images")
     assert names(data) == ["a"]
+
+
+@pytest.mark.parametrize("forms", [("NFD", "NFC", "NFC"), ("NFC", "NFD", "NFD"), ("NFD", "NFD", "NFC")])
+def test_accents_may_be_written_in_either_form_of_unicode(forms, tmp_path):
+    """macOS writes an accent as a character of its own."""
+    image, mask, listed = (unicodedata.normalize(form, "Läsion é") for form in forms)
+    files = {f"images/{image}.png": PHOTO, f"masks/{mask}_mask.png": MASK}
+    (case,) = read_cases(build(tmp_path, files, f"image,split\n{listed}.png,train\n"), "train", 1)
+    np.testing.assert_array_equal(case.masks[0] > 0, DISC)
+
+
+@pytest.mark.parametrize("name", ["labels", "mask", "annotations", "Masks"])
+def test_masks_in_another_folder_are_told_apart_from_none(name, tmp_path):
+    with pytest.raises(DataError, match=rf"masks/ is missing next to images/.*{name}/.*rename the folder"):
+        names(build(tmp_path, pairs("a", mask=name + "/{}.png"), A))
+
+
+@pytest.mark.parametrize("kind", ["nii.gz", "nrrd", "npy", "webp"])
+def test_files_that_are_not_read_are_named_with_a_remedy(kind, tmp_path):
+    data = build(tmp_path, {f"images/a.{kind}": "x", f"masks/a.{kind}": "x"}, A)
+    with pytest.raises(DataError, match=rf"images/ holds no image, but \*\.{kind}.*slice by slice"):
+        names(data)
+    build(data, {"images/a.png": PHOTO}, None)
+    with pytest.raises(DataError, match=rf"masks/ holds no picture, but \*\.{kind}.*slice by slice"):
+        names(data)
+
+
+def test_the_folders_of_another_layout_are_named(tmp_path):
+    with pytest.raises(DataError, match="no data set of a known layout, but imagesTr/, labelsTr/"):
+        names(build(tmp_path, {"imagesTr/a_0000.png": PHOTO, "labelsTr/a.png": MASK}, None))
+
+
+@pytest.mark.parametrize("classes", [("polyp",), ("polyp", "tool"), ("Tool", "rim")])
+def test_a_folder_for_each_class_is_not_taken_for_raters(classes, tmp_path):
+    data = build(tmp_path, {"images/a.png": PHOTO, "masks/polyp/a.png": MASK, "masks/tool/a.png": MASK}, A)
+    with pytest.raises(DataError, match="as a class is called, but each folder is one rater"):
+        read_cases(data, "train", len(classes), classes)
+    assert len(read_cases(data, "train", 1, ("lesion",))[0].masks) == 2

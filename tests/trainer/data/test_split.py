@@ -54,12 +54,13 @@ def test_a_table_is_not_replaced_without_being_told(patients):
     assert (patients / "splits.csv").read_bytes() != before
 
 
-def test_the_column_group_of_a_table_and_its_other_columns_are_kept(tmp_path):
+@pytest.mark.parametrize("column", ["group", "patient", "Patient ID", "subject-id"])
+def test_the_group_of_a_table_and_its_other_columns_are_kept(column, tmp_path):
     lines = "".join(f"{k}.png,train,patient {k // 4},0.{k % 9 + 1}\n" for k in range(40))
-    data = build(tmp_path, pairs(*map(str, range(40))), f"image,split,group,spacing_mm\n{lines}")
+    data = build(tmp_path, pairs(*map(str, range(40))), f"image,split,{column},spacing_mm\n{lines}")
     table = divided(data)
     table.write(data, force=True)
-    assert table.grouped_by == "the column group"
+    assert table.grouped_by == "the column of the groups"
     found = {row["image"]: row for row in rows(data)}
     assert found["7.png"]["group"] == "patient 1"
     assert found["7.png"]["spacing_mm"] == "0.8"

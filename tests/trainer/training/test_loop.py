@@ -17,6 +17,7 @@ from medseg_trainer.training import loop
 from medseg_trainer.training.loop import fit
 from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.validation import Validator
+from tests.trainer.data.own_folder import MASK, build, pairs
 from tests.trainer.training.runs import contents, losses
 
 
@@ -140,3 +141,24 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(config, phantom_zips
     monkeypatch.setattr(Fabric, "world_size", 3)
     with pytest.raises(ParameterError, match=r"a batch of 4 cannot be shared equally by 3 processes. Start"):
         fit(config, phantom_zips, tmp_path / "run")
+
+
+def test_warnings_of_the_data_are_printed_once_before_training(micro, tmp_path, capsys):
+    """Two images of train and one of val have masks whose border is marked."""
+    names = "abcd"
+    files = pairs(*names) | {f"masks/{name}.png": 255 - MASK for name in "acd"}
+    data = build(tmp_path / "data", files, "image,split\na,train\nb,train\nc,train\nd,val\n")
+    config = micro(steps=1, validate_every=1, validation_samples=1)
+    config = replace(config, raters=1, denoiser=replace(config.denoiser, raters_per_image=1))
+    fit(config, data, tmp_path / "run")
+    told = capsys.readouterr().err
+    assert told.count("background and structure are swapped") == 2
+    for text in (
+        "warning: train: a mask marks",
+        "(2, the first a)",
+        "warning: val: a mask marks",
+        "(d)",
+        "medseg-train check",
+    ):
+        assert text in told
+    assert told.index("swapped") < told.index("class share")

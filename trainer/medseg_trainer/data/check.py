@@ -19,6 +19,7 @@ from medseg_trainer.data.duplicates import Hashed, difference_hash, duplicates
 from medseg_trainer.data.folder import Listing
 from medseg_trainer.data.layouts import layout_of
 from medseg_trainer.data.names import files_below, pictures_in
+from medseg_trainer.data.notes import Notes, shown_names
 
 SHOWN: dict[Split, int] = {"train": 24, "val": 12, "test": 12}
 """Images of each split on the sheet."""
@@ -89,7 +90,7 @@ def check_data(data: Path, classes: Sequence[str]) -> Report:
     layout = layout_of(data, classes[0] or None)
     report = Report(layout.name, "", tuple(classes))
     entries = _entries(data, classes, report, own=layout.read is folder.read)
-    notes: dict[str, list[str]] = defaultdict(list)
+    notes = Notes()
     hashed: list[Hashed] = []
     for split, found in entries.items():
         shown = {len(found) * k // SHOWN[split] for k in range(SHOWN[split])}
@@ -101,12 +102,11 @@ def check_data(data: Path, classes: Sequence[str]) -> Report:
                 continue
             report.splits[split].add(case, len(classes))
             hashed.append(Hashed(case.name, case.group, split, difference_hash(case.image)))
-            for warning in case.warnings:
-                notes[warning].append(case.name)
+            notes.add(case)
             if index in shown:
                 report.panels.append((f"{split}\n{case.name}", render_panel(case)))
     report.problems = list(dict.fromkeys(report.problems))  # a missing mask is noticed twice
-    report.warnings += [f"{warning} ({_named(names)})" for warning, names in notes.items()]
+    report.warnings += notes.lines()
     report.warnings += _duplicates(hashed)
     _judge(report)
     return report
@@ -155,7 +155,7 @@ def _about_folder(data: Path, listing: Listing) -> list[str]:
         (listing.masks.leftover, "masks belong to no image"),
         (divided, "folders of images/ are in several splits; if they are patients, name them in the column group"),
     ]
-    warnings = [f"{len(names)} {what} ({_named(names)})" for names, what in facts if names]
+    warnings = [f"{len(names)} {what} ({shown_names(names)})" for names, what in facts if names]
     if listing.rows and all(row.group == row.image for row in listing.rows):
         warnings.append(
             "each image is a group of its own; if several are of one patient or video, name it in the column group"
@@ -189,7 +189,3 @@ def _judge(report: Report) -> None:
             f"all pixels of train are between {train.darkest:.0%} and {train.brightest:.0%} of the range of their files, "
             "which presets for photographs refuse"
         )
-
-
-def _named(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)}, the first {names[0]}"

@@ -128,7 +128,7 @@ def _groups(images: list[str], before: dict[str, dict[str, str]], pattern: str |
         return {image: _matched(pattern, image) for image in images}, f"the pattern {pattern}"
     given = {image: group_of(before.get(image, {})) for image in images}
     if any(given.values()):
-        return {image: given[image] or image for image in images}, "the column of splits.csv that names the group"
+        return {image: given[image] or image for image in images}, "the column of the groups"
     if any("/" in image for image in images):
         return {image: image.partition("/")[0] if "/" in image else image for image in images}, "the folder"
     return {image: image for image in images}, "image"

@@ -25,6 +25,7 @@ from medseg_trainer.config.run import AugmentConfig
 from medseg_trainer.data.augment import Draw, augmented
 from medseg_trainer.data.layouts import Case, Split, read_cases
 from medseg_trainer.data.masks import Labels
+from medseg_trainer.data.notes import Notes
 
 Float16 = npt.NDArray[np.float16]
 
@@ -46,6 +47,8 @@ class WorkingSet:
     """Patients, or video sequences."""
     names_sha256: str = ""
     """See `Cases`."""
+    warnings: tuple[str, ...] = ()
+    """How images and masks were read, one sentence each."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,7 +70,7 @@ class WorkingSet:
         Raises:
             DataError: files are missing or do not pair, the number of raters is another, or the images have no contrast.
         """
-        images, labels = [], []
+        images, labels, notes = [], [], Notes()
         cases = read_cases(data, split, num_classes, classes)
         for case in track(cases, f"reading {split}", disable=quiet):
             if len(case.masks) != raters:
@@ -81,7 +84,8 @@ class WorkingSet:
                 raise DataError(f"{case.name}: {error.problem}", error.remedy) from error
             images.append(image.astype(np.float16))
             labels.append(label)
-        found = cls(np.stack(images), np.stack(labels), cases.num_groups, cases.names_sha256)
+            notes.add(case)
+        found = cls(np.stack(images), np.stack(labels), cases.num_groups, cases.names_sha256, notes.lines())
         found._check_brightness()
         return found
 

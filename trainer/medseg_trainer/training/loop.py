@@ -66,6 +66,7 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
     validator = Validator.read(config, data, run.path / "samples") if fabric.is_global_zero else None
     with ExitStack() as stack:
         if validator is not None:
+            _print_warnings(console, {"train": train.warnings, "val": validator.warnings})
             run.start(config)
             stack.enter_context(run.locked())
             splits = {
@@ -75,6 +76,13 @@ def fit(config: TrainConfig, data: Path, out: Path, *, command: str = "") -> Non
             record_data(run.path, layout_of(data, config.classes[0]), splits, command)
         fabric.barrier()
         _train(fabric, run, config, train, frequency, validator, console)
+
+
+def _print_warnings(console: Console, warnings: dict[str, tuple[str, ...]]) -> None:
+    """Print how the images and masks of each split were read, where a reader should know it."""
+    lines = [f"warning: {split}: {line}" for split, found in warnings.items() for line in found]
+    for line in [*lines, *["`medseg-train check DATA` draws the masks on their images"][: len(lines)]]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _train(

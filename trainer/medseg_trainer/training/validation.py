@@ -11,6 +11,7 @@ from medseg_runtime.model.bundle import Sampling
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.layouts import Case, Cases, read_cases
+from medseg_trainer.data.notes import Notes
 from medseg_trainer.evaluation.evaluate import SampleSettings
 from medseg_trainer.evaluation.sheet import render_sheet
 from medseg_trainer.evaluation.statistics import CaseFigures, measure, summarise
@@ -34,6 +35,8 @@ class Validator:
     """Patients or video sequences in the split."""
     names_sha256: str
     """Of the split; see `Cases`."""
+    warnings: tuple[str, ...]
+    """How images and masks were read, one sentence each."""
     sheets: Path
     """Folder for the sheets."""
 
@@ -46,9 +49,10 @@ class Validator:
         """
         cases = read_cases(data, "val", len(config.classes), config.classes)
         picked = cases.evenly(config.validation_images)
-        for _ in picked:  # decode them once: a damaged file is found before hours of training
-            pass
-        return cls(config, picked, len(cases), cases.num_groups, cases.names_sha256, sheets)
+        notes = Notes()
+        for case in picked:  # decode them once: a damaged file is found before hours of training
+            notes.add(case)
+        return cls(config, picked, len(cases), cases.num_groups, cases.names_sha256, notes.lines(), sheets)
 
     def __call__(self, networks: Networks, sampling: Sampling, name: str) -> dict[str, float]:
         """Return the mean metrics of the networks, and write the sheet `name`.png."""
