@@ -7,7 +7,7 @@ import pytest
 from medseg_runtime.errors import DataError, OutputError, ParameterError
 from medseg_trainer.data.layouts import read_cases
 from medseg_trainer.data.split import split_folder
-from tests.trainer.data.own_folder import build, pairs
+from tests.trainer.data.own_folder import PHOTO, build, pairs
 
 SHARES = {"val": 0.2, "test": 0.2, "seed": 0, "group": None}
 
@@ -91,7 +91,7 @@ def test_images_that_are_alone_are_warned_of(tmp_path):
 
 def test_two_folders_cannot_be_shared_among_three_splits(tmp_path):
     data = build(tmp_path, pairs(*[f"{kind}/{k}" for kind in ("benign", "malignant") for k in range(9)]), None)
-    with pytest.raises(DataError, match=r"of 2 groups, which cannot be shared.*Give --group"):
+    with pytest.raises(DataError, match=r"in 2 groups cannot be shared.*Give --group"):
         divided(data)
     assert divided(data, group=".*").counts()["train"] == (10, 10)
 
@@ -123,3 +123,35 @@ def test_a_share_of_nothing_is_empty(patients):
 def test_masks_beside_images_are_no_images(tmp_path):
     files = pairs(*map(str, range(10)), mask="images/{}_mask.png")
     assert len(divided(build(tmp_path, files, None)).lines) == 10
+
+
+def test_two_images_cannot_be_shared_by_any_pattern(tmp_path):
+    with pytest.raises(DataError, match=r"2 images in 2 groups cannot be shared.*Add images of other patients"):
+        divided(build(tmp_path, pairs("a", "b"), None))
+
+
+def test_a_folder_without_images_says_so(tmp_path):
+    with pytest.raises(DataError, match="images/ holds no image"):
+        divided(build(tmp_path, {"images/a.txt": "x", "masks/a.png": PHOTO}, None))
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Validation", "Testing"), ("train", "valid")])
+def test_folders_that_are_called_as_splits_stay_as_they_are(names, tmp_path):
+    """They were shuffled like patients, and test images went into val."""
+    images = [f"{name}/p{k}/{name}{part}" for name in names for k in range(3) for part in "ab"]
+    table = divided(build(tmp_path, pairs(*images), None))
+    assert any("called as splits" in warning for warning in table.warnings)
+    for line in table.lines:
+        assert line.image.casefold().startswith(line.split)
+        assert line.group == line.image.rpartition("/")[0]
+
+
+def test_a_group_in_two_folders_that_are_splits_is_refused(tmp_path):
+    data = build(tmp_path, pairs("train/p1_a", "train/p2_a", "val/p1_b"), None)
+    with pytest.raises(DataError, match=r"the folders of images/ put the group 'p1' into train and val"):
+        divided(data, group="p[0-9]")
+
+
+def test_folders_that_are_no_patients_are_warned_of(tmp_path):
+    images = [f"{kind}/{k}" for kind in ("benign", "malignant", "normal") for k in range(6)]
+    assert "was taken for a patient" in divided(build(tmp_path, pairs(*images), None)).warnings[0]

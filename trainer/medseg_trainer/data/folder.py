@@ -23,7 +23,7 @@ from medseg_trainer.data.case import Case, Cases, Entry, Split, case_of
 from medseg_trainer.data.folder_table import Row, TableProblem, read_rows
 from medseg_trainer.data.images import read_image
 from medseg_trainer.data.mask_source import MaskSource, find_masks
-from medseg_trainer.data.names import kinds_below, pictures_in
+from medseg_trainer.data.names import images_of
 
 
 def recognises(data: Path) -> bool:
@@ -73,13 +73,7 @@ def list_folder(data: Path, classes: Sequence[str]) -> Listing:
     Raises:
         DataError: there are no images, no masks or no table.
     """
-    pictures = pictures_in(data / "images")
-    if not pictures:
-        kinds = kinds_below(data / "images")
-        raise DataError(
-            f"images/ holds no image{kinds and f', but {kinds}'}",
-            "Put PNG, JPEG, TIFF, BMP or DICOM files there; write volumes slice by slice.",
-        )
+    pictures = images_of(data)
     masks, images = find_masks(data, pictures, classes)
     rows, problems = read_rows(data / "splits.csv", images)
     for row in rows:

@@ -47,6 +47,25 @@ def pictures_in(root: Path) -> dict[str, Path]:
     return found
 
 
+def images_of(data: Path) -> dict[str, Path]:
+    """Return the pictures of the folder images/; see `pictures_in`.
+
+    Raises:
+        DataError: there is none.
+    """
+    root = data / "images"
+    if not root.is_dir():
+        raise DataError(f"{data.name!r} has no folder images/", "Put the images there.")
+    found = pictures_in(root)
+    if not found:
+        kinds = kinds_below(root)
+        raise DataError(
+            f"images/ holds no image{kinds and f', but {kinds}'}",
+            "Put PNG, JPEG, TIFF, BMP or DICOM files there; write volumes slice by slice.",
+        )
+    return found
+
+
 def files_below(root: Path) -> Iterator[Path]:
     """Yield the regular files below a folder that are not hidden. Links are followed, but a folder is visited once."""
     seen = set[Path]()

@@ -1,7 +1,8 @@
 """Write splits.csv for your own folder: whole groups, in a random order that a seed fixes.
 
 A group is a patient or a video. It is the column group of a splits.csv that is there already, or what a pattern finds in the path of
-an image, or the first folder below images/; otherwise each image is a group of its own.
+an image, or the first folder below images/; otherwise each image is a group of its own. Folders in images/ that are called train, val
+and test are kept as they are.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -21,11 +23,24 @@ from medseg_trainer.data.case import Split
 from medseg_trainer.data.folder_table import group_of
 from medseg_trainer.data.image_names import ImageNames
 from medseg_trainer.data.mask_source import find_masks
-from medseg_trainer.data.names import pictures_in
+from medseg_trainer.data.names import images_of
 from medseg_trainer.data.splits import read_table
 
 TABLE = "splits.csv"
 FEWEST_GROUPS = 3
+SPLIT_FOLDERS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Folders in images/ that are splits already, if all are."""
+FOLDER = "the folder"
+AS_GIVEN = "the folders of images/ are called as splits, and images stay in them; see that no patient is in two"
+FOLDERS = "each folder of images/ was taken for a patient or video: if they are something else, say so with --group"
 ALONE = "each image is a group of its own: if several are of one patient or video, say so with --group"
 
 
@@ -96,19 +111,42 @@ def split_folder(data: Path, *, val: float, test: float, seed: int, group: str |
     """
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise ParameterError("the shares of val and test leave no training images", "Give --val 0.1 and --test 0.1.")
-    if not (data / "images").is_dir():
-        raise DataError(f"{data.name!r} has no folder images/", "Put the images there.")
-    _, images = find_masks(data, pictures_in(data / "images"), ())
+    _, images = find_masks(data, images_of(data), ())
     before = _lines_before(data / TABLE, images)
-    groups, grouped_by = _groups(list(images), before, group)
-    split_of, warnings = _divided(groups, val, test, seed)
+    given = _given_splits(images.keys())
+    groups, grouped_by = _groups(list(images), before, group, depth=1 if given else 0)
+    if given:
+        split_of, warnings = _kept(groups, given), (AS_GIVEN,)
+    else:
+        split_of, warnings = _divided(groups, val, test, seed)
     if len(set(groups.values())) == len(groups):
         warnings = (ALONE, *warnings)
+    elif grouped_by == FOLDER and warnings:
+        warnings = (FOLDERS, *warnings)
     lines = [
         Line(path.relative_to(data / "images").as_posix(), split_of[groups[name]], groups[name], before.get(name, {}))
         for name, path in images.items()
     ]
     return SplitTable(lines, grouped_by, warnings)
+
+
+def _given_splits(images: Collection[str]) -> dict[str, Split]:
+    """Return the split of each image if the folders in images/ are called train, val and test, or nothing."""
+    found = {image: SPLIT_FOLDERS.get(image.partition("/")[0].casefold()) for image in images if "/" in image}
+    given = {image: split for image, split in found.items() if split is not None}
+    return given if len(given) == len(images) and len(set(given.values())) > 1 else {}
+
+
+def _kept(groups: dict[str, str], given: dict[str, Split]) -> dict[str, Split]:
+    """Return the split of each group, given that of each image."""
+    split_of: dict[str, Split] = {}
+    for image, group in groups.items():
+        if split_of.setdefault(group, given[image]) != given[image]:
+            raise DataError(
+                f"the folders of images/ put the group {group!r} into {split_of[group]} and {given[image]}",
+                "Move its images into one of them, or name the groups otherwise.",
+            )
+    return split_of
 
 
 def _lines_before(table: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]:
@@ -122,16 +160,17 @@ def _lines_before(table: Path, images: dict[str, Path]) -> dict[str, dict[str, s
     return found
 
 
-def _groups(images: list[str], before: dict[str, dict[str, str]], pattern: str | None) -> tuple[dict[str, str], str]:
-    """Return the group of each image, and how it was found."""
+def _groups(
+    images: list[str], before: dict[str, dict[str, str]], pattern: str | None, *, depth: int
+) -> tuple[dict[str, str], str]:
+    """Return the group of each image, and how it was found; depth: of the folder of a patient below images/."""
     if pattern is not None:
         return {image: _matched(pattern, image) for image in images}, f"the pattern {pattern}"
     given = {image: group_of(before.get(image, {})) for image in images}
     if any(given.values()):
         return {image: given[image] or image for image in images}, "the column of the groups"
-    if any("/" in image for image in images):
-        return {image: image.partition("/")[0] if "/" in image else image for image in images}, "the folder"
-    return {image: image for image in images}, "image"
+    folders = {image: "/".join(image.split("/")[: depth + 1]) for image in images}
+    return folders, FOLDER if any(folders[image] != image for image in images) else "image"
 
 
 def _matched(pattern: str, image: str) -> str:
@@ -152,8 +191,10 @@ def _divided(groups: dict[str, str], val: float, test: float, seed: int) -> tupl
     wanted: dict[Split, float] = {"val": val, "test": test}
     if len(sizes) < FEWEST_GROUPS:
         raise DataError(
-            f"the images are of {len(sizes)} groups, which cannot be shared among train, val and test",
-            "Give --group with a pattern that finds the patient in the name; '.*' makes each image a group of its own.",
+            f"{len(groups)} images in {len(sizes)} groups cannot be shared among train, val and test",
+            "Add images of other patients."
+            if len(groups) < FEWEST_GROUPS
+            else "Give --group with a pattern that finds the patient in the name; '.*' makes each image a group of its own.",
         )
     order = sorted(sizes)
     np.random.default_rng(seed).shuffle(order)
