@@ -150,7 +150,15 @@ def test_check_lists_each_problem_and_fails(own_data, medseg_train, tmp_path):
     assert (tmp_path / "sheet.png").exists()
 
 
-@pytest.mark.parametrize("out", ["sheet.json", "absent/sheet.png"])
+@pytest.mark.parametrize("classes", ["polyp,", "polyp,polyp", ""])
+def test_check_refuses_the_classes_that_a_training_refuses(classes, own_data, medseg_train):
+    medseg_train("split", own_data)
+    code, out, err = medseg_train("check", own_data, "--classes", classes)
+    assert (code, out) == (1, "")
+    assert "are not distinct names" in err
+
+
+@pytest.mark.parametrize("out", ["sheet.json", "sheet.txt", "sheet", "absent/sheet.png"])
 def test_check_needs_a_place_for_its_sheet(out, own_data, medseg_train, tmp_path):
     code, _, err = medseg_train("check", own_data, "--out", tmp_path / out)
     assert code == 1

@@ -13,6 +13,7 @@ import typer
 
 from medseg_runtime.commands.program import run_command
 from medseg_runtime.errors import CheckpointError, DataError, OutputError, ParameterError
+from medseg_runtime.files.replace import replacing
 
 if TYPE_CHECKING:
     from medseg_runtime.backends.base import BackendName
@@ -75,15 +76,20 @@ def check(
 
     The sheet shows images with their masks' outlines. Look at it: whether they lie on each other, only a person can see.
     """
+    from medseg_trainer.config.run import check_class_names
     from medseg_trainer.data.check import check_data
     from medseg_trainer.data.check_sheet import render_sheet
     from medseg_trainer.data.check_table import print_report
+    from medseg_trainer.training.run_files import writing
 
+    if classes is not None:
+        check_class_names(_names(classes))
     _check_writable(out, ".png")
     report = check_data(data, _names(classes) or ("",))
     print_report(report)
     if report.panels:
-        render_sheet(report.panels).save(out)
+        with writing(out), replacing(out) as temporary:
+            render_sheet(report.panels).save(temporary)
         print(f"sheet: {out}")
     if report.problems:
         raise DataError(f"a training would refuse {len(report.problems)} of these", "Mend the problems listed above.")
@@ -186,8 +192,8 @@ def _names(classes: str | None) -> tuple[str, ...]:
 
 
 def _check_writable(out: Path, suffix: str) -> None:
-    other = ".png" if suffix == ".json" else ".json"
-    if out.is_dir() or out.suffix == other or not os.access(out.parent, os.W_OK):
+    fits = (out.suffix.lower() == ".png") == (suffix == ".png")
+    if out.is_dir() or not fits or not os.access(out.parent, os.W_OK):
         raise OutputError(
             f"{out.name!r} cannot be written there", f"Give --out a {suffix} file in a folder that you may write to."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -15,6 +16,20 @@ from medseg_runtime.model.preprocess import InputRule
 from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
 
 Regulariser = Literal["vq", "kl", "sphere"]
+
+
+def check_class_names(names: Sequence[str]) -> None:
+    """Check the names of the foreground classes.
+
+    Raises:
+        ParameterError: there are none, one is empty, or two are the same.
+    """
+    _require(len(names) >= 1, "there is no class to segment", "Name at least one.")
+    _require(
+        len({*names, ""}) == 1 + len(names),
+        f"classes {', '.join(map(repr, names))} are not distinct names",
+        "Give each class a different name.",
+    )
 
 
 def _require(condition: bool, problem: str, remedy: str) -> None:
@@ -199,12 +214,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         factor = self.mask_autoencoder.factor
         image_autoencoder = self.condition.autoencoder
-        _require(len(self.classes) >= 1, "there is no class to segment", "Name at least one.")
-        _require(
-            len({*self.classes, ""}) == 1 + len(self.classes),
-            f"classes {', '.join(map(repr, self.classes))} are not distinct names",
-            "Give each class a different name.",
-        )
+        check_class_names(self.classes)
         _require(
             self.input.height % factor == 0 and self.input.width % factor == 0,
             f"a field of {self.input.height}x{self.input.width} px is not divisible by the factor {factor}",
