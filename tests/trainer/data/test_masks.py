@@ -242,3 +242,13 @@ def test_a_dicom_object_is_no_mask_and_not_called_damaged():
         with pytest.raises(DataError, match="is a DICOM object, and masks are pictures") as error:
             decode_mask(preamble + b"DICM" + b"\0" * 99, "masks/a.dcm", 1)
         assert "PNG" in error.value.remedy
+
+
+@pytest.mark.parametrize("num_classes", [1, 2])
+def test_what_is_left_out_of_a_mask_is_warned_of(num_classes):
+    tifffile, buffer = pytest.importorskip("tifffile"), io.BytesIO()
+    both = np.dstack([boxes(1), boxes(0, 1)])
+    tifffile.imwrite(buffer, both, photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"])
+    found = read_mask(buffer.getvalue(), "a.tif", num_classes)
+    np.testing.assert_array_equal(found.labels, boxes(1))
+    assert "neither color nor opacity" in found.warnings[0]

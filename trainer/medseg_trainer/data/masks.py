@@ -66,9 +66,9 @@ def read_mask(content: bytes, name: str, num_classes: int) -> Mask:
     """
     raster = _decoded(content, name)
     if num_classes > 1:
-        return Mask(name, _numbered(raster, name, num_classes).astype(np.uint8), raster.orientation)
+        return Mask(name, _numbered(raster, name, num_classes).astype(np.uint8), raster.orientation, raster.warnings)
     marked, warnings = _marked(raster, name)
-    return Mask(name, marked.astype(np.uint8), raster.orientation, warnings)
+    return Mask(name, marked.astype(np.uint8), raster.orientation, raster.warnings + warnings)
 
 
 def decode_mask(content: bytes, name: str, num_classes: int) -> Labels:

@@ -115,10 +115,7 @@ def split_folder(data: Path, *, val: float, test: float, seed: int, group: str |
     before = _lines_before(data / TABLE, images)
     given = _given_splits(images.keys())
     groups, grouped_by = _groups(list(images), before, group, depth=1 if given else 0)
-    if given:
-        split_of, warnings = _kept(groups, given), (AS_GIVEN,)
-    else:
-        split_of, warnings = _divided(groups, val, test, seed)
+    split_of, warnings = _kept(groups, given) if given else _divided(groups, val, test, seed)
     if len(set(groups.values())) == len(groups):
         warnings = (ALONE, *warnings)
     elif grouped_by == FOLDER and warnings:
@@ -137,8 +134,8 @@ def _given_splits(images: Collection[str]) -> dict[str, Split]:
     return given if len(given) == len(images) and len(set(given.values())) > 1 else {}
 
 
-def _kept(groups: dict[str, str], given: dict[str, Split]) -> dict[str, Split]:
-    """Return the split of each group, given that of each image."""
+def _kept(groups: dict[str, str], given: dict[str, Split]) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Return the split of each group, given that of each image, and a warning."""
     split_of: dict[str, Split] = {}
     for image, group in groups.items():
         if split_of.setdefault(group, given[image]) != given[image]:
@@ -146,7 +143,7 @@ def _kept(groups: dict[str, str], given: dict[str, Split]) -> dict[str, Split]:
                 f"the folders of images/ put the group {group!r} into {split_of[group]} and {given[image]}",
                 "Move its images into one of them, or name the groups otherwise.",
             )
-    return split_of
+    return split_of, (AS_GIVEN,)
 
 
 def _lines_before(table: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]:

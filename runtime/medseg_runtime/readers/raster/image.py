@@ -17,7 +17,7 @@ Less usual kinds:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,9 @@ from medseg_runtime.readers.raster.picture import (
 )
 from medseg_runtime.readers.source import SourceImage
 
-PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # TIFF 6.0 tags
+PHOTOMETRIC, EXTRA_SAMPLES, SAMPLE_FORMAT = 262, 338, 339  # TIFF 6.0 tags
+UNSPECIFIED = 0
+"""Of an extra sample that is no opacity."""
 UNSIGNED, SIGNED = 1, 2
 WHITE_IS_ZERO = 0
 LOSSY = ("jpeg", "webp")
@@ -94,12 +96,10 @@ def decode(content: bytes, *, expected_dicom: bool = False) -> Raster:
         promise(*picture.size)
         kind, orientation, mode = kind_of(picture), orientation_of(picture), picture.mode
         values, alpha = _decoded(picture, content)
-        warnings = tuple(check_whole(picture, content))
+        warnings = (*check_whole(picture, content), *_unread(picture))
         indices = np.asarray(picture) if mode == "P" else None
         white_is_zero = _is_white_is_zero(picture)
         lossy = kind == "JPEG" or any(name in str(picture.info.get("compression")) for name in LOSSY)
-        if picture.format == "MPO":
-            warnings += ("the JPEG holds several images, and the first was read",)
     turned = orientation if kind == "TIFF" else 1
     alpha = None if alpha is None or alpha.min() == _highest(alpha) else _as_stored(alpha, turned)
     return Raster(
@@ -183,6 +183,14 @@ def _deep_color(picture: ImageFile.ImageFile, content: bytes) -> tuple[Pixels, A
 def _keyed(opaque: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """Return the alpha of a file in which one value is transparent."""
     return np.where(opaque, np.uint8(255), np.uint8(0))
+
+
+def _unread(picture: ImageFile.ImageFile) -> Iterator[str]:
+    """Yield a warning for what a file holds besides the image that is read."""
+    if picture.format == "MPO":
+        yield "the JPEG holds several images, and the first was read"
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and UNSPECIFIED in picture.tag_v2.get(EXTRA_SAMPLES, ()):
+        yield "the TIFF has a channel that is neither color nor opacity, and it was not read"
 
 
 def _sample_format(picture: Image.Image) -> int:
