@@ -225,7 +225,8 @@ def test_a_single_category_is_not_the_class_if_another_has_its_name(tmp_path):
 
 
 def test_spaces_around_the_name_of_a_category_do_not_matter(tmp_path):
-    data = folder(tmp_path, coco(instance([FLAT], category=8), names=("tool", " Polyp ")))
+    two = instance([FLAT], category=8), instance([[40, 5, 50, 5, 50, 15, 40, 15]])
+    data = folder(tmp_path, coco(*two, names=("tool", " Polyp ")))
     assert masks(data, "polyp")[0].sum() == 400
 
 

@@ -252,3 +252,9 @@ def test_what_is_left_out_of_a_mask_is_warned_of(num_classes):
     found = read_mask(buffer.getvalue(), "a.tif", num_classes)
     np.testing.assert_array_equal(found.labels, boxes(1))
     assert "neither color nor opacity" in found.warnings[0]
+
+
+def test_classes_without_a_background_are_warned_of():
+    """Data sets that count from 1 often give the background a number too."""
+    assert not read_mask(encoded(boxes(1, 2)), "a.png", 2).warnings
+    assert "no pixel of the background" in read_mask(encoded(boxes(1, 2) + 1), "a.png", 3).warnings[0]

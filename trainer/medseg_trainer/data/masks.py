@@ -40,6 +40,7 @@ LABELS = 8
 BORDER = 0.9
 """A mask that covers more than this share of the border, and more than half of the image, may be inverted."""
 INVERTED = "a mask marks the border and most of its image: see whether background and structure are swapped"
+NO_BACKGROUND = "a mask of several classes has no pixel of the background, which is 0"
 ONE_CLASS = (
     "Write 255 where the structure is and 0 elsewhere; for several classes number them from 1 and give --classes."
 )
@@ -66,7 +67,9 @@ def read_mask(content: bytes, name: str, num_classes: int) -> Mask:
     """
     raster = _decoded(content, name)
     if num_classes > 1:
-        return Mask(name, _numbered(raster, name, num_classes).astype(np.uint8), raster.orientation, raster.warnings)
+        numbers = _numbered(raster, name, num_classes)
+        warnings = raster.warnings + (NO_BACKGROUND,) * bool(numbers.all())
+        return Mask(name, numbers.astype(np.uint8), raster.orientation, warnings)
     marked, warnings = _marked(raster, name)
     return Mask(name, marked.astype(np.uint8), raster.orientation, raster.warnings + warnings)
 
