@@ -4,21 +4,26 @@
 #     docker run --rm --read-only --tmpfs /tmp --network none --user "$(id -u):$(id -g)" \
 #         -v "$PWD/images:/in:ro" -v "$PWD/results:/out" medseg /in/nodule.png --out /out/nodule
 #
+# What is downloaded is checked by the hashes in locks/. /opt/medseg/sbom.cdx.json lists what is installed in /opt/medseg.
 # /tmp holds the cache; mount a volume at /cache and set XDG_CACHE_HOME=/cache to keep it between runs.
 # Podman and buildah: build with `--format docker`, or the image has no health check.
 
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/src/constraints.txt
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY . .
-RUN python3 -m venv /opt/build && /opt/build/bin/pip install --upgrade pip build
-RUN /opt/build/bin/python -m build --wheel --outdir /dist
+RUN python3 -m venv /opt/build && /opt/build/bin/pip install --require-hashes --no-deps --requirement locks/tools.txt
+RUN /opt/build/bin/python -m build --wheel --no-isolation --outdir /dist
 # /opt/medseg gets no pip of its own. The wheel comes from here and never from an index.
 RUN python3 -m venv --without-pip /opt/medseg \
-    && /opt/build/bin/pip --python /opt/medseg/bin/python install --no-index --no-deps /dist/*.whl \
-    && /opt/build/bin/pip --python /opt/medseg/bin/python install "medseglatdiff[cpu,dicom]"
+    && /opt/build/bin/pip --python /opt/medseg/bin/python install --require-hashes --no-deps --requirement locks/runtime.txt \
+    && /opt/build/bin/pip --python /opt/medseg/bin/python install --no-index --no-deps /dist/*.whl
+RUN version=$(/opt/medseg/bin/python -c "import medseg_runtime; print(medseg_runtime.__version__)") \
+    && sed "s/^dynamic = .*/version = \"$version\"/" pyproject.toml >/dist/pyproject.toml \
+    && /opt/build/bin/cyclonedx-py environment --pyproject /dist/pyproject.toml --output-reproducible \
+        --output-file /opt/medseg/sbom.cdx.json /opt/medseg/bin/python
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="MedSegLatDiff" \

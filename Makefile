@@ -6,13 +6,16 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 DIST ?= dist
+LOCKED ?= .venv-locked
 SITE ?= site
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-header
+VERSION = $$($(BIN)/python -c "import medseg_runtime; print(medseg_runtime.__version__)")
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
 CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
 
-.PHONY: demo test test-slow fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest
+.PHONY: demo test test-slow fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest lock locked
 
 demo: $(VENV)/.demo
 	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
@@ -56,10 +59,13 @@ types: $(VENV)/.dev
 boundaries: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+# Built twice, the second time from the source distribution, under another umask and in another time zone: the same bytes.
 wheel: $(VENV)/.dev
-	rm -f $(DIST)/*.whl
+	rm -rf $(DIST)/*.whl $(DIST)/again
 	$(BIN)/python -m build --wheel --outdir $(DIST)
 	$(BIN)/python tests/check_wheel.py $(DIST)/*.whl
+	umask 077 && TZ=Asia/Tokyo $(BIN)/python -m build --outdir $(DIST)/again
+	cmp $(DIST)/*.whl $(DIST)/again/*.whl
 
 # The site, in $(SITE). No link may lead nowhere, and no page may fetch from another host.
 docs: export NO_MKDOCS_2_WARNING = 1
@@ -70,6 +76,23 @@ docs: $(VENV)/.docs
 # Write docs/reference/cli/*.txt again, after an option has changed.
 docs-help: $(VENV)/.dev
 	$(BIN)/python docs/command_help.py
+
+# Write locks/ again, after pyproject.toml or constraints.txt has changed: the hashes of what is installed, and the SBOM.
+lock: $(VENV)/.dev
+	$(BIN)/pip install --quiet uv
+	$(COMPILE) --no-deps --no-emit-package torch constraints.txt --output-file locks/ci.txt
+	$(COMPILE) --constraint constraints.txt locks/tools.in --output-file locks/tools.txt
+	$(COMPILE) --constraint constraints.txt --extra cpu --extra dicom pyproject.toml --output-file locks/runtime.txt
+	rm -rf $(LOCKED) && $(PYTHON) -m venv --without-pip $(LOCKED)
+	$(BIN)/pip --python $(LOCKED)/bin/python install --quiet --require-hashes --no-deps --requirement locks/runtime.txt
+	$(BIN)/pip --python $(LOCKED)/bin/python install --quiet --no-deps .
+	sed "s/^dynamic = .*/version = \"$(VERSION)\"/" pyproject.toml >$(LOCKED)/pyproject.toml
+	$(BIN)/cyclonedx-py environment --pyproject $(LOCKED)/pyproject.toml --output-reproducible \
+		--output-file locks/medseglatdiff.cdx.json $(LOCKED)/bin/python
+
+# Install what constraints.txt pins, each file checked by its hash. torch is not among them: its files differ from index to index.
+locked: | $(BIN)/python
+	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement locks/ci.txt
 
 # The stamps remember what is installed, so that a second run starts at once.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python

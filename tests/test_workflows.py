@@ -116,7 +116,7 @@ def test_the_wheels_files_reach_the_container():
         "pyproject.toml",
         "README.md",
         "LICENSE",
-        "constraints.txt",
+        "locks",
     } == wanted
 
 
