@@ -1,5 +1,6 @@
 """What the documentation shows is what the commands and the package do."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -20,6 +21,21 @@ def pinned(name):
 
 def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def functions(path):
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_promise_of_the_threat_model_has_tests_that_exist():
+    page = (DOCS / "explanation" / "threat-model.md").read_text()
+    rows = re.findall(r"^\| .* \|$", page.split("## What is promised")[1], re.MULTILINE)
+    promises = [row for row in rows if not row.startswith(("| promise |", "| ---"))]
+    assert all("`tests/" in row or "`make " in row or "the workflow `" in row for row in promises)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert page.count("`tests/") == len(named)
+    missing = [f"{path}::{test}" for path, test in named if test not in functions(ROOT / path)]
+    assert missing == []
 
 
 @pytest.mark.skipif(version("typer") != pinned("typer"), reason="the help texts are those of the pinned typer")

@@ -48,7 +48,9 @@ def licenses(package: Distribution) -> set[str]:
     """The SPDX identifiers that a package declares: as an expression (PEP 639), by a classifier, or in one word."""
     if expression := package.metadata.get("License-Expression"):
         return set(re.split(r" AND | OR |[()]", expression)) - {""}
-    classifiers = [line.rsplit(" :: ", 1)[1] for line in package.metadata.get_all("Classifier", []) if "License :: " in line]
+    classifiers = [
+        line.rsplit(" :: ", 1)[1] for line in package.metadata.get_all("Classifier", []) if "License :: " in line
+    ]
     if classifiers:
         return {SPDX_OF_CLASSIFIER.get(name, name) for name in classifiers}
     text = package.metadata.get("License") or "none declared"
