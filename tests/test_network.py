@@ -19,16 +19,8 @@ def command(module, *arguments):
 
 
 def infer(backend, out):
-    return command(
-        "medseg_runtime.commands.infer",
-        ROOT / "examples" / "nodule-phantom.png",
-        "--backend",
-        backend,
-        "--samples",
-        "2",
-        "--out",
-        out,
-    )
+    image = ROOT / "examples" / "nodule-phantom.png"
+    return command("medseg_runtime.commands.infer", image, "--backend", backend, "--samples", 2, "--out", out)
 
 
 @pytest.fixture
@@ -41,9 +33,7 @@ def sockets(tmp_path):
         pytest.skip(f"strace may not trace here: {probe.stderr[:80]}")
 
     def run(command):
-        environment = {
-            key: value for key, value in os.environ.items() if key not in ("ORT_DISABLE_TELEMETRY", "PYTEST_VERSION")
-        }
+        environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
         watched = [*tracer, "--trace", "%network", "--output", log]
         subprocess.run([*watched, *command], check=True, capture_output=True, env=environment, cwd=tmp_path)
         return [line for line in log.read_text().splitlines() if any(family in line for family in NETWORK)]
@@ -65,3 +55,16 @@ def test_inference_opens_no_connection(sockets, tmp_path, backend, library):
 
 def test_the_doctor_opens_no_connection(sockets):
     assert sockets(command("medseg_runtime.commands.doctor")) == []
+
+
+@pytest.mark.slow
+def test_training_and_export_open_no_connection(sockets, micro, phantom_zips, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from medseg_trainer.config.run import TrainConfig; from medseg_trainer.training.loop import fit; "
+        "fit(TrainConfig.from_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), command='')"
+    )
+    pytest.importorskip("onnxscript")
+    run = tmp_path / "run"
+    assert sockets([sys.executable, "-c", program, micro().to_json(), str(phantom_zips), str(run)]) == []
+    assert sockets(command("medseg_export.cli", "--ckpt", run, "--out", tmp_path / "bundle")) == []
+    assert (tmp_path / "bundle" / "bundle.json").exists()
