@@ -88,6 +88,13 @@ def test_every_dependency_has_an_allowed_license(extra):
     assert {name: licenses(package) - ALLOWED for name, package in found.items() if licenses(package) - ALLOWED} == {}
 
 
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - set(FOR_USERS)))
+def test_no_tool_is_under_the_gpl(extra):
+    found = {name: package for (name, _), package in installed(EXTRAS[extra]).items() if name != "medseglatdiff"}
+    declared = {name: " ".join(licenses(package)) for name, package in found.items()}
+    assert {name: text for name, text in declared.items() if "GPL" in text or "General Public" in text} == {}
+
+
 @pytest.mark.parametrize("lock", sorted(LOCKS.glob("*.txt")), ids=lambda path: path.name)
 def test_a_lock_has_the_pinned_versions_with_their_hashes(lock):
     pinned = pins(ROOT / "constraints.txt")
