@@ -7,7 +7,8 @@ a point may lie one usual gap away. One or two slices are judged by their thickn
     usual gap: the larger of (smallest of the 3 gaps before, smallest of the 3 gaps after)
     hole:      a gap of more than 1.5 usual gaps
 
-So a dense part makes no hole of the wider gaps around it, and several slices may be missing near each other.
+So a dense part makes no hole of the wider gaps around it, and several slices may be missing near each other. A side with one gap
+alone, at an end of the stack, could itself be a hole: it does not count beside a longer one, and of two such sides the smaller gap counts.
 """
 
 from __future__ import annotations
@@ -45,24 +46,40 @@ class Stack(ABC):
 
     @abstractmethod
     def read(self, index: int) -> SourceImage:
-        """Read one slice."""
+        """Read one slice.
+
+        Raises:
+            ImageError: it cannot be read.
+            ParameterError: there is no such slice.
+        """
+
+    def check_index(self, index: int) -> None:
+        """Refuse an index of no slice; a negative one does not count from the end.
+
+        Raises:
+            ParameterError: there is no such slice.
+        """
+        if not 0 <= index < len(self):
+            raise ParameterError(f"there is no slice {index}", f"Give 0 to {len(self) - 1}.")
 
     def pixel(self, point: tuple[float, float, float]) -> tuple[float, float, int]:
         """X, Y, Z as a user counts them in this stack => x and y in pixels from the image's corner, and the slice."""
         return point[0], point[1], round(point[2])
 
     def around(self, index: int, slices: int = 1) -> list[SourceImage]:
-        """Read this number of slices, with `index` in the middle; fewer at the ends. If slices are missing between them, each is warned of.
+        """Read this number of slices, with `index` in the middle; fewer at the ends. Each has a warning if
+        there are fewer, or if slices are missing between them.
 
         Raises:
             ParameterError: there is no such slice, or `slices` is below 1.
         """
-        if not 0 <= index < len(self):
-            raise ParameterError(f"there is no slice {index}", f"Give 0 to {len(self) - 1}.")
+        self.check_index(index)
         if slices < 1:
             raise ParameterError(f"{slices} slices is out of range", "Use 1 or more.")
         chosen = range(max(first_of(index, slices), 0), min(first_of(index, slices) + slices, len(self)))
         notes = self._holes_between(chosen)
+        if len(chosen) < slices:
+            notes.append(f"{slices} slices were asked for, and there are {len(chosen)} around the point")
         return [replace(image, warnings=(*image.warnings, *notes)) for image in map(self.read, chosen)]
 
     def locate(self, point_mm: Vector) -> tuple[float, float, int]:
@@ -135,8 +152,9 @@ def gaps_mm(planes: Sequence[PatientPlane]) -> Float64:
 
 def usual_gap_mm(gaps: Float64, index: int) -> float:
     """Return the gap that is usual around one of at least two gaps, itself left out."""
-    before, after = gaps[max(index - NEIGHBOURS, 0) : index], gaps[index + 1 : index + 1 + NEIGHBOURS]
-    return max(float(side.min()) for side in (before, after) if len(side))
+    sides = gaps[max(index - NEIGHBOURS, 0) : index], gaps[index + 1 : index + 1 + NEIGHBOURS]
+    told = [float(side.min()) for side in sides if len(side) > 1]
+    return max(told) if told else float(np.concatenate(sides).min())
 
 
 def steps_mm(planes: Sequence[PatientPlane]) -> Float64:

@@ -7,6 +7,7 @@ from medseg_runtime.errors import ParameterError
 from medseg_runtime.readers.patient_plane import PatientPlane
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.readers.stack import Stack
+from medseg_runtime.readers.volume import read_volume
 
 TILT = np.radians(20)
 
@@ -66,6 +67,11 @@ DENSE = [0, 5, 10, 15, 16, 17, 18, 19, 24, 29, 34]
         ([0, 5, 15, 25, 30, 35], 10, None),
         ([0, 5, 15, 25, 35, 40, 45], 20, None),  # three
         ([0, 5, 10, 25, 30], 17.5, None),  # two in a row
+        ([0, 10, 20, 25], 5, None),  # two at an end
+        ([0, 10, 20, 25], 15, None),
+        ([0, 10, 20, 25, 30, 35], 15, None),
+        ([0, 5, 15, 25], 10, None),
+        ([0, 10, 20, 30, 40, 42, 44], 34, 30),  # a dense end makes no hole of the wider gaps before it
         ([0, 2, 4, 8, 10, 12], 6, None),
         (DENSE, 12.5, 10),  # gaps beside a dense part are no holes
         (DENSE, 21.5, 19),
@@ -113,3 +119,19 @@ def test_slices_around_a_hole_say_so():
     (note,) = {note for image in stack.around(2, 3) for note in image.warnings}
     assert note == "slices are missing in 1 of the 2 gaps between the slices"
     assert stack.around(2, 1)[0].warnings == ()
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_index_of_no_slice_is_refused_by_every_stack(index, tmp_path):
+    np.save(tmp_path / "volume.npy", np.zeros((3, 8, 8), np.uint8))
+    stack = read_volume(tmp_path / "volume.npy")
+    for read in (stack.read, stack.around):
+        with pytest.raises(ParameterError, match=f"no slice {index}. Give 0 to 2"):
+            read(index)
+
+
+def test_fewer_slices_than_asked_for_are_warned_of():
+    stack = Slices(GAP_OF_5)
+    assert len(stack.around(0, 5)) == 3
+    assert stack.around(0, 5)[0].warnings == ("5 slices were asked for, and there are 3 around the point",)
+    assert stack.around(2, 5)[0].warnings == ()

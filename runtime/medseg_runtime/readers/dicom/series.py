@@ -61,6 +61,7 @@ class Series(Stack):
 
     def read(self, index: int) -> SourceImage:
         """Read a slice, counted from 0."""
+        self.check_index(index)
         image = read_image(self.slices[index].file.read())
         return replace(image, warnings=(*self.warnings, *image.warnings))
 

@@ -62,6 +62,7 @@ class Volume(Stack):
 
     def read(self, index: int) -> SourceImage:
         """Return one slice, counted from 0."""
+        self.check_index(index)
         notes = list(self.warnings)
         pixels = _without_nan(self._intensities(index), notes)
         plane = self.grid.plane(index)
