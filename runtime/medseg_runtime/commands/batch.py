@@ -12,10 +12,11 @@ from medseg_runtime.commands.audit import Audit
 from medseg_runtime.commands.inputs import Job
 from medseg_runtime.commands.pipeline import Settings, line_for, run_jobs, warnings_of
 from medseg_runtime.commands.program import complain, say, silent_libraries, warn
-from medseg_runtime.errors import MedsegError
+from medseg_runtime.errors import ImageError, MedsegError
 from medseg_runtime.files.names import printable
 from medseg_runtime.inference.segmenter import Segmenter
-from medseg_runtime.readers.clip import Frames, head_of, is_video
+from medseg_runtime.readers.clip import Frames
+from medseg_runtime.readers.file_kind import head_of, is_video
 
 Item = TypeVar("Item")
 
@@ -39,7 +40,12 @@ def run_batch(
 
 def _is_clip(path: Path, frames: Frames | None) -> bool:
     """Tell whether a file is taken as a clip: a video is one, and any file if frames are asked for."""
-    return frames is not None or is_video(head_of(path))
+    if frames is not None:
+        return True
+    try:
+        return is_video(head_of(path))
+    except ImageError:  # a folder, or reported when it is read
+        return False
 
 
 def _run_images(

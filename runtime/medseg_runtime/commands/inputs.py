@@ -42,7 +42,7 @@ def plan(images: Iterable[Path], out: Path | None, *, as_series: bool = False) -
         ImageError: a folder without images.
     """
     from medseg_runtime.files.read import is_folder
-    from medseg_runtime.readers.image import images_in, passed_over_note
+    from medseg_runtime.readers.image import images_in
 
     named = list(images)
     files: list[Path] = []
@@ -53,7 +53,7 @@ def plan(images: Iterable[Path], out: Path | None, *, as_series: bool = False) -
             continue
         found = images_in(image)
         files.extend(found.paths)
-        warnings.extend(f"{printable(image.name)}: {note}" for note in passed_over_note(found.passed_over))
+        warnings.extend(f"{printable(image.name)}: {note}" for note in found.notes)
     files = list({file.parent.resolve() / file.name: file for file in files}.values())
     one = len(files) == 1 and (as_series or not is_folder(named[0]))
     return Plan(tuple(_jobs(files, out, one=one)), tuple(warnings))

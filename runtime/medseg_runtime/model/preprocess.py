@@ -121,6 +121,8 @@ def as_image(pixels: Pixels) -> Pixels:
 
 def _shape_remedy(shape: tuple[int, ...]) -> str:
     match shape:
+        case (_,):
+            return "Pass (H, W) grey or (H, W, 3) RGB pixels; if these are the bytes of a file, pixels.tobytes()."
         case (1, _, _):
             return "Pass (H, W) grey or (H, W, 3) RGB pixels: here pixels[0]."
         case (3, _, _):

@@ -10,27 +10,17 @@ A frame is read when it is its turn, so that memory does not grow with the clip.
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg_runtime.errors import ImageError, ParameterError
+from medseg_runtime.readers.file_kind import head_of, is_video
 from medseg_runtime.readers.image import is_dicom
 from medseg_runtime.readers.source import SourceImage
 
-HEAD = 2 * 188 + 1
-"""Bytes that tell the kind of a file: up to the third packet of an MPEG-TS stream."""
 REMEDY = "Give a video file, or a DICOM object with several frames."
-
-CONTAINERS = re.compile(
-    rb"....(ftyp(?!avif|avis|heic|heix|mif1|msf1|jxl )|moov|mdat|wide)"  # MP4, MOV; not the still images of this family
-    rb"|RIFF....AVI |\x1a\x45\xdf\xa3"  # AVI; Matroska and WebM
-    rb"|\x00\x00\x01\xba|(?:\x47.{187}){2}\x47|OggS|FLV\x01|\x30\x26\xb2\x75\x8e\x66\xcf\x11",  # MPEG-PS, -TS, Ogg, Flash, ASF
-    re.DOTALL,
-)
-"""How files of video containers begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +82,7 @@ def read_clip(path: str | os.PathLike[str], frames: Frames = ALL) -> Clip:
         ParameterError: a DICOM object has no such frames.
     """
     path = Path(path)
-    head = head_of(path)
+    head = head_of(path, REMEDY)
     if is_dicom(head):
         from medseg_runtime.readers.dicom.clip import open_dicom  # pydicom is slow to import
 
@@ -102,19 +92,3 @@ def read_clip(path: str | os.PathLike[str], frames: Frames = ALL) -> Clip:
 
         return open_video(path, frames)
     raise ImageError("this file holds no clip", REMEDY)
-
-
-def is_video(head: bytes) -> bool:
-    """Tell whether a file begins as a video container does."""
-    return CONTAINERS.match(head) is not None
-
-
-def head_of(path: Path) -> bytes:
-    """Return the first bytes of a regular file; nothing of anything else, whose reader says what is wrong."""
-    try:
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(HEAD)
-    except (OSError, ValueError):
-        pass
-    return b""

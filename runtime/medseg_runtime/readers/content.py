@@ -19,6 +19,10 @@ URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """How a URL begins; a path of it has one slash."""
 
 
+PIECE_BYTES = 1 << 24
+"""What is read of an open file at once."""
+
+
 class BinaryFile(Protocol):
     """Anything that is opened in binary mode: a file, `io.BytesIO`, a response of an HTTP library."""
 
@@ -80,15 +84,26 @@ def refuse_url(path: str | os.PathLike[str]) -> None:
 
 
 def _read(source: Any) -> bytes:
+    pieces: list[bytes] = []
+    left = MAX_FILE_BYTES + 1
+    while left > 0 and (
+        piece := _piece(source, min(left, PIECE_BYTES))
+    ):  # an unbuffered stream returns what has arrived
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _piece(source: Any, size: int) -> bytes:
     try:
-        content = source.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError, TypeError) as error:  # closed, not open for reading, a read() of another kind
+        piece = source.read(size)
+    except Exception as error:  # closed, not open for reading, a read() of another kind, or an error of an HTTP library
         raise ImageError(f"the open file cannot be read ({type(error).__name__})", _OPEN_BINARY) from error
-    if isinstance(content, bytes | bytearray | memoryview):
-        return bytes(content)
-    if hasattr(content, "close"):  # of a coroutine: it will not be awaited
-        content.close()
-    raise ImageError(f"read() of {type(source).__name__} returned {type(content).__name__}, not bytes", _OPEN_BINARY)
+    if isinstance(piece, bytes | bytearray | memoryview):
+        return bytes(piece)
+    if hasattr(piece, "close"):  # of a coroutine: it will not be awaited
+        piece.close()
+    raise ImageError(f"read() of {type(source).__name__} returned {type(piece).__name__}, not bytes", _OPEN_BINARY)
 
 
 _OPEN_BINARY = "Open the file with mode 'rb', or give its bytes."

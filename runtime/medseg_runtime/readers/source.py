@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.model.preprocess import Pixels, as_image
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 89_478_485
 """Rows x columns of the largest image that is decoded: 256 MiB of RGB, Pillow's own limit for decompression bombs."""
-READABLE = "Give a PNG, JPEG, TIFF or DICOM image."
+READABLE = "Give a PNG, JPEG, TIFF, BMP or DICOM image."
 DAMAGED = "Copy the file again, or save it anew from the program it comes from."
 """Remedies. For DICOM see `dicom.guard`."""
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,12 +94,12 @@ class SourceImage:
         Raises:
             ImageError: another shape or type, NaN or infinite values, or a side below 2.
         """
-        return cls(pixels=as_image(_array(pixels)), sha256="", kind="array")
+        notes: list[str] = []
+        array = _of_picture(pixels, notes) if isinstance(pixels, Image.Image) else _array(pixels)
+        return cls(pixels=as_image(array), sha256="", kind="array", warnings=tuple(notes))
 
 
 def _array(pixels: Any) -> Pixels:
-    if isinstance(pixels, Image.Image):
-        return _of_picture(pixels)
     if isinstance(pixels, np.ma.MaskedArray) and np.ma.is_masked(pixels):
         raise ImageError("some pixels of the array are masked", "Fill them: pixels.filled(value).")
     try:
@@ -106,25 +107,42 @@ def _array(pixels: Any) -> Pixels:
     except Exception as error:  # of any library: a tensor on a GPU or with a gradient, a ragged list
         raise ImageError(
             f"a {type(pixels).__name__} cannot be read as an array ({type(error).__name__})",
-            "Pass a NumPy array, for example tensor.detach().cpu().numpy(), (H, W) or (H, W, 3).",
+            "Pass a NumPy array, (H, W) or (H, W, 3), for example tensor.detach().cpu().numpy(); of bfloat16 tensor.float() first.",
         ) from error
-    if array.dtype == np.object_ and not isinstance(pixels, np.ndarray):
+    if array.dtype.kind in "OUS" and not isinstance(pixels, np.ndarray):
         raise ImageError(
             f"a {type(pixels).__name__} is not an image",
-            "Pass an array, (H, W) or (H, W, 3), or an image file: its path, its bytes, or opened in binary mode.",
+            "Pass an array, (H, W) or (H, W, 3), or an image file: its path, its bytes, or opened in binary mode. stream() takes many.",
         )
     return array
 
 
-def _of_picture(picture: Image.Image) -> Pixels:
-    """Return the colors of a picture, not the numbers of its palette or of another color space."""
+def _of_picture(picture: Image.Image, notes: list[str]) -> Pixels:
+    """Return the colors of a picture, not the numbers of its palette or of another color space; add what a reader should know to notes."""
+    try:
+        picture.load()
+        if getattr(picture, "is_animated", False):
+            notes.append("the picture holds several images, and the one that it is at was read")
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            notes.append("the EXIF orientation was not applied: masks are in the grid of the stored pixels")
+    except Exception as error:  # closed, or a damaged file: OSError, ValueError, SyntaxError and more
+        raise ImageError(
+            f"the picture cannot be decoded ({type(error).__name__})",
+            "Open it again from a whole file, or give that file.",
+        ) from error
+    if "transparency" in picture.info:
+        raise _transparent(picture)
     if picture.mode in ("L", "F", "RGB") or picture.mode.startswith("I"):
         return np.asarray(picture)
     if picture.mode == "1":
         return np.asarray(picture.convert("L"))
-    if picture.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV") and "transparency" not in picture.info:
+    if picture.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV"):
         return np.asarray(picture.convert("RGB"))
-    raise ImageError(
+    raise _transparent(picture)
+
+
+def _transparent(picture: Image.Image) -> ImageError:
+    return ImageError(
         f"a picture of mode {picture.mode} has an alpha channel, or an unusual one",
         "Composite it on a background, or drop the channel: picture.convert('RGB').",
     )

@@ -61,6 +61,8 @@ class Video(Clip):
                 raise decoded.damaged()
         if number < self.frames.first:
             raise ParameterError(f"the clip ends at frame {number}", f"Give --frames from 1 to {number}.")
+        if self.frames.last is not None and number < self.frames.last:
+            self.warnings.append(f"frames up to {self.frames.last} were asked for, and the clip ends at frame {number}")
         if stated_s is not None and end_s + 1 / self.rate + SLACK_S < stated_s:
             self.warnings.append(
                 f"the file states {stated_s:.1f} s and its frames end at {end_s:.1f} s: it may be cut short"

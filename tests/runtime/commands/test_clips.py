@@ -161,6 +161,18 @@ REFUSED = {
 }
 
 
+def test_a_folder_with_a_clip_and_pictures(clip, moving_nodule, infer, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    clip.rename(folder / "cine")  # a video by its content
+    Image.fromarray(moving_nodule(1)[0]).save(folder / "still.bmp")
+    (folder / "notes.txt").write_text("no image")
+    code, out, err = infer(folder, "--samples", 2, "--center", "60,70")
+    assert (code, out.count("\n")) == (0, 2)
+    assert err.startswith("medseg-infer: warning: folder: passed over as no image: 1 other (notes.txt)\n")
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["cine", "still"]
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refusals_write_nothing(kind, clip, infer, tmp_path):
     options, remedy = REFUSED[kind]

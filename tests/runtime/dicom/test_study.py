@@ -156,7 +156,40 @@ def test_a_file_that_cannot_be_used_is_named(name, packed, folder, tmp_path, zip
 def test_several_files_that_cannot_be_used_are_one_error(folder):
     for path in folder.iterdir():
         without_preamble(path)
-    with pytest.raises(ImageError, match=r"^IM0\.dcm: .*; IM1\.dcm: .*; IM2\.dcm: .*; and 2 more\. .*remove those"):
+    with pytest.raises(ImageError, match=r"^IM0\.dcm: .*; IM1\.dcm: .*; IM2\.dcm: .*; and 2 more\. Save such files"):
+        read_series(folder)
+
+
+def test_slices_that_are_all_packed_have_one_remedy(folder):
+    for path in folder.iterdir():
+        path.with_suffix(".dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(ImageError, match=r"and 2 more\. Unpack such files first\.$"):
+        read_series(folder)
+
+
+def test_slices_in_a_hidden_folder_and_zips_are_counted(folder):
+    (folder / ".trash").mkdir()
+    (folder / "IM0.dcm").rename(folder / ".trash" / "IM0.dcm")
+    (folder / "more.zip").write_bytes(b"PK\3\4 and so on")
+    assert warnings_of(read_series(str(folder)))[0] == "passed over as no image: 1 hidden folder, 1 zip"
+
+
+def test_what_was_passed_over_is_said_where_nothing_is_left(tmp_path):
+    (tmp_path / "inner.zip").write_bytes(b"PK\3\4 and so on")
+    with pytest.raises(ImageError, match="no DICOM image; passed over as no image: 1 zip"):
+        read_series(tmp_path)
+
+
+def test_slices_that_do_not_go_together_are_named(folder, write_slice):
+    write_slice(folder / "again.dcm", 5, uid="1.2.99")
+    with pytest.raises(ImageError, match=r"in one place, as in a dynamic study: \S+\.dcm and \S+\.dcm"):
+        read_series(folder)
+    (folder / "again.dcm").unlink()
+    localizer = pydicom.dcmread(write_slice(folder / "localizer.dcm", 0, uid="1.2.99"))
+    localizer.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    localizer.save_as(folder / "localizer.dcm")
+    with pytest.raises(ImageError, match=r"as with a localizer: .*localizer\.dcm"):
         read_series(folder)
 
 
@@ -296,7 +329,8 @@ def test_the_command_takes_a_series_of_a_study(packed, study, infer, tmp_path, z
     assert (code, out, err) == (1, "", f"medseg-infer: error: {path.name}: {TABLE}\n")
     arguments = ("--center-mm", "20,20,4", "--slices", 3, "--samples", 2, "--dicom-seg", "--out", "one")
     code, _, err = infer(path, "--series", 5, *arguments)
-    assert (code, err.count("\n")) == (0, 1)
+    assert (code, err.count("\n")) == (0, 2)
+    assert "3 slices were asked for, and there are 2 around the point" in err
     seg = pydicom.dcmread(tmp_path / "one" / "dicom" / "segmentation.dcm")
     assert {str(item.ReferencedSOPInstanceUID) for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {
         "1.2.4.5020", "1.2.4.5040",

@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import socket
+import threading
+import time
 
 import numpy as np
 import pydicom
@@ -9,7 +12,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from medseg_runtime import ImageError, SourceImage, read_image
+from medseg_runtime import ImageError, ParameterError, SourceImage, read_image
 from medseg_runtime.model.preprocess import Box, InputRule, Placement, to_network
 from medseg_runtime.testing import toy_segmenter
 
@@ -81,15 +84,21 @@ async def coroutine():
     return b""
 
 
+class Failing:
+    def read(self, size):
+        raise RuntimeError(size)
+
+
 REFUSED = {
     "nothing": (lambda: b"", "no bytes to read"),
     "a file that was read": (lambda: (opened := io.BytesIO(png()), opened.read())[0], r"seek\(0\)"),
     "a text file": (lambda: io.StringIO("text"), "mode 'rb'"),
     "a closed file": (lambda: (opened := io.BytesIO(png()), opened.close())[0], "mode 'rb'"),
     "a coroutine": (type("Upload", (), {"read": lambda *_: coroutine()}), "returned coroutine, not bytes"),
+    "an error of an HTTP library": (Failing, "RuntimeError"),
     "a URL": (lambda: "https://example.org/a.png", "Download it"),
     "another URL": (lambda: "s3://bucket/a.dcm", "Download it"),
-    "text": (lambda: b"no image", "PNG, JPEG, TIFF or DICOM"),
+    "text": (lambda: b"no image", "PNG, JPEG, TIFF, BMP or DICOM"),
     "no path": (lambda: "no/such/file.png", "cannot be read"),
 }
 
@@ -100,6 +109,31 @@ def test_what_cannot_be_read_is_one_message(name):
     for call in (read_image, toy_segmenter()):
         with pytest.raises(ImageError, match=remedy):
             call(make())
+
+
+def test_a_stream_that_returns_what_has_arrived_is_read_to_its_end():
+    reading, writing = socket.socketpair()
+    content = png()
+
+    def send():
+        for first in range(0, len(content), 500):
+            writing.sendall(content[first : first + 500])
+            time.sleep(0.001)
+        writing.close()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with reading, reading.makefile("rb", buffering=0) as unbuffered:
+        image = read_image(unbuffered)
+    sender.join()
+    np.testing.assert_array_equal(image.pixels, PIXELS)
+
+
+@pytest.mark.parametrize("frame", [1.0, "1"])
+def test_the_number_of_a_frame_is_whole(frame):
+    with pytest.raises(ParameterError, match="whole number"):
+        read_image(CT, frame)
+    assert read_image(CT, np.int64(1)).dicom.frame == 1
 
 
 def test_a_url_on_the_command_line(run_command, monkeypatch, tmp_path):
@@ -144,7 +178,7 @@ def test_grey_with_an_axis_is_grey():
         ((64, 64, 4), "alpha"),
         ((64, 64, 5), "RGB pixels"),
         ((2, 64, 64, 3), "one image at a time"),
-        ((64,), "RGB pixels"),
+        ((64,), r"bytes of a file, pixels\.tobytes"),
         ((), "RGB pixels"),
     ],
 )
@@ -154,7 +188,16 @@ def test_arrays_of_other_shapes_are_refused(shape, remedy):
 
 
 def test_arrays_of_other_types_are_refused():
-    others = (np.zeros((4, 4), complex), np.full((4, 4), None), np.full((4, 4), "a"), None, object(), {1: 2}, [[None]])
+    others = (
+        np.zeros((4, 4), complex),
+        np.full((4, 4), None),
+        np.full((4, 4), "a"),
+        None,
+        object(),
+        {1: 2},
+        [[None]],
+        ["a.png", "b.png"],
+    )
     for pixels in others:
         with pytest.raises(ImageError, match="is not an image"):
             toy_segmenter()(pixels, samples=1)
@@ -194,6 +237,34 @@ def test_a_picture_with_alpha_is_refused():
     for mode in ("RGBA", "LA"):
         with pytest.raises(ImageError, match=r"convert\('RGB'\)"):
             SourceImage.from_array(Image.new(mode, (8, 8)))
+
+
+def test_a_color_that_is_transparent_is_refused_too():
+    for mode in ("L", "RGB", "P"):
+        picture = Image.new(mode, (8, 8))
+        picture.info["transparency"] = 0
+        with pytest.raises(ImageError, match="alpha"):
+            SourceImage.from_array(picture)
+
+
+def test_what_a_picture_of_pillow_hides_is_warned_of():
+    turned = Image.new("L", (8, 8))
+    turned.getexif()[0x0112] = 6
+    (note,) = SourceImage.from_array(turned).warnings
+    assert "EXIF orientation was not applied" in note
+    content = io.BytesIO()
+    Image.new("L", (8, 8)).save(content, "TIFF", save_all=True, append_images=[Image.new("L", (8, 8), 9)])
+    (note,) = SourceImage.from_array(Image.open(content)).warnings
+    assert "holds several images" in note
+
+
+def test_a_picture_of_pillow_that_cannot_be_decoded_is_one_message():
+    cut = Image.open(io.BytesIO(png()[:2000]))
+    closed = Image.open(io.BytesIO(png()))
+    closed.close()
+    for picture in (cut, closed):
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            toy_segmenter()(picture, samples=1)
 
 
 def test_integers_without_a_range_are_refused_where_the_range_counts():

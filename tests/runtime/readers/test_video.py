@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medseg_runtime import ImageError, ParameterError
-from medseg_runtime.readers.clip import Frames, head_of, is_video, read_clip
+from medseg_runtime import ImageError, ParameterError, read_image
+from medseg_runtime.readers.clip import Frames, read_clip
+from medseg_runtime.readers.file_kind import head_of, is_video
+from medseg_runtime.testing import toy_segmenter
 
 av = pytest.importorskip("av")
 COUNT = 30
@@ -127,6 +129,12 @@ def test_some_frames(colored, write_video, tmp_path):
     np.testing.assert_array_equal(pixels_of(path, Frames(5, 9)), pixels_of(path)[4:9])
     with pytest.raises(ParameterError, match="Give --frames from 1 to 30"):
         list(read_clip(path, Frames(31, 40)))
+    beyond = read_clip(path, Frames(29, 40))
+    assert len(list(beyond)) == 2
+    assert beyond.warnings == ["frames up to 40 were asked for, and the clip ends at frame 30"]
+    for call in (read_image, toy_segmenter()):
+        with pytest.raises(ImageError, match="this is a video, not one image.*read_clip"):
+            call(path)
 
 
 def test_a_clip_can_be_read_twice(colored, write_video, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg_runtime.errors import DataError
 from medseg_runtime.readers.image import DICOM_MAGIC_AT, is_dicom
-from medseg_runtime.readers.raster.picture import SUFFIXES
+from medseg_runtime.readers.source import PICTURE_SUFFIXES
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 SHOWN = 4
@@ -24,7 +24,7 @@ def stem_of(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name)
     stem, dot, suffix = name.rpartition(".")
-    known = SUFFIXES | DICOM_SUFFIXES | {".json"}
+    known = PICTURE_SUFFIXES | DICOM_SUFFIXES | {".json"}
     return stem if stem and f"{dot}{suffix}".lower() in known else name
 
 
@@ -95,7 +95,7 @@ def _hidden(name: str) -> bool:
 
 def _is_picture(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if suffix in SUFFIXES or suffix in DICOM_SUFFIXES:
+    if suffix in PICTURE_SUFFIXES or suffix in DICOM_SUFFIXES:
         return True
     try:
         with path.open("rb") as file:

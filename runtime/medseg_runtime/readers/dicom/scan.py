@@ -6,12 +6,12 @@
     DICOM that is damaged, gzipped or without the
     DICM mark; .dcm files that are not DICOM          an error that names them: a series short of a slice is a wrong result
 
-Hidden files that are not DICOM are left out without a word.
+Hidden files that are not DICOM are left out without a word; hidden folders are counted.
 """
 
 from __future__ import annotations
 
-import zlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.guard import reading
 from medseg_runtime.readers.dicom.slice_header import Header, read_header
 from medseg_runtime.readers.dicom.study_files import StudyFile, study_files
+from medseg_runtime.readers.file_kind import HEAD, ZIP
 from medseg_runtime.readers.image import DIRECTORY, is_dicom
+from medseg_runtime.readers.unreadable import PACKED, SAVE_AGAIN, UNPACK, packed_dicom, unreadable_dicom
 
 SHORT = "Copy it again, or remove it if it is no slice: without it the series might be short of one."
 MANY_SHORT = "Copy them again, or remove those that are no slices: without them the series might be short of some."
 NAMES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
-PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
-OTHER = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"BM", b"%PDF", b"PK\x03\x04", b"RIFF", b"SIMPLE  =")
-"""How files of other formats begin: PNG, JPEG, TIFF, GIF, BMP, PDF, zip, RIFF, FITS."""
-HEAD = 1024
+OTHER = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8", b"BM", b"%PDF", b"RIFF", b"SIMPLE  =")
+"""How files of other formats begin: PNG, JPEG, TIFF, GIF, BMP, PDF, RIFF, FITS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,14 @@ class Scan:
     passed_over: Counter[str]
     """Kind -> number of files that hold no image."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The warning that files were passed over, if any were."""
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.passed_over.items()))
+        return (f"passed over as no image: {kinds}",) if kinds else ()
 
-def scan(path: Path) -> Scan:
+
+def scan(path: str | os.PathLike[str]) -> Scan:
     """Read the headers of a study's images. Pixels stay on disk.
 
     path: a folder, searched with its sub-folders, or a zip.
@@ -54,7 +60,7 @@ def scan(path: Path) -> Scan:
     faults: list[tuple[StudyFile, ImageError]] = []
     unknown: list[StudyFile] = []
     passed_over: Counter[str] = Counter()
-    for file, opened in study_files(path):
+    for file, opened in study_files(Path(path)):
         try:
             with reading():
                 found = _examined(file, opened)
@@ -88,7 +94,7 @@ def _examined(file: StudyFile, opened: IO[bytes] | None) -> Header | str | None:
         ImageError: it cannot be read, and may be a slice.
     """
     if opened is None:
-        return "linked folder" if file.path.is_dir() else NOT_DICOM
+        return NOT_DICOM if not file.path.is_dir() else "hidden folder" if file.hidden else "linked folder"
     if file.name.upper() == DIRECTORY:
         return DIRECTORY
     head = opened.read(HEAD)
@@ -96,38 +102,21 @@ def _examined(file: StudyFile, opened: IO[bytes] | None) -> Header | str | None:
         return "hidden DICOM" if file.hidden else read_header(file, opened)
     if file.hidden:
         return NOT_DICOM
-    if _begins_a_data_set(head):
-        raise ImageError("the DICOM file lacks its preamble and the DICM mark at byte 128", _SAVE_AGAIN)
-    if head.startswith(PACKED) and (_unpacks_to_dicom(head) or NAMES & set(_suffixes(file))):
-        raise ImageError("the DICOM file is compressed, as with gzip", "Unpack it.")
+    if (error := unreadable_dicom(head)) is not None:
+        raise error
+    if head.startswith(PACKED) and NAMES & set(_suffixes(file)):
+        raise packed_dicom()
     if _suffix(file) in NAMES:
         raise ImageError(
             "this is not DICOM: it lacks the DICM mark at byte 128" if head else "the file is empty", SHORT
         )
+    if head.startswith(ZIP):
+        return "zip"
     if head.startswith(OTHER) or (head and _is_text(head)):
         return NOT_DICOM
     if NAMES & set(_suffixes(file)):  # such as x.dcm.part
         raise ImageError("this is not DICOM, and is named like a slice", SHORT)
     return None
-
-
-_SAVE_AGAIN = "Save it as DICOM Part 10, for example with dcmtk's `dcmconv`, or export it again."
-
-
-def _begins_a_data_set(head: bytes) -> bool:
-    """Tell whether bytes are the first element of a DICOM data set, of group 2 or 8: with a VR, or with a short length (PS3.5, section 7.1)."""
-    if len(head) < 8 or head[:2] not in (b"\2\0", b"\x08\0") or head[3] != 0:
-        return False
-    return (head[4:6].isalpha() and head[4:6].isupper()) or int.from_bytes(head[4:8], "little") < HEAD
-
-
-def _unpacks_to_dicom(head: bytes) -> bool:
-    """Tell whether a gzip's content begins as DICOM does."""
-    try:
-        content = zlib.decompressobj(wbits=31).decompress(head, HEAD)
-    except zlib.error:
-        return False
-    return is_dicom(content) or _begins_a_data_set(content)
 
 
 def _is_text(head: bytes) -> bool:
@@ -154,4 +143,6 @@ def _together(faults: Sequence[tuple[StudyFile, ImageError]]) -> ImageError:
     """Return one error that names the files, the first three with what is wrong."""
     shown = [f"{file.name}: {error.problem}" for file, error in faults[:3]]
     rest = [f"and {len(faults) - 3} more"] if len(faults) > 3 else []
-    return ImageError("; ".join(shown + rest), faults[0][1].remedy if len(faults) == 1 else MANY_SHORT)
+    remedies = {error.remedy for _, error in faults}
+    one = len(faults) == 1 or remedies in ({UNPACK}, {SAVE_AGAIN})
+    return ImageError("; ".join(shown + rest), remedies.pop() if one else MANY_SHORT)

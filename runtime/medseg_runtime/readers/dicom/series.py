@@ -10,6 +10,7 @@ Headers are read at once, pixels only when asked for. Sample k starts from the s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from medseg_runtime.errors import ImageError, ParameterError
-from medseg_runtime.readers.dicom.scan import scan
+from medseg_runtime.readers.dicom.scan import Scan, scan
 from medseg_runtime.readers.dicom.slice_header import Header
 from medseg_runtime.readers.dicom.study_files import StudyFile
-from medseg_runtime.readers.image import passed_over_note, read_image
+from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.patient_plane import PatientPlane
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.readers.stack import SAME_MM, Stack, gaps_mm
@@ -90,16 +91,16 @@ class SeriesInfo:
         return f"{self.number} ({self.modality or 'no modality'}, {counted}{stated})"
 
 
-def list_series(path: Path) -> list[SeriesInfo]:
+def list_series(path: str | os.PathLike[str]) -> list[SeriesInfo]:
     """List the series of a folder with its sub-folders, or of a zip.
 
     Raises:
         ImageError: there is no DICOM image, or a file cannot be read.
     """
-    return [info for info, _ in _series_in(_distinct(scan(path).headers))]
+    return [info for info, _ in _series_in(_distinct(scan(path)))]
 
 
-def read_series(path: Path, series: int | str | None = None) -> Series:
+def read_series(path: str | os.PathLike[str], series: int | str | None = None) -> Series:
     """Read the headers of a series, each file a single-frame slice. See `scan` for what is passed over.
 
     path: a folder, searched with its sub-folders, or a zip.
@@ -111,25 +112,43 @@ def read_series(path: Path, series: int | str | None = None) -> Series:
         ParameterError: there is no such series.
     """
     found = scan(path)
-    headers = _chosen(_series_in(_distinct(found.headers)), series)
+    headers = _chosen(_series_in(_distinct(found)), series)
     slices = [_slice(header) for header in headers]
-    grids = {(header.rows, header.columns) for header in headers}
-    if len(grids) != 1 or any(_differ(each.plane, slices[0].plane) for each in slices):
-        raise ImageError("the slices differ in size, spacing or orientation, as with a localizer", ONE_SERIES)
+    _check_alike(headers, slices)
     slices.sort(key=lambda each: each.plane.depth)
-    if any(gaps_mm([each.plane for each in slices]) < SAME_MM):
-        raise ImageError("two slices lie in one place, as in a dynamic study", ONE_SERIES)
-    return Series(tuple(slices), passed_over_note(found.passed_over))
+    _check_apart(slices)
+    return Series(tuple(slices), found.notes)
 
 
-def _distinct(headers: Sequence[Header]) -> list[Header]:
+def _check_alike(headers: Sequence[Header], slices: Sequence[Slice]) -> None:
+    for header, each in zip(headers, slices, strict=True):
+        same_size = (header.rows, header.columns) == (headers[0].rows, headers[0].columns)
+        if not same_size or _differ(each.plane, slices[0].plane):
+            raise ImageError(
+                f"the slices differ in size, spacing or orientation, as with a localizer: {each.file.name} from {slices[0].file.name}",
+                ONE_SERIES,
+            )
+
+
+def _check_apart(slices: Sequence[Slice]) -> None:
+    """Refuse sorted slices of which two lie in one place."""
+    (near,) = np.nonzero(gaps_mm([each.plane for each in slices]) < SAME_MM)
+    if len(near):
+        one, other = slices[near[0]].file.name, slices[near[0] + 1].file.name
+        raise ImageError(f"two slices lie in one place, as in a dynamic study: {one} and {other}", ONE_SERIES)
+
+
+def _distinct(found: Scan) -> list[Header]:
     """Return each instance once.
 
     Raises:
         ImageError: there is none, or two different images have one SOP Instance UID.
     """
+    headers = found.headers
     if not headers:
-        raise ImageError("it holds no DICOM image", "Give a folder or a zip with the slices of a series.")
+        raise ImageError(
+            "; ".join(["it holds no DICOM image", *found.notes]), "Give a folder or a zip with the slices of a series."
+        )
     kept: dict[str, Header] = {}
     for index, header in enumerate(headers):
         first = kept.setdefault(header.uid or f"file {index}", header)

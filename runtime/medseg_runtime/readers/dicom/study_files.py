@@ -64,7 +64,7 @@ class StudyFile:
 def study_files(path: Path) -> Iterator[tuple[StudyFile, IO[bytes] | None]]:
     """Yield the regular files of a folder and its sub-folders, or of a zip, each opened to be read, sorted by their names.
 
-    A linked folder, a pipe or a device comes with None. Hidden folders are left out.
+    A linked or hidden folder, a pipe or a device comes with None, and its files do not come.
 
     Raises:
         ImageError: a folder or file cannot be read, or the zip is damaged, encrypted or too large.
@@ -97,8 +97,9 @@ def _walk(folder: Path) -> Iterator[Path]:
         raise ImageError(f"the folder cannot be read: {error.strerror}", "Give a folder that you may read.") from error
 
     for parent, folders, names in os.walk(folder, onerror=stop):
+        paths = [Path(parent, name) for name in folders]
+        yield from (path for path in paths if path.is_symlink() or path.name.startswith("."))
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (path for name in folders if (path := Path(parent, name)).is_symlink())
         yield from (Path(parent, name) for name in names)
 
 

@@ -22,7 +22,6 @@ from medseg_runtime.readers.silence import warnings_muted
 from medseg_runtime.readers.source import DAMAGED, READABLE, check_size
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 BITS_PER_SAMPLE, PLANAR, ORIENTATION = 258, 284, 274  # TIFF 6.0 and EXIF tags
 SEPARATE_PLANES = 2
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -135,10 +135,17 @@ def _sha256(paths: list[Path]) -> str:
 
 def _check_orientation(kind: str, fields: dict[str, str]) -> None:
     if kind == "NRRD":
-        stated = (
-            fields.get("space", "").lower() in NRRD_SPACES and "space directions" in fields and "space origin" in fields
-        )
+        oriented = fields.get("space", "").lower() in NRRD_SPACES and "space directions" in fields
+        placed = "space origin" in fields
+        if set(re.findall(r"[^\s\"]+", fields.get("space units", "mm"))) != {"mm"}:
+            raise ImageError("the NRRD file states another unit of space than mm", "Save it again in mm.")
     else:
-        stated = any(name in fields for name in ("transformmatrix", "rotation", "orientation"))
-    if not stated:
+        oriented = any(name in fields for name in ("transformmatrix", "rotation", "orientation"))
+        placed = any(name in fields for name in ("offset", "origin", "position"))
+        placed &= "elementspacing" in fields or "elementsize" in fields
+    if not oriented:
         raise ImageError(MIRRORED, "Convert it again from its DICOM series.")
+    if not placed:
+        raise ImageError(
+            f"the {kind} file does not state its origin and spacing", "Convert it again from its DICOM series."
+        )

@@ -68,15 +68,15 @@ def _read(nibabel: Any, path: Path) -> Volume:
             raise ImageError("the NIfTI file is damaged or cut short", DAMAGED) from error
     affine, notes = _affine(header)
     grid = VoxelGrid.of(cast("tuple[int, int, int]", voxels.shape), affine)
-    slope, intercept = header.get_slope_inter()
+    slope, intercept = _scaling(header)
     low, high = float(header["cal_min"]), float(header["cal_max"])
     return Volume(
         voxels=voxels,
         grid=grid,
         kind="NIfTI",
         sha256=sha256,
-        slope=1.0 if slope is None else float(slope),
-        intercept=0.0 if intercept is None else float(intercept),
+        slope=slope,
+        intercept=intercept,
         value_range=(low, high) if np.isfinite([low, high]).all() and low < high else None,
         geometry=_geometry(nibabel, header),
         warnings=(*notes, *check_grid(grid)),
@@ -146,6 +146,20 @@ def _affine(header: Any) -> tuple[Float64, list[str]]:
         notes.append("the NIfTI file states two positions in the patient (sform and qform), and the sform was used")
     scale = MILLIMETERS.get(int(header["xyzt_units"]) & SPACE_UNITS, 1.0)
     return np.asarray(RAS_FROM_LPS @ np.diag([scale, scale, scale, 1.0]) @ chosen, np.float64), notes
+
+
+def _scaling(header: Any) -> tuple[float, float]:
+    """Return slope and intercept. A slope of 0, and NaN as nibabel writes it, mean that the values are not scaled (nifti1.h).
+
+    Raises:
+        ImageError: one of them is infinite, or the intercept alone is NaN.
+    """
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or np.isnan(slope):
+        return 1.0, 0.0
+    if not np.isfinite([slope, intercept]).all():
+        raise ImageError("the NIfTI header states no valid scaling (scl_slope, scl_inter)", DAMAGED)
+    return slope, intercept
 
 
 def _form(header: Any, name: str) -> tuple[Float64, int]:

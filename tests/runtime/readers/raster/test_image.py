@@ -1,6 +1,7 @@
 """Every odd raster file either gives its stored pixels, or one ImageError."""
 
 import contextlib
+import gzip
 import io
 import os
 import struct
@@ -124,7 +125,9 @@ def test_colors_of_16_bits_keep_their_levels(read):
 
 def test_no_other_format_is_tried_whatever_a_file_is_called(read):
     for kind in ("EPS", "GIF", "WEBP", "PPM", "ICNS"):
-        with pytest.raises(ImageError, match="not an image in one of the supported formats"):
+        with pytest.raises(
+            ImageError, match=r"is a (GIF|WebP image), which is not read|not an image in one of the supported formats"
+        ):
             read(encoded(Image.fromarray(np.resize(RGB, (16, 16, 3))), kind), "image.png")
 
 
@@ -200,9 +203,50 @@ def test_a_folders_images_are_those_by_suffix_and_dicom_by_content(tmp_path):
     os.mkfifo(tmp_path / "fifo.png")
     found = images_in(tmp_path)
     assert [path.name for path in found.paths] == ["IM0001", "a.tif", "b.PNG"]
-    assert found.passed_over == {"other": 2, "DICOMDIR": 1, "sub-folder": 1}
+    assert found.passed_over == {
+        "other": ["fifo.png", "notes.txt"], "DICOMDIR": ["DICOMDIR"], "sub-folder": ["folder.png"], "hidden image": [".hidden.png"],
+    }  # fmt: skip
+    assert found.notes == (
+        "passed over as no image: 1 DICOMDIR, 1 hidden image (.hidden.png), 2 other (fifo.png, notes.txt), 1 sub-folder",
+    )
     with pytest.raises(ImageError, match="no image"):
         images_in(tmp_path / "folder.png")
+
+
+def test_a_folders_images_are_those_that_a_person_would_look_for(tmp_path):
+    begins = {
+        "a.bmp": b"BM",
+        "clip": b"\0\0\0\x18ftypisom",
+        "packed.gz": gzip.compress(bytes(128) + b"DICM"),
+        "unmarked": b"\x08\0\x05\0CS\x0a\0ISO_IR 100",
+        "._b.png": b"\0\5\x16\7\0\2\0\0Mac OS X",
+        ".DS_Store": b"\0\0\0\1Bud1",
+    }
+    for name, begin in begins.items():
+        (tmp_path / name).write_bytes(begin)
+    found = images_in(str(tmp_path))
+    assert [path.name for path in found.paths] == ["a.bmp", "clip", "packed.gz", "unmarked"]
+    assert not found.notes
+    for path, problem in zip(
+        found.paths[1:],
+        ("this is a video.*read_clip", "compressed.*Unpack", "lacks its preamble.*dcmconv"),
+        strict=True,
+    ):
+        with pytest.raises(ImageError, match=problem):
+            read_image(path)
+
+
+OTHERS = {
+    b"GIF89a": "GIF", b"RIFF\0\0\0\0WEBP": "WebP", b"\0\0\0\x0cjP  \r\n": "JPEG 2000", b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x1cftypheic": "HEIC", b"%PDF-1.7": "PDF", b"<!DOCTYPE html>": "HTML", b"version https://git-lfs.github.com/": "git lfs pull",
+    b"7z\xbc\xaf\x27\x1c": "Unpack", bytes(257) + b"ustar": "Unpack", gzip.compress(b"text"): "Unpack",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("begin", OTHERS)
+def test_known_formats_that_are_not_read_are_named(begin):
+    with pytest.raises(ImageError, match=OTHERS[begin]):
+        read_image(begin + bytes(99))
 
 
 def test_warnings_are_muted_in_the_thread_that_reads_alone():

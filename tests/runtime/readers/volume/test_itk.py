@@ -86,6 +86,36 @@ def test_what_is_no_volume_of_itk_is_refused(name, itk, sitk_image, tmp_path):
         read_volume(tmp_path / file)
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "problem"),
+    [
+        ("a.mha", "ElementSpacing", "origin and spacing"),
+        ("a.mha", "Offset", "origin and spacing"),
+        ("a.nrrd", "space origin", "origin and spacing"),
+        ("a.mha", "TransformMatrix", "mirrored"),
+    ],
+)
+def test_what_the_header_does_not_state_is_not_made_up(name, line, problem, itk, sitk_image, tmp_path):
+    itk.WriteImage(sitk_image, str(tmp_path / name))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(re.sub(rb"(?m)^" + line.encode() + rb".*\n", b"", content, count=1))
+    with pytest.raises(ImageError, match=problem):
+        read_volume(tmp_path / name)
+
+
+def test_a_unit_other_than_mm_is_refused(itk, sitk_image, tmp_path):
+    itk.WriteImage(sitk_image, str(tmp_path / "a.nrrd"))
+    content = (tmp_path / "a.nrrd").read_bytes()
+    for unit, right in ((b"mm", True), (b"um", False)):
+        stated = b'space units: "%b" "%b" "%b"\nspace origin' % (unit, unit, unit)
+        (tmp_path / "a.nrrd").write_bytes(content.replace(b"space origin", stated, 1))
+        if right:
+            assert len(read_volume(tmp_path / "a.nrrd")) == SHAPE[2]
+            continue
+        with pytest.raises(ImageError, match="another unit"):
+            read_volume(tmp_path / "a.nrrd")
+
+
 def test_vectors_and_time_are_refused(itk, tmp_path):
     vector = itk.GetImageFromArray(np.zeros((4, 5, 6, 3), np.uint8), isVector=True)
     itk.WriteImage(vector, str(tmp_path / "v.nrrd"))

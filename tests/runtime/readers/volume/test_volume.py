@@ -190,6 +190,25 @@ def test_what_is_no_volume_is_refused(name, nifti):
         read_volume(make(nifti, cut))
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(np.inf, 0), (2, np.nan), (2, -np.inf)])
+def test_a_scaling_that_is_none_is_refused(slope, intercept, nifti):
+    path = nifti(name="a.nii")
+    content = bytearray(path.read_bytes())
+    content[112:120] = struct.pack("<2f", slope, intercept)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="no valid scaling"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_channels_of_an_array_are_no_slices(channels, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((8, 9, channels), np.uint8))
+    with pytest.raises(ImageError, match=f"looks like {channels} channels"):
+        read_volume(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.arange(72, dtype=np.uint8).reshape(8, 9, 1))
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.npy").read(0).pixels, np.arange(72).reshape(8, 9))
+
+
 def test_a_gzip_that_unpacks_to_much_is_read_no_further_than_its_volume(nifti):
     path = nifti(name="a.nii")
     path.write_bytes(gzip.compress(path.read_bytes() + bytes(1 << 28)))
