@@ -165,7 +165,7 @@ def test_a_folder_with_a_clip_and_pictures(clip, moving_nodule, infer, tmp_path)
     folder = tmp_path / "folder"
     folder.mkdir()
     clip.rename(folder / "cine")  # a video by its content
-    Image.fromarray(moving_nodule(1)[0]).save(folder / "still.bmp")
+    Image.fromarray(next(iter(moving_nodule(1)))).save(folder / "still.bmp")
     (folder / "notes.txt").write_text("no image")
     code, out, err = infer(folder, "--samples", 2, "--center", "60,70")
     assert (code, out.count("\n")) == (0, 2)

@@ -133,7 +133,7 @@ def test_some_frames(colored, write_video, tmp_path):
     assert len(list(beyond)) == 2
     assert beyond.warnings == ["frames up to 40 were asked for, and the clip ends at frame 30"]
     for call in (read_image, toy_segmenter()):
-        with pytest.raises(ImageError, match="this is a video, not one image.*read_clip"):
+        with pytest.raises(ImageError, match=r"this is a video, not one image.*read_clip"):
             call(path)
 
 
