@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from medseg_runtime import read_volume
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.readers.patient_plane import PatientPlane
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.readers.stack import Stack
-from medseg_runtime.readers.volume import read_volume
 
 TILT = np.radians(20)
 
