@@ -51,7 +51,7 @@ def infer(
         list[Path],
         typer.Argument(
             metavar="IMAGE",
-            help="PNG, JPEG, TIFF, DICOM or video files, and folders of them. With a point also studies (a folder or a zip) and volumes "
+            help="PNG, JPEG, TIFF, BMP, DICOM or video files, and folders of them. With a point also studies (a folder or a zip) and volumes "
             "(NIfTI, NRRD, MHA, .npy).",
         ),
     ],

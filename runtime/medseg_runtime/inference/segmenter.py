@@ -160,7 +160,7 @@ class Segmenter:
     def __call__(self, image: Input, request: SampleRequest) -> Segmentation:
         """Draw N plausible masks of one image.
 
-        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats; or a PNG, JPEG, TIFF or DICOM file: its path, its bytes, or the
+        image: (H, W) grey or (H, W, 3) RGB, integers or finite floats; or a PNG, JPEG, TIFF, BMP or DICOM file: its path, its bytes, or the
             file opened in binary mode; or a `SourceImage` from a reader. The other arguments are those of `SampleRequest`.
 
         Raises:

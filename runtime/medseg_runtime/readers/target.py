@@ -87,6 +87,7 @@ def read_target(path: Path, location: Location) -> Target:
     from medseg_runtime.readers.dicom.study_files import StudyFile
 
     x, y, _ = Series((Slice(StudyFile(path), image.plane, ""),)).locate(location.center_mm)
+    _check_inside(image, x, y)
     return Target(images=(image,), index=0, center=(x, y))
 
 
@@ -119,4 +120,17 @@ def _in_stack(stack: Stack, location: Location) -> Target:
             "Give --center X,Y,Z or --center-mm X,Y,Z.",
         )
     images = stack.around(z, location.slices)
-    return Target(images=tuple(images), index=z - max(first_of(z, location.slices), 0), center=(x, y))
+    index = z - max(first_of(z, location.slices), 0)
+    if location.center_mm is not None:
+        _check_inside(images[index], x, y)
+    return Target(images=tuple(images), index=index, center=(x, y))
+
+
+def _check_inside(image: SourceImage, x: float, y: float) -> None:
+    """Refuse a point in mm that lies beside an image; x and y in its pixels."""
+    height, width = image.pixels.shape[:2]
+    if not (0 <= x <= width and 0 <= y <= height):
+        raise ParameterError(
+            f"the point lies beside the image, at {x:.4g},{y:.4g} of its {width}x{height} px",
+            "Give DICOM patient coordinates: mm to the left, to the back and to the head. NIfTI's are to the right and to the front.",
+        )

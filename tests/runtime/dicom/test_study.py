@@ -12,6 +12,7 @@ from PIL import Image
 from medseg_runtime import ImageError, ParameterError, Segmenter, list_series, read_series
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.readers.image import images_in
+from medseg_runtime.readers.target import Location, read_target
 from medseg_runtime.testing import toy_segmenter
 
 SEGMENTATIONS = {
@@ -191,6 +192,14 @@ def test_slices_that_do_not_go_together_are_named(folder, write_slice):
     localizer.save_as(folder / "localizer.dcm")
     with pytest.raises(ImageError, match=r"as with a localizer: .*localizer\.dcm"):
         read_series(folder)
+
+
+@pytest.mark.parametrize("name", ["", "IM2.dcm"])
+def test_a_point_beside_the_slices_is_told_in_its_own_terms(name, folder):
+    with pytest.raises(
+        ParameterError, match=r"beside the image, at -\S+ of its 128x128 px\. .*NIfTI's are to the right"
+    ):
+        read_target(folder / name, Location(center_mm=(-30.0, 40.0, 10.0)))
 
 
 def test_an_unreadable_file_is_named(folder, monkeypatch):
