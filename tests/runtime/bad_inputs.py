@@ -238,14 +238,14 @@ IMAGES = {
     "above our limit": image(png(9460, 9460), "too large"),
     "20000x20000": image(png(20000, 20000), "too large"),
     "NaN in a tiff": image(encoded(NAN, "TIFF"), "NaN"),
-    "gif": image(encoded(RGB, "GIF", **ANIMATION), "not an image in one of the supported formats"),
+    "gif": image(encoded(RGB, "GIF", **ANIMATION), "is a GIF, which is not read"),
     "animated png": image(encoded(RGB, "PNG", **ANIMATION), "several images"),
     "pages": image(encoded(RGB, "TIFF", **ANIMATION), "several images"),
     "text as png": image(b"hello " * 99, "not an image", name="text.png"),
-    "text as dcm": image(b"\x08\x00\x05\x00" + bytes(500), "not DICOM", name="text.dcm"),
+    "text as dcm": image(b"\x08\x00\x05\x00" + bytes(500), "lacks its preamble and the DICM mark", name="text.dcm"),
 }
 DICOM = {
-    "no preamble": image(lambda: changed()[132:], "not an image in one of the supported formats"),
+    "no preamble": image(lambda: changed()[132:], "lacks its preamble and the DICM mark"),
     "truncated DICOM header": image(lambda: changed()[:400], "cut short|no image"),
     "truncated DICOM pixels": image(lambda: changed()[:-5000], "cut short"),
     "truncated compressed pixels": image(lambda: changed("MR_small_RLE.dcm")[:-2000], "cut short|no image"),
