@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,8 +22,10 @@ from medseg_runtime.model.authenticity import SUFFIX
 from medseg_runtime.model.bundle import MANIFEST_NAME, Bundle, Manifest, Sampling
 from medseg_runtime.model.sampler import sampler_table
 from medseg_runtime.model.signatures import GraphName
+from medseg_trainer.evaluation.evaluate import Evaluation
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.models.manifest import manifest_of
+from medseg_trainer.training.data_record import read_record
 from medseg_trainer.training.run_files import read_json
 from medseg_trainer.training.run_folder import RunFolder
 
@@ -62,7 +64,9 @@ def write_bundle(
     if steps is not None:
         manifest = replace(manifest, sampling=_with_steps(manifest.sampling, steps))
     sampler_table(manifest.path, manifest.sampling.sampler, manifest.sampling.steps)  # raises for impossible defaults
-    images = Images.of_val(data, manifest) if data else Images.synthetic(manifest)  # errors before minutes of work
+    # errors before minutes of work
+    manifest = replace(manifest, training=training_record(run), metrics=metrics_record(run))
+    images = Images.of_val(data, manifest) if data else Images.synthetic(manifest)
     full = TorchBackend(run.networks())
     round_weights(networks)
     trained = TorchBackend(networks)
@@ -71,8 +75,6 @@ def write_bundle(
     manifest = replace(
         manifest,
         graphs={name: graph_entry(name, content, manifest.graphs[name]) for name, content in graphs.items()},
-        training=training_record(run),
-        metrics=metrics_record(run),
         versions={name: version(name) for name in ("torch", "onnx", "onnxscript", "numpy")}
         | {"medseglatdiff": __version__},
     )
@@ -120,9 +122,9 @@ def _with_steps(sampling: Sampling, steps: int) -> Sampling:
 
 def training_record(run: RunFolder) -> dict[str, Any]:
     """Return what bundle.json says about the training: data, steps, seed, date."""
-    config = run.config()
+    config, data = run.config(), read_record(run.path)
     return {
-        "data": read_json(run.path / "data.json"),
+        "data": {} if data is None else asdict(data),
         "steps": {
             "mask autoencoder": config.mask_autoencoder.optimisation.steps,
             "denoiser": config.denoiser.optimisation.steps,
@@ -140,12 +142,16 @@ def metrics_record(run: RunFolder) -> dict[str, Any]:
     That bundle may be an earlier export of the same run. The hash of this one depends on this text, so it cannot be in it.
 
     Raises:
-        CheckpointError: the figures belong to other weights, because the run was trained further.
+        CheckpointError: the figures belong to other weights, because the run was trained further; or the file is damaged.
     """
     measured = read_json(run.path / "evaluation.json")
-    if measured and measured.get("kept") != run.kept():
-        raise CheckpointError(
-            "evaluation.json belongs to other weights than these",
-            "Run `medseg-train evaluate` again, or delete that file.",
-        )
+    if not measured:
+        return {}
+    remedy = "Run `medseg-train evaluate` again, or delete that file."
+    if measured.get("kept") != run.kept():
+        raise CheckpointError("evaluation.json belongs to other weights than these", remedy)
+    try:
+        Evaluation.from_content(measured)
+    except TypeError as error:
+        raise CheckpointError(f"evaluation.json is not as this version writes it: {error}", remedy) from error
     return {key: value for key, value in measured.items() if key not in ("bundle_sha256", "kept")}

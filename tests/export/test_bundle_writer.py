@@ -1,6 +1,7 @@
 """A run is exported as a bundle that computes what the trained network computes, or not at all."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -21,6 +22,8 @@ from medseg_runtime.errors import CheckpointError, OutputError, ParameterError
 from medseg_runtime.files.publish import PARTIAL
 from medseg_runtime.model.bundle import MAX_BATCH, Bundle
 from medseg_runtime.model.signatures import GraphName
+from medseg_trainer.evaluation.evaluate import Evaluation
+from medseg_trainer.evaluation.statistics import Figure
 from medseg_trainer.models.graphs import TorchBackend
 from medseg_trainer.training.run_folder import RunFolder
 from tests.export.kinds import EVERY_KIND
@@ -169,18 +172,28 @@ def test_an_unfinished_run_is_not_exported(run_of, tmp_path):
 @QUICK
 def test_the_bundle_tells_where_it_comes_from(run_of, tmp_path):
     run = shutil.copytree(run_of("flow"), tmp_path / "run")
-    evaluation = {
-        "split": "val",
-        "images": 2,
-        "groups": 1,
-        "samples": 4,
-        "steps": 4,
-        "date": "2026-11-23",
-        "command": "c",
-    }
-    evaluation |= {"backend": "torch", "figures": {"ged": {"mean": 0.25, "low": 0.2, "high": 0.3}}}
-    measured = evaluation | {"bundle_sha256": "of an earlier export", "kept": RunFolder(run).kept()}
-    (run / "evaluation.json").write_text(json.dumps(measured))
+    measured = Evaluation(
+        model="micro",
+        bundle_sha256="of an earlier export",
+        kept=RunFolder(run).kept(),
+        split="val",
+        images=2,
+        groups=1,
+        grouped_by="patients",
+        samples=4,
+        steps=4,
+        sampler="euler",
+        seed=0,
+        backend="torch",
+        date="2026-11-23",
+        command="c",
+        seconds=1.0,
+        figures={"ged": Figure(0.25, 0.2, 0.3), "hd95": Figure(math.nan, math.nan, math.nan)},
+        reliability=(),
+    )
+    (run / "evaluation.json").write_text(measured.to_json())
+    evaluation = json.loads(measured.to_json())
+    del evaluation["bundle_sha256"], evaluation["kept"]
     bundle, _ = write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
     manifest = bundle.manifest
     assert manifest.metrics == evaluation
@@ -195,11 +208,15 @@ def test_the_bundle_tells_where_it_comes_from(run_of, tmp_path):
 @QUICK
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [('{"kept": "denoiser weights of step 1"}', "belongs to other weights than these"), ('{"kept": ', "is damaged")],
+    [
+        ('{"kept": "denoiser weights of step 1"}', "belongs to other weights than these"),
+        ('{"kept": ', "is damaged"),
+        ('{"kept": "{kept}", "figures": []}', "is not as this version writes it"),
+    ],
 )
 def test_figures_of_other_weights_do_not_get_into_a_bundle(content, problem, run_of, tmp_path):
     run = shutil.copytree(run_of("flow"), tmp_path / "run")
-    (run / "evaluation.json").write_text(content)
+    (run / "evaluation.json").write_text(content.replace("{kept}", RunFolder(run).kept()))
     with pytest.raises(CheckpointError, match=rf"evaluation\.json {problem}.*delete"):
         write_bundle(RunFolder(run), tmp_path / "bundle", steps=None, force=False)
     assert not (tmp_path / "bundle").exists()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from medseg_runtime.errors import CheckpointError, ParameterError
-from medseg_runtime.files.typed_json import typed
+from medseg_runtime.files.typed_json import parse_json, typed
 from medseg_runtime.model.bundle import Sampling
 from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.preprocess import InputRule
@@ -281,8 +281,8 @@ class TrainConfig:
                 out of range.
         """
         try:
-            config: TrainConfig = typed(cls, json.loads(text), "config")
-        except (TypeError, ValueError) as error:
+            config: TrainConfig = typed(cls, parse_json(text), "config")
+        except (TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"config.json is not a configuration of this version: {error}",
                 "Train again, or install the version that wrote it.",

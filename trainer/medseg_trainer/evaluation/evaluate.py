@@ -16,9 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from PIL import Image
 from rich.progress import track
 
-from medseg_runtime.errors import ParameterError
+from medseg_runtime.errors import OutputError, ParameterError
+from medseg_runtime.files.replace import replacing
+from medseg_runtime.files.typed_json import typed
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.result.metrics import ReliabilityBin
 from medseg_runtime.result.segmentation import Segmentation
@@ -57,6 +60,16 @@ class Evaluation:
     def to_json(self) -> str:
         """Return it as JSON; an undefined metric is null."""
         return json.dumps(_rounded(dataclasses.asdict(self)), indent=2) + "\n"
+
+    @classmethod
+    def from_content(cls, content: dict[str, Any]) -> Evaluation:
+        """Return what `to_json` wrote, once it is parsed; null is NaN.
+
+        Raises:
+            TypeError: a field is missing, unknown or of another type.
+        """
+        found: Evaluation = typed(cls, _with_nan(content), "it")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +124,7 @@ def evaluate(
 
     Raises:
         DataError: the data are missing, or images and masks do not pair.
+        OutputError: the sheet cannot be written.
     """
     started = time.monotonic()
     classes = segmenter.manifest.classes
@@ -125,7 +139,8 @@ def evaluate(
     reliability = pooled(measured).reliability
     if sheet is not None:
         ranked = _ranked([sum(one.values["ged"] for one in of_image) / len(of_image) for of_image in figures])
-        render_evaluation(_shown(segmenter, cases, replace(settings, samples=samples), ranked), reliability).save(sheet)
+        shown = _shown(segmenter, cases, replace(settings, samples=samples), ranked)
+        _save(render_evaluation(shown, reliability), sheet)
     target, options = ("BUNDLE", f" --backend {segmenter.backend.name}") if segmenter.bundle_sha256 else ("RUN", "")
     options += ("" if images is None else f" --images {images}") + (" --ged100" if ged_100 else "")
     return Evaluation(
@@ -171,6 +186,24 @@ def _shown(
     """Segment the shown images again: keeping the masks of all images would take more memory."""
     found = [(caption, number, cases[number]) for number, caption in ranked]
     return [(caption, case, settings.segment(segmenter, case, number)) for caption, number, case in found]
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    """Write a picture, but not through a link or into a pipe."""
+    try:
+        with replacing(path) as temporary:
+            picture.save(temporary)
+    except OSError as error:
+        raise OutputError(f"{path.name!r} cannot be written: {error.strerror}", "Choose another --out.") from error
+
+
+def _with_nan(value: Any) -> Any:
+    """Turn None into NaN."""
+    if isinstance(value, dict):
+        return {key: _with_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(entry) for entry in value]
+    return math.nan if value is None else value
 
 
 def _rounded(value: Any) -> Any:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from medseg_runtime.errors import ParameterError
+from medseg_runtime.errors import CheckpointError, ParameterError
 from medseg_trainer.config.run import TrainConfig
 from medseg_trainer.data.layouts import layout_of
 from medseg_trainer.data.working_set import BatchSource, WorkingSet
@@ -25,6 +25,7 @@ from medseg_trainer.training.data_record import DataSplit, record_data
 from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.interrupt import interrupt_between_steps
 from medseg_trainer.training.plan import Context, PlannedStage, plan
+from medseg_trainer.training.run_files import AGAIN
 from medseg_trainer.training.run_folder import RunFolder
 from medseg_trainer.training.stages import Stage
 from medseg_trainer.training.state import StageProgress
@@ -146,6 +147,9 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
     """Train one stage to its end, from its saved state if there is one, and write its weights to the run folder.
 
     Weights are written before the state: a process killed in between repeats the step and writes the same weights.
+
+    Raises:
+        CheckpointError: a file of the run is damaged.
     """
     settings = stage.optimisation
     parameters = [p for p in stage.module.parameters() if p.requires_grad]
@@ -153,6 +157,8 @@ def run_stage(fabric: Fabric, run: RunFolder, stage: Stage, source: BatchSource,
     stage.module.to(fabric.device)
     ema = Ema(stage.module, settings.ema_decay)
     progress = run.load_state(stage.name, stage.module, ema, optimiser) or StageProgress()
+    if progress.step > settings.steps:
+        raise CheckpointError(f"the {stage.name} is at step {progress.step:,} of {settings.steps:,}", AGAIN)
     record = _Record(fabric, run, stage, ema, progress, console)
     if progress.step == settings.steps:
         if not run.has_weights(stage.name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,11 @@ from torch import Tensor
 
 from medseg_runtime.errors import CheckpointError, OutputError
 from medseg_runtime.files.failures import remedy_for
+from medseg_runtime.files.read import opened, read_bytes
 from medseg_runtime.files.replace import replacing
+from medseg_runtime.files.typed_json import MAX_JSON_BYTES, parse_json
+
+AGAIN = "Copy the run again, or delete this file and train on."
 
 
 def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -45,8 +48,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         CheckpointError: the file is missing or damaged.
     """
-    with _reading(path), safe_open(path, "pt") as opened:
-        found: dict[str, str] = opened.metadata()
+    with _reading(path), safe_open(path, "pt") as file:
+        found: dict[str, str] = file.metadata() or {}
     return found
 
 
@@ -66,13 +69,43 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is damaged.
     """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} is damaged: {error}", "Make it again, or delete it.") from error
-    return content
+    remedy = "Make it again, or delete it."
+    content = read_bytes(path, CheckpointError, remedy, name=path.name, limit=MAX_JSON_BYTES)
+    try:
+        return json_object(content)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}", remedy) from error
+
+
+def json_object(content: bytes | str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        ValueError: it is none; see `parse_json`.
+        RecursionError: it is nested so deeply that Python gives up.
+    """
+    found = parse_json(content if isinstance(content, str) else content.decode())
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - as for all other damages
+    return found
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file with their ends; none if it is missing or empty.
+
+    Raises:
+        CheckpointError: it cannot be read as text.
+    """
+    if not os.path.lexists(path) or (path.is_file() and not path.stat().st_size):
+        return []
+    remedy = "Remove it: the training goes on without its log."
+    content = read_bytes(path, CheckpointError, remedy, name=path.name)
+    try:
+        return content.decode().splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path.name} is damaged: {error}", remedy) from error
 
 
 def append_line(path: Path, line: str) -> None:
@@ -96,23 +129,20 @@ def writing(path: Path) -> Iterator[None]:
         reason, remedy = (
             (error.strerror, remedy_for(error, otherwise)) if isinstance(error, OSError) else (error, otherwise)
         )
-        raise OutputError(f"{_shown(path)} cannot be written: {reason}", remedy) from error
+        raise OutputError(f"{shown(path)} cannot be written: {reason}", remedy) from error
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
+    if not os.path.lexists(path):
+        raise CheckpointError(f"{path.stem} has not been trained yet", "Run the same `medseg-train fit` to its end.")
     try:
-        yield
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path.stem} has not been trained yet", "Run the same `medseg-train fit` to its end."
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{_shown(path)} is damaged: {error}", "Copy the run again, or delete this file and train on."
-        ) from error
+        with opened(path, CheckpointError, AGAIN, name=f"{shown(path)} is damaged", limit=None):
+            yield
+    except SafetensorError as error:
+        raise CheckpointError(f"{shown(path)} is damaged: {error}", AGAIN) from error
 
 
-def _shown(path: Path) -> str:
-    """Return a file's path in the run folder."""
+def shown(path: Path) -> str:
+    """Return a file's path in the run folder, for messages."""
     return f"state/{path.name}" if path.parent.name == "state" else path.name

@@ -14,6 +14,8 @@ state/<stage>.safetensors     weights, EMA, optimiser moments and step of a stag
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,21 +27,29 @@ from torch import Tensor, nn
 
 from medseg_runtime.errors import CheckpointError, OutputError
 from medseg_runtime.files.lock import lock
+from medseg_runtime.files.read import read_bytes
+from medseg_runtime.files.typed_json import MAX_JSON_BYTES, typed
 from medseg_trainer.config.run import Optimisation, TrainConfig
 from medseg_trainer.models.build import build_networks
 from medseg_trainer.models.graphs import Networks
+from medseg_trainer.training.data_record import read_record
 from medseg_trainer.training.ema import Ema
 from medseg_trainer.training.run_files import (
+    AGAIN,
     append_line,
+    json_object,
     load_safetensors,
-    read_json,
+    read_lines,
     read_metadata,
     save_safetensors,
+    shown,
     write_atomically,
 )
 from medseg_trainer.training.state import StageProgress, restore_state, state_tensors
+from medseg_trainer.training.tensor_check import check_tensors
 
 CONFIG_NAME = "config.json"
+STEP = re.compile("[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +64,14 @@ class RunFolder:
         Raises:
             CheckpointError: the folder holds no run, or one of another version.
         """
+        remedy = "Give the folder of `medseg-train fit --out`."
+        if not os.path.lexists(self.path / CONFIG_NAME):
+            raise CheckpointError(f"{self.path.name!r} holds no training run", remedy)
+        content = read_bytes(self.path / CONFIG_NAME, CheckpointError, remedy, name=CONFIG_NAME, limit=MAX_JSON_BYTES)
         try:
-            text = (self.path / CONFIG_NAME).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(
-                f"{self.path.name!r} holds no training run", "Give the folder of `medseg-train fit --out`."
-            ) from error
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{CONFIG_NAME} is no text in UTF-8", remedy) from error
         return TrainConfig.from_json(text)
 
     def start(self, config: TrainConfig) -> None:
@@ -111,12 +123,16 @@ class RunFolder:
         append_line(self.path / "metrics.jsonl", json.dumps(record))
 
     def drop_log_after(self, stage: str, step: int) -> None:
-        """Remove the logged lines of a stage that a resumed run will write again."""
+        """Remove the logged lines of a stage that a resumed run will write again.
+
+        Raises:
+            CheckpointError: the log is damaged.
+        """
         path = self.path / "metrics.jsonl"
+        # a process killed while it wrote leaves a last line without its end
+        lines = [line for line in read_lines(path) if line.endswith("\n")]
+        kept = [line for number, line in enumerate(lines, 1) if not _logged_after(line, number, stage, step)]
         if path.exists():
-            # a process killed while it wrote leaves a last line without its end
-            lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in lines if (r := json.loads(line))["stage"] != stage or r["step"] <= step]
             write_atomically(path, "".join(kept))
 
     def save_state(
@@ -132,13 +148,14 @@ class RunFolder:
         """Load the saved state of a stage into its parts. Return its progress, or None if nothing was saved.
 
         Raises:
-            CheckpointError: the file is damaged.
+            CheckpointError: the file is damaged, or of other networks.
         """
         path = self._state(stage)
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        restore_state(load_safetensors(path), module, ema, optimiser)
-        return _progress(path)
+        progress = _progress(path)
+        restore_state(load_safetensors(path), module, ema, optimiser, shown(path))
+        return progress
 
     def check_finished(self) -> None:
         """Refuse a run whose denoiser or tuning is unfinished. A stage without a saved state counts as finished.
@@ -160,7 +177,7 @@ class RunFolder:
             CheckpointError: it has taken fewer.
         """
         path = self._state(stage)
-        if path.exists() and (step := _progress(path).step) < steps:
+        if os.path.lexists(path) and (step := _progress(path).step) < steps:
             raise CheckpointError(f"the {stage} is at step {step} of {steps}", remedy)
 
     def save_weights(self, stage: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -169,7 +186,7 @@ class RunFolder:
 
     def has_weights(self, stage: str) -> bool:
         """Tell whether the weights of a stage were written."""
-        return self._weights(stage).exists()
+        return os.path.lexists(self._weights(stage))
 
     def load_weights(self, stage: str, module: nn.Module) -> None:
         """Load the weights of a stage into a module.
@@ -178,12 +195,8 @@ class RunFolder:
             CheckpointError: the stage has not been trained, or its file does not fit.
         """
         tensors = load_safetensors(self._weights(stage))
-        try:
-            module.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{stage}.safetensors does not fit config.json", "Train this stage again in another folder."
-            ) from error
+        check_tensors(tensors, module.state_dict(), f"{stage}.safetensors", "Train this stage again in another folder.")
+        module.load_state_dict(tensors)
 
     def kept_step(self) -> int:
         """Return the step at which the weights of the last stage were kept.
@@ -191,7 +204,11 @@ class RunFolder:
         Raises:
             CheckpointError: the stage has not been trained, or its file is damaged.
         """
-        return int(read_metadata(self._weights(self.config().last_stage))["step"])
+        path = self._weights(self.config().last_stage)
+        step = read_metadata(path).get("step", "")
+        if not STEP.fullmatch(step):
+            raise CheckpointError(f"{path.name} does not say of which step it is", AGAIN)
+        return int(step)
 
     def kept(self) -> str:
         """Describe the weights that are the result, so that a measurement can say which weights it is of.
@@ -203,8 +220,9 @@ class RunFolder:
         which = f"{config.last_stage} weights of step {self.kept_step():,}"
         if read_metadata(self._weights(config.last_stage)).get("chosen") == "last":
             return f"{which}, the last ones, made again after the best were deleted"
-        recorded = read_json(self.path / "data.json").get("splits", {}).get("val", {})
-        measured = min(config.validation_images, recorded.get("images", config.validation_images))
+        recorded = read_record(self.path)
+        val = recorded.splits.get("val") if recorded else None
+        measured = min(config.validation_images, val.images if val else config.validation_images)
         return f"{which}, the best GED on {measured} val images"
 
     def networks(self, stage: Literal["denoiser", "energy"] | None = None) -> Networks:
@@ -230,4 +248,24 @@ class RunFolder:
 
 
 def _progress(path: Path) -> StageProgress:
-    return StageProgress(**json.loads(read_metadata(path)["progress"]))
+    try:
+        found = json_object(read_metadata(path).get("progress", ""))
+        progress: StageProgress = typed(StageProgress, found, "progress")
+    except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{shown(path)} does not say how far its stage is: {error}", AGAIN) from error
+    return progress
+
+
+def _logged_after(line: str, number: int, stage: str, step: int) -> bool:
+    """Tell whether a line of metrics.jsonl is of a stage and of a later step."""
+    try:
+        record = json_object(line)
+        logged: str = typed(str, record.get("stage"), "stage")
+        at: int = typed(int, record.get("step"), "step")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"line {number} of metrics.jsonl is damaged: {error}", "Remove that line, or the file: it is the log alone."
+        ) from error
+    return logged == stage and at > step
