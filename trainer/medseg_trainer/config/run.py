@@ -15,6 +15,11 @@ from medseg_runtime.model.noise import NoiseLaw
 from medseg_runtime.model.preprocess import InputRule
 from medseg_runtime.model.sampler import ProbabilityPath, sampler_table
 
+MAX_CHANNELS = 65_536
+MAX_BLOCKS = 256
+MAX_FIELD = 8192
+"""Pixels along a side."""
+
 Regulariser = Literal["vq", "kl", "sphere"]
 
 
@@ -35,6 +40,11 @@ def check_class_names(names: Sequence[str]) -> None:
 def _require(condition: bool, problem: str, remedy: str) -> None:
     if not condition:
         raise ParameterError(problem, remedy)
+
+
+def _require_sizes(what: str, *values: int, most: int) -> None:
+    for value in values:
+        _require(1 <= value <= most, f"{what} {value} is out of range", f"Use 1 to {most:,}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +92,8 @@ class AutoencoderConfig:
             f"there is no regulariser {self.regulariser!r}",
             f"Use one of: {', '.join(get_args(Regulariser))}.",
         )
+        _require_sizes("width", self.width, self.latent_channels, self.codebook_size, most=MAX_CHANNELS)
+        _require_sizes("blocks", self.blocks, most=MAX_BLOCKS)
         _require(self.factor in (2, 4, 8, 16), f"factor {self.factor} is not a power of two", "Use 2, 4, 8 or 16.")
         _require(
             self.latent_noise == 0.0 or self.regulariser == "sphere",
@@ -109,6 +121,8 @@ class ConditionConfig:
     """Dropout rate of each block; `unet` only."""
 
     def __post_init__(self) -> None:
+        _require_sizes("width", *self.widths, self.channels, most=MAX_CHANNELS)
+        _require_sizes("blocks", self.blocks, most=MAX_BLOCKS)
         _require(0.0 <= self.dropout < 1.0, f"dropout {self.dropout} is out of range", "Use a value in [0, 1).")
         if self.kind == "autoencoder":
             _require(
@@ -137,6 +151,11 @@ class DenoiserConfig:
     """Weight of the loss of a head that predicts the raters' mean from the condition; 0 removes the head."""
     raters_per_image: int = 1
     """Masks per image and step, each with its own noise and time. They share one computation of the condition."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.widths) >= 1, "the denoiser needs widths", "Give one width for each level.")
+        _require_sizes("width", *self.widths, self.time_features, most=MAX_CHANNELS)
+        _require_sizes("blocks", self.blocks, most=MAX_BLOCKS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +234,8 @@ class TrainConfig:
         factor = self.mask_autoencoder.factor
         image_autoencoder = self.condition.autoencoder
         check_class_names(self.classes)
+        _require_sizes("a field of", self.input.height, self.input.width, most=MAX_FIELD)
+        _require(self.input.context <= MAX_FIELD, f"a context of {self.input.context} px is out of range", "Use less.")
         _require(
             self.input.height % factor == 0 and self.input.width % factor == 0,
             f"a field of {self.input.height}x{self.input.width} px is not divisible by the factor {factor}",

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from medseg_runtime.errors import DataError
-from medseg_runtime.files.read import MAX_FILE_BYTES
+from medseg_runtime.files.read import opened, read_bytes
+
+MAX_MEMBER_BYTES = 1 << 28
+"""Of a file in a zip, once it is extracted."""
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""The compressions of which no more is extracted than is asked for. A kilobyte of bzip2 may be twenty megabytes."""
+AGAIN = "Copy or download it again."
+
+_DAMAGES = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error)
+"""RuntimeError: encrypted, or another feature that is not known. ValueError: a name that is not in UTF-8."""
 
 Files = dict[str, Callable[[], bytes]]
 """Path in a data set, with forward slashes -> a function that reads the file."""
@@ -27,7 +38,7 @@ def files_in_folder(root: Path) -> Files:
             continue
         seen.add(real)
         found += [path for name in names if (path := Path(folder, name)).is_file()]
-    return {path.relative_to(root).as_posix(): path.read_bytes for path in sorted(found)}
+    return {(name := path.relative_to(root).as_posix()): partial(_content, path, name) for path in sorted(found)}
 
 
 def files_in_zips(archives: list[Path]) -> Files:
@@ -39,28 +50,35 @@ def files_in_zips(archives: list[Path]) -> Files:
     files: Files = {}
     for archive in sorted(archives):
         with _readable(archive):
-            opened = zipfile.ZipFile(archive)
-        files |= {name: partial(_extracted, archive, opened, name) for name in sorted(opened.namelist())}
+            content = zipfile.ZipFile(archive)
+        names = content.namelist()
+        if len(twice := Counter(names) - Counter(set(names))):
+            raise DataError(f"{archive.name} holds {min(twice)} twice", "Keep one of them, and zip it again.")
+        files |= {name: partial(_extracted, archive, content, name) for name in sorted(names)}
     return files
 
 
-def _extracted(archive: Path, opened: zipfile.ZipFile, name: str) -> bytes:
-    size = opened.getinfo(name).file_size  # no more is extracted
-    if size > MAX_FILE_BYTES:
-        raise DataError(f"{archive.name}: {name} has {size / 2**30:.1f} GiB", "Remove it from the zip.")
-    with _readable(archive):
-        return opened.read(name)
+def _content(path: Path, name: str) -> bytes:
+    return read_bytes(path, DataError, AGAIN, name=name)
+
+
+def _extracted(archive: Path, content: zipfile.ZipFile, name: str) -> bytes:
+    """Return a file of a zip. Its header may lie about its size, so that no more is extracted than may be."""
+    member = content.getinfo(name)
+    if member.compress_type not in METHODS:
+        raise DataError(f"{archive.name}: {name} is compressed with another method than deflate", "Zip it again.")
+    if member.file_size > MAX_MEMBER_BYTES:
+        raise DataError(f"{archive.name}: {name} has {member.file_size / 2**20:.0f} MiB", "Remove it from the zip.")
+    with _readable(archive), content.open(member) as file:
+        return file.read(member.file_size + 1)  # one more, so that its end and checksum are looked at
 
 
 @contextmanager
 def _readable(archive: Path) -> Iterator[None]:
     try:
-        yield
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,
-    ) as error:  # RuntimeError: encrypted, unknown
-        raise DataError(f"{archive.name} cannot be read: {error}", "Copy or download it again.") from error
+        with opened(archive, DataError, AGAIN, name=archive.name, limit=None):  # neither a folder nor a pipe
+            yield
+    except DataError:
+        raise
+    except _DAMAGES as error:
+        raise DataError(f"{archive.name} cannot be read: {error}", AGAIN) from error

@@ -74,7 +74,7 @@ class Cases:
     def names_sha256(self) -> str:
         """Hash of the names and groups, whatever their order."""
         lines = sorted(f"{entry.group}\t{entry.name}\n" for entry in self.entries)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     @property
     def num_groups(self) -> int:

@@ -72,6 +72,7 @@ def _case(files: Files, m: re.Match[str]) -> Case:
     return read_case(_name(m), m["patient"], files, m.string, _masks(m))
 
 
-def _natural(name: str) -> list[int | str]:
-    """Return a sort key that puts slice-10 after slice-9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts slice-10 after slice-9: numbers are compared by their length first."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(len(part.lstrip("0")), part) if place % 2 else (0, part) for place, part in enumerate(parts)]

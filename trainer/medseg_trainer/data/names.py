@@ -34,11 +34,13 @@ def pictures_in(root: Path) -> dict[str, Path]:
     Other files are passed over: what is no picture, and what is hidden.
 
     Raises:
-        DataError: two pictures of a folder have one name.
+        DataError: two pictures of a folder have one name, or one that is no text.
     """
     found: dict[str, Path] = {}
     for path in sorted(path for path in files_below(root) if _is_picture(path)):
         name = stem_of(path.relative_to(root).as_posix())
+        if any("\ud800" <= character <= "\udfff" for character in name):  # bytes that Python could not decode
+            raise DataError(f"the name {name!r} below {root.name}/ is not in UTF-8", "Rename it.")
         if name in found:
             raise DataError(
                 f"{found[name].name} and {path.name} in {path.parent.name}/ share a name", "Rename one of them."

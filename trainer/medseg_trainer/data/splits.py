@@ -20,7 +20,7 @@ IN_UTF_8 = "Save it as CSV in UTF-8."
 
 def hashed_split(name: str) -> Split:
     """Return the split of a name that no table holds: 80 % train, 10 % val, 10 % test. It must never change."""
-    tenth = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
+    tenth = int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest(), 16) % 10
     return "val" if tenth == 0 else "test" if tenth == 1 else "train"
 
 

@@ -194,9 +194,7 @@ class RunFolder:
         Raises:
             CheckpointError: the stage has not been trained, or its file does not fit.
         """
-        tensors = load_safetensors(self._weights(stage))
-        check_tensors(tensors, module.state_dict(), f"{stage}.safetensors", "Train this stage again in another folder.")
-        module.load_state_dict(tensors)
+        module.load_state_dict(self._fitting(stage, module))
 
     def kept_step(self) -> int:
         """Return the step at which the weights of the last stage were kept.
@@ -229,16 +227,23 @@ class RunFolder:
         """Load the trained networks; default: as the last stage left them.
 
         Raises:
-            CheckpointError: a stage is missing.
+            CheckpointError: a stage is missing, or its file does not fit the configuration.
         """
         config = self.config()
+        stage = stage or config.last_stage
+        with torch.device("meta"):  # takes no memory, however much a damaged configuration claims
+            for name, module in _modules(_built(config), stage).items():
+                self._fitting(name, module)
         networks = build_networks(config)
-        self.load_weights("mask_autoencoder", networks.mask_autoencoder)
-        self.load_weights(
-            stage or config.last_stage,
-            nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser}),
-        )
+        for name, module in _modules(networks, stage).items():
+            self.load_weights(name, module)
         return networks
+
+    def _fitting(self, stage: str, module: nn.Module) -> dict[str, Tensor]:
+        """Return the weights of a stage, which are those of the module."""
+        tensors = load_safetensors(self._weights(stage))
+        check_tensors(tensors, module.state_dict(), f"{stage}.safetensors", "Train this stage again in another folder.")
+        return tensors
 
     def _weights(self, stage: str) -> Path:
         return self.path / f"{stage}.safetensors"
@@ -247,10 +252,23 @@ class RunFolder:
         return self.path / "state" / f"{stage}.safetensors"
 
 
+def _built(config: TrainConfig) -> Networks:
+    try:
+        return build_networks(config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{CONFIG_NAME} describes networks that cannot be built", AGAIN) from error
+
+
+def _modules(networks: Networks, stage: str) -> dict[str, nn.Module]:
+    """Return the modules by the names of the stages whose files hold their weights."""
+    trained = nn.ModuleDict({"condition": networks.condition, "denoiser": networks.denoiser})
+    return {"mask_autoencoder": networks.mask_autoencoder, stage: trained}
+
+
 def _progress(path: Path) -> StageProgress:
     try:
         found = json_object(read_metadata(path).get("progress", ""))
-        progress: StageProgress = typed(StageProgress, found, "progress")
+        progress: StageProgress = typed(StageProgress, {"step": None} | found, "progress")
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
