@@ -29,7 +29,7 @@ CITATION = (
 ROOT = "CVC-ClinicDB"
 PARTS = [f"{root}{part}" for root in (f"{ROOT}/", "") for part in ("PNG", "TIF", "")]
 TABLE = re.compile(rf"^(?:{ROOT}/)?sequences\.csv$")
-IMAGE = re.compile(rf"^(?P<root>(?:{ROOT}/)?(?:PNG/|TIF/)?)Original/(?P<frame>[0-9]{1, 18})(?P<suffix>\.png|\.tiff?)$")
+IMAGE = re.compile(rf"^(?P<root>(?:{ROOT}/)?(?:PNG/|TIF/)?)Original/(?P<frame>[0-9]{{1,18}})(?P<suffix>\.png|\.tiff?)$")
 
 
 def recognises(data: Path) -> bool:
