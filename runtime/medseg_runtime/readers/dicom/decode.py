@@ -6,10 +6,12 @@ the overlays of older files, and are not part of the value.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
 import pydicom
+from PIL import Image
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 
@@ -20,6 +22,7 @@ from medseg_runtime.readers.dicom.codecs import cannot_decode, is_decoded_here
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.guard import DAMAGED
 from medseg_runtime.readers.dicom.header import COLOR, PIXELS
+from medseg_runtime.readers.raster.picture import FORMATS, check_whole, pillow_errors
 
 CELLS = frozenset({1, 8, 16, 32, 64})
 """Sizes of a cell in bits."""
@@ -81,6 +84,8 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
         if not is_decoded_here(stream):
             raise cannot_decode(syntax, stream) from None
         raise _damaged(syntax) from None
+    if stream is not None and stream.coding == "JPEG" and stream.bits == 8:
+        _check_whole(header, number)
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
         raise _other_size()
     if color and properties["photometric_interpretation"] != "RGB":
@@ -121,6 +126,16 @@ def _codestream(dataset: pydicom.Dataset, number: int, syntax: pydicom.uid.UID) 
     if stream is not None:
         _compare(stream, dataset)
     return stream
+
+
+def _check_whole(header: FrameHeader, number: int) -> None:
+    """Refuse a JPEG whose scan is cut short: libjpeg fills it with grey in silence."""
+    frames = int(header.dataset.get("NumberOfFrames") or 1)
+    content = get_frame(header.dataset.PixelData, number - 1, number_of_frames=frames)
+    with pillow_errors(content), Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        picture.load()
+        for warning in check_whole(picture, content):
+            header.warn(warning)
 
 
 def _warn_of_more_pixels(header: FrameHeader, values: Pixels) -> None:
