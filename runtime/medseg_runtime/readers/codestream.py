@@ -17,6 +17,8 @@ START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"  # JPEG 2000 ends with t
 START_OF_SCAN = b"\xff\xda"
 JPEG_CODINGS = {0xC0: "JPEG", 0xC1: "JPEG", 0xC2: "JPEG", 0xC3: "JPEG Lossless", JPEG_LS: "JPEG-LS"}
 """By the marker of the frame."""
+APP0, APP14 = 0xE0, 0xEE
+"""JFIF's marker (T.871, 10.1), and Adobe's, which says whether three components are YBR (T.872, 6.5.3)."""
 
 JPEG_2000, JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
 CODING_STYLE, COMPONENT_STYLE, START_OF_TILE, START_OF_DATA = 0xFF52, 0xFF53, b"\xff\x90", 0xFF93
@@ -41,6 +43,12 @@ class Codestream:
     """Whether it ends with the mark of its end."""
     work: int
     """Pixels times scans of a JPEG, or packets of JPEG 2000: what it takes to decode, however few bytes there are."""
+    transformed: bool = False
+    """Whether it says itself how its colors are coded, so that decoders return RGB: an Adobe marker of JPEG, a transform of JPEG 2000."""
+    jfif: bool = False
+    """Whether a JPEG has a JFIF marker."""
+    subsampled: bool = False
+    """Whether a JPEG holds fewer samples of a color than pixels: YBR, then."""
 
     def __str__(self) -> str:
         return f"{self.coding}, {self.bits} bits, {self.components} component{'s' if self.components > 1 else ''}"
@@ -58,18 +66,28 @@ def parse_codestream(content: bytes) -> Codestream | None:
 
 
 def _jpeg(content: bytes) -> Codestream | None:
-    segment = next((one for one in segments_of(content) if one.marker in FRAMES), None)
-    if segment is None:
+    frame_segment, adobe, jfif = None, False, False
+    for segment in segments_of(content):
+        if segment.marker in FRAMES:
+            frame_segment = segment
+            break
+        adobe = adobe or (segment.marker == APP14 and content.startswith(b"Adobe", segment.start))
+        jfif = jfif or (segment.marker == APP0 and content.startswith(b"JFIF", segment.start))
+    if frame_segment is None:
         return None
-    frame = FrameHeader.read(content, segment.start)
+    start = frame_segment.start
+    frame = FrameHeader.read(content, start)
     return Codestream(
-        coding=JPEG_CODINGS.get(segment.marker, "JPEG with arithmetic or hierarchical coding"),
+        coding=JPEG_CODINGS.get(frame_segment.marker, "JPEG with arithmetic or hierarchical coding"),
         height=frame.height,
         width=frame.width,
         components=frame.components,
         bits=frame.bits,
         complete=_ends(content),
-        work=frame.height * frame.width * content.count(START_OF_SCAN, segment.start),
+        work=frame.height * frame.width * content.count(START_OF_SCAN, start),
+        transformed=adobe,
+        jfif=jfif,
+        subsampled=len({content[start + 7 + 3 * index] for index in range(frame.components)}) > 1,
     )
 
 
@@ -89,13 +107,13 @@ def _jpeg_2000(content: bytes, start: int) -> Codestream:
     components, depth = struct.unpack_from(">HB", content, start + 40)
     width, height = x1 - x0, y1 - y0
     tiles = ceil(width / max(across, 1)) * ceil(height / max(down, 1))
-    layers, precincts = 1, 1
+    layers, precincts, transformed = 1, 1, False
     for style in _coding_styles(content, start, components):
-        layers = max(layers, style.layers)
+        layers, transformed = max(layers, style.layers), transformed or style.transformed
         precincts = max(precincts, style.precincts(width, height) + tiles * (style.levels + 1))
     return Codestream(
         coding="JPEG 2000", height=height, width=width, components=components, bits=(depth & 0x7F) + 1,
-        complete=_ends(content), work=PACKET_WORK * layers * precincts * components,
+        complete=_ends(content), work=PACKET_WORK * layers * precincts * components, transformed=transformed,
     )  # fmt: skip
 
 
@@ -107,6 +125,8 @@ class _CodingStyle:
     levels: int
     sizes: Sequence[int]
     """Of precincts, for each resolution: exponents of width (low four bits) and height (high ones). Empty: the largest."""
+    transformed: bool = False
+    """Whether a color transform was applied (T.800, annex G)."""
 
     def precincts(self, width: int, height: int) -> int:
         """Return the number of precincts of one component, all resolutions together (T.800, B.6)."""
@@ -127,7 +147,7 @@ def _coding_styles(content: bytes, start: int, components: int) -> Iterator[_Cod
             segment = content[position + 4 : position + 2 + length]
             position += 2 + max(length, 2)
             if marker == CODING_STYLE:
-                yield _CodingStyle(struct.unpack_from(">H", segment, 2)[0], segment[5], segment[10:])
+                yield _CodingStyle(struct.unpack_from(">H", segment, 2)[0], segment[5], segment[10:], segment[4] == 1)
             elif marker == COMPONENT_STYLE:
                 style = segment[1 if components < 257 else 2 :]
                 yield _CodingStyle(1, style[1], style[6:])

@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime.figures.overlay import render_overlay, render_representatives, render_samples
-from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.files.names import folder_names
 from medseg_runtime.files.publish import FolderKind, published
 from medseg_runtime.result.provenance import Run
@@ -91,7 +90,12 @@ def write_result(
         ]
     record["timings_ms"]["draw"] = rounded(1e3 * (time.perf_counter() - start))
     files = dict(_maps(result)) | {name: png(picture) for name, picture in pictures.items()}
-    files |= _dicom_files(results, pictures["overlay.png"], index) if dicom_seg else {}
+    if dicom_seg:
+        from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
+
+        objects = dicom_objects(results, pictures["overlay.png"], index=index)
+        files |= {f"dicom/{name}": content for name, content in objects.files.items()}
+        record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
     files |= _structures(results, chosen) if rtstruct else {}
     files |= _nifti_files(results) if nifti else {}
     record["outputs"] = hashes = _hashes(files)
@@ -102,12 +106,6 @@ def write_result(
         if announce is not None:
             announce(hashes)
     return hashes
-
-
-def _dicom_files(results: Sequence[Segmentation], overlay: Canvas, index: int) -> dict[str, bytes]:
-    from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
-
-    return {f"dicom/{name}": content for name, content in dicom_objects(results, overlay, index=index).items()}
 
 
 def _structures(results: Sequence[Segmentation], chosen: Representatives | None) -> dict[str, bytes]:

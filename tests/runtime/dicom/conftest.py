@@ -76,7 +76,7 @@ def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None):
     height, width = image.pixels.shape[:2]
     # off the middle and over the edge, so that a flip or a shift shows
     result = segmenter(image, samples=samples, seed=seed, center=(0.6 * width, 0.3 * height))
-    objects = dicom_objects([result], render_overlay(image.pixels, result))
+    objects = dicom_objects([result], render_overlay(image.pixels, result)).files
     return Written(path, image, result, objects)
 
 

@@ -11,7 +11,9 @@ import pytest
 from pydicom.dataset import Dataset
 
 from medseg_runtime import ImageError
+from medseg_runtime.figures.overlay import render_overlay
 from medseg_runtime.readers.dicom.geometry import plane_of
+from medseg_runtime.testing import toy_segmenter
 
 FRAMES, ROWS, COLUMNS = 5, 16, 24
 SPACING, STEP = (0.9, 0.7), 3.3
@@ -77,7 +79,7 @@ def enhanced(sources):
         dataset.Modality, dataset.Manufacturer = "MR", (vendor or "nobody").upper()
         dataset.NumberOfFrames, dataset.Rows, dataset.Columns = FRAMES, ROWS, COLUMNS
         dataset.PixelRepresentation, dataset.PixelData = 0, PIXELS.tobytes()
-        dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
+        dataset.ImageType, dataset.PixelPresentation = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"], "MONOCHROME"
         shared = item(
             PixelMeasuresSequence=[item(PixelSpacing=list(SPACING), SliceThickness=STEP)],
             PlaneOrientationSequence=[
@@ -160,12 +162,62 @@ def test_a_frames_own_macro_wins_over_the_shared_one(enhanced, read):
     assert read(dataset, 2).spacing_mm == SPACING
 
 
-def test_a_macro_with_several_items_is_refused(enhanced, read):
+@pytest.mark.parametrize(
+    ("macro", "place", "window"),
+    [("PlanePosition", False, True), ("PixelMeasures", False, True), ("FrameVOILUT", True, False)],
+)
+def test_a_macro_with_several_items_is_not_used_and_named(macro, place, window, enhanced, read):
     dataset = enhanced()
-    macro = dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
-    macro.append(copy.deepcopy(macro[0]))
-    with pytest.raises(ImageError, match=r"PlanePositionSequence .* several items"):
+    holder = (
+        dataset.PerFrameFunctionalGroupsSequence[0]
+        if macro == "PlanePosition"
+        else dataset.SharedFunctionalGroupsSequence[0]
+    )
+    items = holder[f"{macro}Sequence"].value
+    items.append(copy.deepcopy(items[0]))
+    image = read(dataset, 1)
+    np.testing.assert_array_equal(image.pixels, 2 * PIXELS[0].astype(int) - 10)
+    assert (image.dicom.plane is not None, image.value_range == (-100.0, 300.0)) == (place, window)
+    assert image.warnings == (f"{macro}Sequence has several items and was not used",)
+
+
+def test_a_rescale_with_several_items_is_refused(enhanced, read):
+    dataset = enhanced()
+    items = dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+    items.append(copy.deepcopy(items[0]))
+    with pytest.raises(ImageError, match=r"PixelValueTransformationSequence .* several items"):
         read(dataset, 1)
+
+
+@pytest.mark.parametrize("value", ["COLOR", "MIXED"])
+def test_values_that_stand_for_colors_are_named(value, enhanced, read):
+    dataset = enhanced()
+    dataset.PixelPresentation = value
+    assert "PixelPresentation" in read(dataset, 1).warnings[0]
+
+
+@pytest.mark.parametrize("home", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_a_seg_finds_the_macros_where_they_are(home, enhanced, read):
+    """Each may be shared or per frame (PS3.3, A.36.2.4)."""
+    pytest.importorskip("highdicom")
+    from medseg_runtime.writers.dicom.reference import functional_group
+    from medseg_runtime.writers.dicom.seg import check_sources, dicom_objects
+
+    dataset = enhanced()
+    shared, own = dataset.SharedFunctionalGroupsSequence[0], dataset.PerFrameFunctionalGroupsSequence[1]
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"):
+        item_of = own[keyword] if keyword in own else shared[keyword]
+        for groups in (shared, *dataset.PerFrameFunctionalGroupsSequence):
+            groups.pop(keyword, None)
+        for groups in dataset[home].value:
+            groups[keyword] = copy.deepcopy(item_of)
+    image = read(dataset, 2)
+    check_sources([image])
+    result = toy_segmenter()(image, samples=2, center=(12, 8))
+    content = dicom_objects([result], render_overlay(image.pixels, result)).files["segmentation.dcm"]
+    seg = pydicom.dcmread(io.BytesIO(content))
+    assert list(functional_group(seg, 0, "PlanePositionSequence").ImagePositionPatient) == position(1)
+    assert tuple(functional_group(seg, 0, "PixelMeasuresSequence").PixelSpacing) == SPACING
 
 
 def test_the_position_of_the_object_is_that_of_no_frame(enhanced, read):

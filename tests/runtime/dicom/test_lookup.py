@@ -3,6 +3,7 @@
 import subprocess
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -147,3 +148,29 @@ def test_a_voi_lut_gives_the_range_if_there_is_no_window(changed, read):
     assert read(dataset).value_range == (100.0, 299.0)
     dataset.WindowCenter, dataset.WindowWidth = 50, 20
     assert read(dataset).value_range == (40.0, 60.0)
+
+
+@pytest.mark.parametrize("stated", [8, 16])
+def test_entries_of_8_bits_in_words(stated, changed, read):
+    """As 16 bits, every color would be black."""
+    values, entries = RANDOM.integers(0, 256, (SIDE, SIDE)), palette(256, 8)
+    dataset = with_palette(plain(changed, values, bits=8), entries, 0, 16)
+    for color in ("Red", "Green", "Blue"):
+        dataset[f"{color}PaletteColorLookupTableDescriptor"].value = [256, 0, stated]
+    image = read(dataset)
+    np.testing.assert_array_equal(image.pixels, entries[values])
+    assert image.value_range == (0.0, 255.0)
+
+
+def test_an_incomplete_palette_is_named(changed, read):
+    dataset = with_palette(plain(changed, RANDOM.integers(0, 256, (SIDE, SIDE)), bits=8), palette(256, 16), 0, 16)
+    del dataset.GreenPaletteColorLookupTableData
+    with pytest.raises(ImageError, match="palette"):
+        read(dataset)
+
+
+def test_a_damaged_modality_lut_is_named(changed, read):
+    dataset = plain(changed, RANDOM.integers(0, 256, (SIDE, SIDE)), bits=8)
+    dataset.ModalityLUTSequence = [pydicom.Dataset()]
+    with pytest.raises(ImageError, match="ModalityLUTSequence"):
+        read(dataset)

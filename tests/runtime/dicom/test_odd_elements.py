@@ -109,6 +109,65 @@ def test_what_pixels_cannot_do_without_is_named(keyword, changed, put, read):
         read(put(changed("CT_small.dcm"), keyword, "US", b""))
 
 
+@pytest.mark.parametrize("value", [b"1.5", b"abc", b""])
+def test_an_odd_end_of_padding_is_named_by_its_own_keyword(value, changed, put, read, plain):
+    image = read(put(changed("CT_small.dcm", PixelPaddingValue=-2000), "PixelPaddingRangeLimit", "DS", value))
+    np.testing.assert_array_equal(image.pixels, plain.pixels)
+    assert [warning.split()[0] for warning in image.warnings] == ["PixelPaddingRangeLimit"]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        *(("NumberOfFrames", "IS", value) for value in (b"abc", b"1.5", b"1\\2", b"-1")),
+        *(("BitsStored", "US", value) for value in (b"\0\0", b"\x11\0")),
+        ("PixelRepresentation", "US", b"\2\0"),
+        ("PhotometricInterpretation", "CS", b""),
+        ("SamplesPerPixel", "US", b"\2\0"),
+        ("Rows", "US", b""),
+    ],
+)
+def test_what_pixels_cannot_do_without_and_is_not_valid_is_named(keyword, vr, value, changed, put, read):
+    with pytest.raises(ImageError, match=keyword):
+        read(put(changed("CT_small.dcm"), keyword, vr, value))
+
+
+def test_colors_without_a_planar_configuration_are_named(changed, read):
+    with pytest.raises(ImageError, match="PlanarConfiguration"):
+        read(changed("SC_rgb.dcm", PlanarConfiguration=None))
+
+
+@pytest.mark.parametrize("value", [b"0", b"", b"1"])
+def test_no_number_of_frames_is_one(value, changed, put, read, plain):
+    np.testing.assert_array_equal(
+        read(put(changed("CT_small.dcm"), "NumberOfFrames", "IS", value)).pixels, plain.pixels
+    )
+
+
+def test_python_alone_takes_an_underscore_in_a_number(changed, put, read, plain):
+    image = read(put(changed("CT_small.dcm"), "RescaleSlope", "DS", b"1_0"))
+    np.testing.assert_array_equal(image.pixels, plain.pixels)
+    warned(image, "RescaleSlope")
+
+
+def test_an_empty_value_keeps_the_place_of_the_others(changed, put, read, plain):
+    image = read(put(changed("CT_small.dcm", WindowWidth=[400, 300]), "WindowCenter", "DS", b"\\40"))
+    assert image.value_range == plain.value_range
+    warned(image, "WindowCenter")
+    assert read(put(changed("CT_small.dcm"), "ImagePositionPatient", "DS", b"1\\2\\3\\")).dicom.plane.position == (
+        1,
+        2,
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("SMITH", ""), ("DOE", ""), ("XX", ""), ("CT", "CT"), ("ct", "CT"), ("OPT", "OPT")]
+)
+def test_a_modality_is_one_of_the_standards_terms_or_not_printed(value, shown, changed, put, read):
+    assert read(put(changed("CT_small.dcm"), "Modality", "CS", value.encode())).kind == f"DICOM {shown}".strip()
+
+
 @pytest.mark.parametrize("value", ["US", "HU_MOD", "ED"])
 def test_a_ct_that_is_not_in_hounsfield_units_is_named(value, changed, read):
     warned(read(changed("CT_small.dcm", RescaleType=value)), "RescaleType")

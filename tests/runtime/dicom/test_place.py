@@ -1,5 +1,6 @@
 """Where an image lies and what its pixels measure: only what a header really gives. dcm2niix judges."""
 
+import struct
 import subprocess
 
 import numpy as np
@@ -26,6 +27,42 @@ def test_a_mosaic_is_known_by_its_number_of_images(changed, read):
     dataset = changed("MR_small.dcm")
     dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 36)
     no_plane_because(read, dataset, "MOSAIC")
+
+
+def csa_header(number):
+    """A CSA image header ("SV10") with one tag, as nibabel describes it."""
+    value = f"{number}".encode().ljust(4, b"\0") if number else b""
+    tag = b"NumberOfImagesInMosaic".ljust(64, b"\0") + struct.pack("<i4siii", 1, b"US\0\0", 5, 6, 77)
+    return b"SV10\4\3\2\1" + struct.pack("<II", 1, 77) + tag + struct.pack("<4i", len(value), len(value), 77, 0) + value
+
+
+@pytest.mark.parametrize(("number", "planes"), [(36, 0), (1, 1), (None, 1)])
+def test_a_mosaic_is_known_by_its_csa_header_alone(number, planes, changed, read):
+    dataset = changed("MR_small.dcm")
+    dataset.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", csa_header(number))
+    assert (read(dataset).dicom.plane is not None) == planes
+
+
+@pytest.mark.parametrize(("vr", "value"), [("US", [36, 36]), ("UN", b"\x24\0"), ("IS", "36")])
+def test_the_number_of_images_of_any_vr(vr, value, changed, read):
+    dataset = changed("MR_small.dcm")
+    dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, vr, value)
+    no_plane_because(read, dataset, "MOSAIC")
+
+
+def test_empty_functional_groups_make_no_enhanced_object(changed, read):
+    values = {"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"], "SharedFunctionalGroupsSequence": []}
+    no_plane_because(read, changed("MR_small.dcm", **values), "MOSAIC")
+
+
+@pytest.mark.parametrize("values", [{"ImageType": None}, {"ImageType": ""}, {"Modality": None}])
+def test_a_tilt_without_a_type_or_modality(values, changed, read):
+    no_plane_because(read, changed("CT_small.dcm", GantryDetectorTilt=15, **values), "GantryDetectorTilt")
+
+
+def test_a_derived_slice_may_keep_the_tilt_of_its_source(changed, read):
+    dataset = changed("CT_small.dcm", GantryDetectorTilt=15, ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    assert read(dataset).dicom.plane is not None
 
 
 def test_the_number_of_images_of_another_creator_says_nothing(changed, read):

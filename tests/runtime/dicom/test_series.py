@@ -125,7 +125,7 @@ def test_reports_beside_the_slices_are_passed_over(folder, changed):
 
 def test_the_damaged_file_of_a_series_is_named(folder):
     alter(folder / "6.dcm", SamplesPerPixel=3)
-    with pytest.raises(ImageError, match=r"6\.dcm: .*samples per pixel"):
+    with pytest.raises(ImageError, match=r"6\.dcm: .*SamplesPerPixel"):
         read_series(folder)
 
 
@@ -152,7 +152,7 @@ REFUSED = {
     "two series": ({"SeriesInstanceUID": "1.9"}, "2 series"),
     "a localizer": ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "localizer"),
     "two times": ({"ImagePositionPatient": [10, -20, 30]}, "one place"),
-    "no place": ({"ImagePositionPatient": None}, "states no position in the patient"),
+    "no place": ({"ImagePositionPatient": None}, "no position in the patient"),
     "several frames": ({"NumberOfFrames": 2}, "several frames"),
 }
 
@@ -300,3 +300,17 @@ def test_the_real_chest_ct_at_the_centre_of_its_tumour_box(tmp_path, infer):
     row, column = np.argwhere(masks[:, :, 0]).mean(axis=0) + 0.5
     assert abs(column - x) <= 1
     assert abs(row - y) <= 1
+
+
+def test_slices_of_several_frames_of_reference_are_named(write_slice, tmp_path):
+    """Their positions are not comparable."""
+    for index in range(4):
+        write_slice(tmp_path / f"{index}.dcm", 5 * index, FrameOfReferenceUID=f"1.2.{index // 2}")
+    (warning,) = read_series(tmp_path).around(1)[0].warnings
+    assert "2 frames of reference" in warning
+
+
+def test_why_a_slice_has_no_place_is_said(write_slice, tmp_path):
+    write_slice(tmp_path / "a.dcm", 0, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
+    with pytest.raises(ImageError, match=r"a\.dcm: no position in the patient: .*MOSAIC"):
+        read_series(tmp_path)

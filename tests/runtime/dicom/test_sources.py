@@ -14,6 +14,7 @@ from medseg_runtime.testing import toy_segmenter
 
 pytest.importorskip("highdicom")
 
+from medseg_runtime.writers.dicom import rtstruct
 from medseg_runtime.writers.dicom.reference import date_and_time
 from medseg_runtime.writers.dicom.seg import check_sources, dicom_objects
 
@@ -34,7 +35,7 @@ def image_of(tmp_path):
 
 def written(image):
     result = toy_segmenter()(image, samples=2, center=(60, 60))
-    objects = dicom_objects([result], render_overlay(image.pixels, result))
+    objects = dicom_objects([result], render_overlay(image.pixels, result)).files
     return {name: pydicom.dcmread(io.BytesIO(content)) for name, content in objects.items()}
 
 
@@ -216,3 +217,45 @@ def test_a_series_is_checked_as_a_whole(changed, tmp_path):
         images.append(read_image(tmp_path / "a.dcm"))
     assert check_sources(images) == tuple(images)
     np.testing.assert_array_equal([image.dicom.header.Rows for image in images], 128)
+
+
+def test_a_saved_result_says_what_its_dicom_objects_left_out(changed, put, image_of, tmp_path):
+    """As the command does, which checks before it draws."""
+    image = image_of(put(changed("CT_small.dcm"), "PatientSex", "CS", MARKER.encode()))
+    result = toy_segmenter()(image, samples=2, center=(60, 60))
+    result.save(tmp_path / "out", dicom_seg=True)
+    (warning,) = json.loads((tmp_path / "out" / "result.json").read_text())["warnings"]
+    assert warning == "PatientSex is not valid and was left out of the DICOM objects"
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO 2022 IR 100", "M\u00fcller"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"),
+        ("GB18030", "\u738b^\u5c0f\u4e1c"),
+    ],
+)
+def test_names_of_every_character_set_are_kept(character_set, name, changed, image_of):
+    image = image_of(changed("CT_small.dcm", SpecificCharacterSet=character_set, PatientName=name))
+    assert check_sources([image]) == (image,)
+    assert {str(dataset.PatientName) for dataset in written(image).values()} == {name}
+
+
+def test_empty_functional_groups_are_none(changed, image_of):
+    image = image_of(changed("MR_small.dcm", SharedFunctionalGroupsSequence=[]))
+    check_sources([image])
+    rtstruct.check_sources([image])
+    assert "PlanePositionSequence" in written(image)["segmentation.dcm"].PerFrameFunctionalGroupsSequence[0]
+
+
+def test_a_tile_of_a_slide_is_not_blamed_for_its_orientation(changed, image_of):
+    image = image_of(changed("SC_rgb.dcm", ImageOrientationSlide=[0, -1, 0, -1, 0, 0], BurnedInAnnotation="NO"))
+    assert check_sources([image]) == (image,)
+    written(image)
+
+
+def test_what_a_structure_set_cannot_copy_is_refused_by_name(changed, put, image_of):
+    image = image_of(put(changed("CT_small.dcm"), "DeidentificationMethodCodeSequence", "UN", b"abcd"))
+    with pytest.raises(OutputError, match="DeidentificationMethodCodeSequence"):
+        rtstruct.check_sources([image])

@@ -21,13 +21,15 @@ from medseg_runtime.readers.codestream import MAX_WORK, Codestream, parse_codest
 from medseg_runtime.readers.dicom.codecs import cannot_decode, is_decoded_here
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.guard import DAMAGED
-from medseg_runtime.readers.dicom.header import COLOR, PIXELS
+from medseg_runtime.readers.dicom.header import COLOR, PIXELS, number_of_frames
 from medseg_runtime.readers.raster.picture import FORMATS, check_whole, pillow_errors
 
 CELLS = frozenset({1, 8, 16, 32, 64})
 """Sizes of a cell in bits."""
 MAX_BITS = 32
 AS_PNG = "Save it as PNG with `dcmj2pnm {} in.dcm out.png`, and give that."
+YBR = frozenset({"YBR_FULL", "YBR_FULL_422"})
+RETIRED_YBR = frozenset({"YBR_PARTIAL_420", "YBR_PARTIAL_422"})
 RLE = pydicom.uid.RLELossless
 RLE_PADDING = 1 << 10
 """Bytes that a segment may have beyond its pixels."""
@@ -77,7 +79,12 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
         raise _damaged(syntax)
     color = dataset.PhotometricInterpretation in COLOR
     _check_cells(dataset)
+    if color:
+        _check_colors(dataset, syntax, stream)
     options: Any = {"correct_unused_bits": color}  # of grey values below, where High Bit is known too
+    decoded_to_rgb = stream is not None and stream.transformed and dataset.PhotometricInterpretation in YBR
+    if stream is not None and decoded_to_rgb:  # pydicom would convert it once more
+        options |= {"raw": True} | ({"decoding_plugin": "pillow"} if stream.coding == "JPEG" else {})
     try:
         values, properties = decoder.as_array(dataset, index=number - 1, **options)
     except (NotImplementedError, RuntimeError):  # none of the decoders could decode it
@@ -88,8 +95,8 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
         _check_whole(header, number)
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
         raise _other_size()
-    if color and properties["photometric_interpretation"] != "RGB":
-        raise ImageError("the colors of the DICOM image cannot be converted to RGB here", AS_PNG.format("--write-png"))
+    if color and not decoded_to_rgb and properties["photometric_interpretation"] != "RGB":
+        raise _not_converted()
     if not syntax.is_encapsulated:
         _warn_of_more_pixels(header, values)
     if values.dtype.kind == "f":
@@ -105,17 +112,35 @@ def _check_cells(dataset: pydicom.Dataset) -> None:
             f"DICOM pixels in cells of {bits} bits (BitsAllocated) are not supported",
             AS_PNG.format("--min-max-window --write-16-bit-png"),
         )
-    if bits > 8 and dataset.PhotometricInterpretation in {"YBR_FULL", "YBR_FULL_422"}:
-        raise ImageError("the colors of the DICOM image cannot be converted to RGB here", AS_PNG.format("--write-png"))
+    if bits > 8 and dataset.PhotometricInterpretation in YBR:
+        raise _not_converted()
+
+
+def _check_colors(dataset: pydicom.Dataset, syntax: pydicom.uid.UID, stream: Codestream | None) -> None:
+    """Refuse colors that would come out wrong: of a retired kind, or YBR where the header says RGB.
+
+    A JPEG with a JFIF marker is YBR, and pydicom takes it as such.
+    """
+    photometric = dataset.PhotometricInterpretation
+    if not syntax.is_encapsulated and photometric in RETIRED_YBR:
+        raise _not_converted()
+    if stream is not None and photometric == "RGB" and stream.subsampled and not (stream.transformed or stream.jfif):
+        raise ImageError(
+            "the DICOM image's colors are coded as YBR, and PhotometricInterpretation says RGB",
+            "Decompress it with `dcmdjpeg --conv-lossy in.dcm out.dcm`.",
+        )
+
+
+def _not_converted() -> ImageError:
+    return ImageError("the colors of the DICOM image cannot be converted to RGB here", AS_PNG.format("--write-png"))
 
 
 def _codestream(dataset: pydicom.Dataset, number: int, syntax: pydicom.uid.UID) -> Codestream | None:
     """Read a compressed frame's own header, and compare it with the data set before anything is decoded."""
     if not syntax.is_encapsulated:
         return None
-    frames = int(dataset.get("NumberOfFrames") or 1)
     try:
-        content = get_frame(dataset.PixelData, number - 1, number_of_frames=frames)
+        content = get_frame(dataset.PixelData, number - 1, number_of_frames=number_of_frames(dataset))
     except Exception:  # noqa: BLE001 - pydicom raises many types for damaged fragments; the decoder says so too
         return None
     if syntax == RLE:

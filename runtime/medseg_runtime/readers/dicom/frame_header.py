@@ -17,6 +17,7 @@ import pydicom
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.guard import DAMAGED
+from medseg_runtime.readers.dicom.header import number_of_frames
 
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 MACROS = {
@@ -39,7 +40,7 @@ MAY_BE_EMPTY = frozenset({"SliceThickness", "GantryDetectorTilt"})
 
 def is_enhanced(dataset: pydicom.Dataset) -> bool:
     """Tell whether values and geometry are kept per frame, in functional groups."""
-    return any(keyword in dataset for keyword in FUNCTIONAL_GROUPS)
+    return any(dataset.get(keyword) for keyword in FUNCTIONAL_GROUPS)
 
 
 class FrameHeader:
@@ -52,7 +53,7 @@ class FrameHeader:
             ImageError: the functional groups do not fit the number of frames.
         """
         self.dataset = dataset
-        self.frames = int(dataset.get("NumberOfFrames") or 1)
+        self.frames = number_of_frames(dataset)
         self.enhanced = is_enhanced(dataset)
         self.warnings: list[str] = []
         shared, per_frame = (list(dataset.get(keyword) or []) for keyword in FUNCTIONAL_GROUPS)
@@ -73,7 +74,7 @@ class FrameHeader:
         """Return the data set that states an element: a macro's item, or the object itself; None if none does.
 
         Raises:
-            ImageError: a macro has several items, so that it is not clear which one applies.
+            ImageError: the rescale has several items, so that it is not clear which one applies.
         """
         macros = list(self._macros(keyword))
         for item in macros:
@@ -89,9 +90,13 @@ class FrameHeader:
             items = groups.get(name)
             if not isinstance(items, pydicom.Sequence) or not items:
                 continue
-            if len(items) > 1:
+            if len(items) == 1:
+                yield items[0]
+            elif name == MACROS["RescaleSlope"]:
                 raise ImageError(f"the functional group {name} of the DICOM object has several items", DAMAGED)
-            yield items[0]
+            else:  # it does not matter for the pixels
+                self.not_used(str(name), "has several items")
+                yield pydicom.Dataset()
 
     def states_rescale(self) -> bool:
         """Tell whether there is a rescale, valid or not."""
@@ -113,7 +118,7 @@ class FrameHeader:
         try:
             value = holder[keyword].value
             parts = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
-            found = [_number(part) for part in parts if part is not None and str(part).strip()]
+            found = [_number(part) for part in _without_empty_end(parts)]
         except Exception:  # noqa: BLE001 - pydicom raises many types for values that do not fit their VR
             self.not_used(keyword, "is not a number")
             return []
@@ -137,7 +142,23 @@ class FrameHeader:
         return found
 
 
+def _without_empty_end(parts: list[Any]) -> list[Any]:
+    """Leave out empty values at the end. One before others keeps its place, and is not a number."""
+    while parts and _is_empty(parts[-1]):
+        parts.pop()
+    return [math.nan if _is_empty(part) else part for part in parts]
+
+
+def _is_empty(part: Any) -> bool:
+    return part is None or not str(part).strip()
+
+
 def _number(part: Any) -> float:
-    if isinstance(part, int | float):
-        return float(part)
-    return float((part.decode("ascii") if isinstance(part, bytes) else str(part)).strip(" \0"))
+    """Convert one value. Python would take 1_0 as 10."""
+    written = getattr(part, "original_string", part)
+    if isinstance(written, int | float):
+        return float(written)
+    text = (written.decode("ascii") if isinstance(written, bytes) else str(written)).strip(" \0\t\r\n")
+    if "_" in text:
+        raise ValueError
+    return float(text)

@@ -8,6 +8,7 @@ import pydicom
 
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.header import image_type, modality
+from medseg_runtime.readers.dicom.mosaic import states_mosaic
 from medseg_runtime.readers.patient_plane import PatientPlane
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -20,7 +21,7 @@ PLANE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6}
 """Elements of a plane, and their number of values."""
 TOMOGRAPHIC = frozenset({"CT", "MR", "PT"})
 """Modalities whose images state a plane (PS3.3, C.7.6.2)."""
-MOSAIC_CREATOR = "SIEMENS MR HEADER"
+CT_STORAGE = frozenset(_STORAGE + end for end in ("2", "2.1", "2.2"))
 TILT_DEGREES = 1.0
 """Largest angle that counts as no tilt."""
 
@@ -68,7 +69,7 @@ def frame_plane(header: FrameHeader, spacing_mm: tuple[float, float] | None) -> 
     elif _contradicts_tilt(header, plane):
         header.warn("the position in the patient was not used: GantryDetectorTilt and ImageOrientationPatient differ")
         return None
-    elif modality(header.dataset) == "CT" and "LOCALIZER" in image_type(header.dataset):
+    elif _is_ct(header) and "LOCALIZER" in image_type(header.dataset):
         header.warn("this is a CT localizer: a projection, and sizes and points beside its plane are not exact")
     return plane
 
@@ -107,12 +108,12 @@ def _is_mosaic(header: FrameHeader) -> bool:
     """Tell whether slices are tiled into one picture, as older Siemens scanners write EPI. Enhanced objects may say so and are none."""
     if header.enhanced:
         return False
-    if "MOSAIC" in image_type(header.dataset):
-        return True
-    try:  # Number of Images in Mosaic. It takes a position away and never gives one.
-        return int(header.dataset.private_block(0x0019, MOSAIC_CREATOR)[0x0A].value) > 1
-    except (KeyError, TypeError, ValueError):
-        return False
+    return "MOSAIC" in image_type(header.dataset) or states_mosaic(header.dataset)
+
+
+def _is_ct(header: FrameHeader) -> bool:
+    """Tell whether an object is CT, by its modality or, without one, by its SOP class."""
+    return (modality(header.dataset) or ("CT" if header.text("SOPClassUID") in CT_STORAGE else "")) == "CT"
 
 
 def _is_calibrated(header: FrameHeader, spacing: list[float]) -> bool:
@@ -124,8 +125,8 @@ def _is_calibrated(header: FrameHeader, spacing: list[float]) -> bool:
 
 
 def _contradicts_tilt(header: FrameHeader, plane: PatientPlane) -> bool:
-    """Tell whether an original CT slice states a tilt of the gantry, and an upright plane."""
-    if modality(header.dataset) != "CT" or "ORIGINAL" not in image_type(header.dataset):
+    """Tell whether a CT slice states a tilt of the gantry, and an upright plane. A derived one may have been resampled."""
+    if not _is_ct(header) or "DERIVED" in image_type(header.dataset):
         return False
     stated = header.number("GantryDetectorTilt")
     upright = abs(float(plane.normal[2])) > math.cos(math.radians(TILT_DEGREES))

@@ -135,22 +135,27 @@ def _without_padding(header: FrameHeader, stored: Stored, values: Float64, *, in
 def _padding(header: FrameHeader, stored: Stored) -> npt.NDArray[np.bool_] | None:
     """Return where the image is padded: (H, W); None without a valid Pixel Padding Value."""
     keyword = PADDING[0 if stored.bits else stored.values.dtype.itemsize]
-    value = header.number(keyword)
-    limit = value if value is None else header.number(keyword.replace("Value", "RangeLimit"))
+    value, limit = (_padding_end(header, stored, each) for each in (keyword, keyword.replace("Value", "RangeLimit")))
     if not stored.bits:
         outside = ~np.isfinite(stored.values)
         return outside if value is None else outside | _between(stored.values, value, value if limit is None else limit)
     if value is None:
         return None
     ends = (value, value if limit is None else limit)
-    if not all(end.is_integer() for end in ends):
-        header.not_used(keyword)
-        return None
     first, last = (_as_stored(int(end), header.dataset) for end in ends)
     lowest = -(2 ** (stored.bits - 1)) if stored.signed else 0
     # Scanners also pad with values that the stored bits cannot hold.
     fits = lowest <= min(first, last) and max(first, last) < lowest + 2**stored.bits
     return _between(stored.values if fits else stored.cells, first, last)
+
+
+def _padding_end(header: FrameHeader, stored: Stored, keyword: str) -> float | None:
+    """Return Pixel Padding Value or Range Limit, a whole number for integers; None, with a warning, if it is not valid."""
+    end = header.number(keyword)
+    if end is not None and stored.bits and not end.is_integer():
+        header.not_used(keyword)
+        return None
+    return end
 
 
 def _between(values: Pixels, one: float, other: float) -> npt.NDArray[np.bool_]:

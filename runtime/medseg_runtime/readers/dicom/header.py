@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import pydicom
 from pydicom.multival import MultiValue
 
 from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.guard import DAMAGED
+from medseg_runtime.readers.dicom.modalities import MODALITIES
 from medseg_runtime.readers.source import check_size
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -36,23 +35,55 @@ def check_kind(dataset: pydicom.Dataset) -> int:
         )
     photometric = dataset.get("PhotometricInterpretation")
     if photometric not in (*GREY, PALETTE, *COLOR):
-        raise ImageError("the DICOM image states no known photometric interpretation", DAMAGED)
+        raise ImageError("the DICOM image states no known PhotometricInterpretation", DAMAGED)
     if dataset.get("SamplesPerPixel") != (3 if photometric in COLOR else 1):
-        raise ImageError("the DICOM image's samples per pixel do not fit its photometric interpretation", DAMAGED)
-    for keyword in ("BitsAllocated", "BitsStored", "PixelRepresentation") if "PixelData" in dataset else ():
+        raise ImageError("SamplesPerPixel of the DICOM image does not fit its PhotometricInterpretation", DAMAGED)
+    if "PixelData" in dataset:
+        _check_cells(dataset)
+    for keyword in ("Rows", "Columns"):
         if not isinstance(dataset.get(keyword), int):
             raise ImageError(f"the DICOM image does not state {keyword}", DAMAGED)
-    check_size(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    check_size(dataset.Columns, dataset.Rows)
+    return number_of_frames(dataset)
+
+
+def _check_cells(dataset: pydicom.Dataset) -> None:
+    """Refuse elements without which the bytes of the pixels say nothing."""
+    needed = ["BitsAllocated", "BitsStored", "PixelRepresentation"]
+    if dataset.SamplesPerPixel > 1:
+        needed.append("PlanarConfiguration")
+    for keyword in needed:
+        if not isinstance(dataset.get(keyword), int):
+            raise ImageError(f"the DICOM image does not state {keyword}", DAMAGED)
+    for keyword, valid in (
+        ("BitsStored", 1 <= dataset.BitsStored <= dataset.BitsAllocated),
+        ("PixelRepresentation", dataset.PixelRepresentation in (0, 1)),
+        ("PlanarConfiguration", dataset.SamplesPerPixel == 1 or dataset.PlanarConfiguration in (0, 1)),
+    ):
+        if not valid:
+            raise ImageError(f"{keyword} of the DICOM image is not valid", DAMAGED)
+
+
+def number_of_frames(dataset: pydicom.Dataset) -> int:
+    """Return Number of Frames; 1 if it is absent, empty or 0.
+
+    Raises:
+        ImageError: it is no number, or negative.
+    """
+    try:
+        stated = float(dataset.get("NumberOfFrames") or 1)
+        frames = int(stated) if stated.is_integer() else 0
+    except Exception:  # noqa: BLE001 - pydicom raises many types for values that do not fit their VR
+        frames = 0
     if frames < 1:
-        raise ImageError("the DICOM image states no valid number of frames", DAMAGED)
+        raise ImageError("NumberOfFrames of the DICOM image is not valid", DAMAGED)
     return frames
 
 
 def modality(dataset: pydicom.Dataset) -> str:
-    """Return the modality if it is a code such as CT, else an empty string: a free text may identify a patient."""
-    code = str(dataset.get("Modality", ""))
-    return code if re.fullmatch("[A-Z]{2,10}", code) else ""
+    """Return the modality if it is a defined term such as CT, in capitals; else an empty string: a free text may identify a patient."""
+    code = str(dataset.get("Modality", "")).strip().upper()
+    return code if code in MODALITIES else ""
 
 
 def image_type(dataset: pydicom.Dataset) -> set[str]:

@@ -65,14 +65,14 @@ def frame_image(dataset: pydicom.Dataset, number: int, sha256: str, *, stripped:
         pixels, value_range = _values(header, stored_values(header, number))
         warn_of_text(header)
         spacing = spacing_of(header)
-        plane, frames = frame_plane(header, spacing), int(dataset.get("NumberOfFrames") or 1)
+        plane = frame_plane(header, spacing)
         return SourceImage(
             pixels=as_image(pixels),
             sha256=sha256,
             kind=f"DICOM {modality(dataset)}".strip(),
             spacing_mm=spacing,
             value_range=value_range,
-            dicom=DicomOrigin(header=stripped, frame=number, frames=frames, plane=plane),
+            dicom=DicomOrigin(header=stripped, frame=number, frames=header.frames, plane=plane),
             warnings=tuple(header.warnings),
         )
 
@@ -92,6 +92,8 @@ def _values(header: FrameHeader, stored: Stored) -> tuple[Pixels, Range]:
     """Return the pixels, (H, W) or (H, W, 3), and the range that the rule `unit` maps to [0, 1]."""
     photometric = header.dataset.PhotometricInterpretation
     if photometric in GREY:
+        if header.text("PixelPresentation") in {"COLOR", "MIXED"}:  # C.8.13.1.1.1.2 and C.8.16.2.1.1.2
+            header.warn("some values stand for colors (PixelPresentation), which were read as grey values")
         return grey_values(header, stored)
     if photometric == PALETTE:
         table = palette_table(header.dataset, signed=stored.signed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pydicom
 from pydicom.pixels.processing import apply_color_lut
 
+from medseg_runtime.errors import ImageError
 from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.readers.dicom.guard import DAMAGED
 
 COLORS = ("Red", "Green", "Blue")
 
@@ -35,14 +37,35 @@ def modality_table(dataset: pydicom.Dataset, *, signed: bool) -> LookupTable:
     """Return the table of the only item of Modality LUT Sequence.
 
     signed: whether the stored values are.
+
+    Raises:
+        ImageError: it is damaged.
     """
-    (item,) = dataset.ModalityLUTSequence
-    count, first, _ = _descriptor(item.LUTDescriptor, signed=signed)
-    return LookupTable(first, _entries(item.LUTData, count, _byte_order(dataset)))
+    try:
+        (item,) = dataset.ModalityLUTSequence
+        count, first, _ = _descriptor(item.LUTDescriptor, signed=signed)
+        return LookupTable(first, _entries(item.LUTData, count, _byte_order(dataset)))
+    except Exception:  # noqa: BLE001 - of pydicom and NumPy, for damaged tables
+        raise ImageError("ModalityLUTSequence of the DICOM image is damaged or incomplete", DAMAGED) from None
 
 
 def palette_table(dataset: pydicom.Dataset, *, signed: bool) -> LookupTable:
-    """Return the palette of a PALETTE COLOR image. signed: whether the stored values are."""
+    """Return the palette of a PALETTE COLOR image. signed: whether the stored values are.
+
+    Entries of 8 bits are often written as the low bytes of words, and some writers state 16 bits for them. So words that are all below 256
+    are taken as 8 bits: as 16, every color would be black.
+
+    Raises:
+        ImageError: it is absent, damaged, or not the same size for each color.
+    """
+    try:
+        table = _palette(dataset, signed=signed)
+    except Exception:  # noqa: BLE001 - of pydicom and NumPy, for damaged tables
+        raise ImageError("the palette of the DICOM image is damaged or incomplete", DAMAGED) from None
+    return replace(table, entries=table.entries.astype(np.uint8)) if table.entries.max() < 0x100 else table
+
+
+def _palette(dataset: pydicom.Dataset, *, signed: bool) -> LookupTable:
     descriptors = {
         _descriptor(dataset[f"{color}PaletteColorLookupTableDescriptor"].value, signed=signed) for color in COLORS
     }

@@ -117,7 +117,15 @@ def read_series(path: str | os.PathLike[str], series: int | str | None = None) -
     _check_alike(headers, slices)
     slices.sort(key=lambda each: each.plane.depth)
     _check_apart(slices)
-    return Series(tuple(slices), found.notes)
+    return Series(tuple(slices), (*found.notes, *_frames_note(headers)))
+
+
+def _frames_note(headers: Sequence[Header]) -> tuple[str, ...]:
+    """Return the warning that the positions of some slices are not comparable, if they may not be (PS3.3, C.7.4.1.1.1)."""
+    count = len({header.reference_frame for header in headers})
+    if count < 2:
+        return ()
+    return (f"the slices state {count} frames of reference (FrameOfReferenceUID), and may not fit together",)
 
 
 def _check_alike(headers: Sequence[Header], slices: Sequence[Slice]) -> None:
@@ -217,8 +225,7 @@ def _slice(header: Header) -> Slice:
             f"{name}: this file holds several frames, and each file of a series holds one",
             "Give the file itself, with --frame K and without --slices.",
         )
-    if header.plane is None:
-        raise ImageError(f"{name} states no position in the patient", "Give the image files one by one.")
+    assert header.plane is not None  # that would be a fault
     return Slice(header.file, header.plane, header.uid)
 
 

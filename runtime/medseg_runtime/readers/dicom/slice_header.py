@@ -12,7 +12,8 @@ import pydicom
 from pydicom.dataelem import RawDataElement
 
 from medseg_runtime.errors import ImageError
-from medseg_runtime.readers.dicom.geometry import plane_of
+from medseg_runtime.readers.dicom.frame_header import FrameHeader
+from medseg_runtime.readers.dicom.geometry import frame_plane, spacing_of
 from medseg_runtime.readers.dicom.guard import DAMAGED, reading
 from medseg_runtime.readers.dicom.header import PIXELS, check_kind, modality
 from medseg_runtime.readers.dicom.parse import parse
@@ -43,6 +44,8 @@ class Header:
     columns: int
     frames: int
     plane: PatientPlane | None
+    reference_frame: str
+    """Frame of Reference UID; empty if it is not stated."""
     fault: ImageError | None
     """Why it is no slice, if it is none."""
 
@@ -62,7 +65,10 @@ def read_header(file: StudyFile, opened: IO[bytes]) -> Header | str:
     frames, plane = 1, None
     try:
         frames = check_kind(dataset)
-        plane = plane_of(dataset) if frames == 1 else None
+        if frames == 1:
+            header = FrameHeader(dataset)
+            plane = frame_plane(header, spacing_of(header))
+            fault = _no_place(header) if plane is None else None
     except ImageError as error:
         fault = error
     return Header(
@@ -75,8 +81,15 @@ def read_header(file: StudyFile, opened: IO[bytes]) -> Header | str:
         columns=int(dataset.get("Columns") or 0),
         frames=frames,
         plane=plane,
+        reference_frame=str(dataset.get("FrameOfReferenceUID") or ""),
         fault=fault,
     )
+
+
+def _no_place(header: FrameHeader) -> ImageError:
+    """Return the error for a slice without a plane in the patient, with the reasons."""
+    reasons = "; ".join(header.warnings) or "it states none"
+    return ImageError(f"no position in the patient: {reasons}", "Give the image files one by one.")
 
 
 def _data_set(opened: IO[bytes]) -> pydicom.Dataset:

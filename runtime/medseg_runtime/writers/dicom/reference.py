@@ -35,7 +35,8 @@ def reference(image: SourceImage) -> pydicom.Dataset:
     assert image.dicom is not None
     header = copy.deepcopy(image.dicom.header)
     _check_identifiers(header)
-    if not isinstance(header.get("SpecificCharacterSet", ""), str):
+    character_set = header.get("SpecificCharacterSet") or ""
+    if not isinstance(character_set, str) or character_set.startswith("ISO 2022"):
         # Code extensions, as in most Japanese, Korean and Chinese studies (PS3.3, C.12.1.1.2). highdicom does not take all of
         # them, so names are re-encoded as UTF-8.
         try:
@@ -46,21 +47,30 @@ def reference(image: SourceImage) -> pydicom.Dataset:
     for keyword in NEVER_ABSENT:
         if keyword not in header:
             setattr(header, keyword, "")
-    if image.dicom.frames > 1:
-        header.NumberOfFrames = 1
-        shared, own = (
-            header[keyword][index] if header.get(keyword) else pydicom.Dataset()
-            for keyword, index in zip(FUNCTIONAL_GROUPS, (0, image.dicom.frame - 1), strict=True)
-        )
-        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # highdicom reads the shared ones
-            if own.get(keyword):
-                shared[keyword] = own[keyword]
-        header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], [own]
+    if image.dicom.frames > 1 or is_enhanced(header):
+        _keep_one_frame(header, image.dicom.frame)
+    else:
+        for keyword in FUNCTIONAL_GROUPS:  # empty, which says nothing
+            header.pop(keyword, None)
     if not has_position(image.dicom):
         _remove_geometry(header)
     if not header.get("FrameOfReferenceUID"):
         header.pop("FrameOfReferenceUID", None)
     return header
+
+
+def _keep_one_frame(header: pydicom.Dataset, number: int) -> None:
+    """Keep the functional groups of one frame, each macro where highdicom reads it: the position per frame, the others shared."""
+    header.NumberOfFrames = 1
+    shared, own = (
+        header[keyword][index] if header.get(keyword) else pydicom.Dataset()
+        for keyword, index in zip(FUNCTIONAL_GROUPS, (0, number - 1), strict=True)
+    )
+    for keyword in MACROS:
+        stated = next((groups[keyword] for groups in (own, shared) if groups.get(keyword)), None)
+        if stated is not None:
+            (own if keyword == "PlanePositionSequence" else shared)[keyword] = stated
+    header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], [own]
 
 
 def _check_identifiers(header: pydicom.Dataset) -> None:
@@ -93,8 +103,8 @@ def date_and_time(header: pydicom.Dataset) -> tuple[str, str]:
 
 
 def _remove_geometry(header: pydicom.Dataset) -> None:
-    """Without a position in the patient a SEG must state neither distances nor a plane."""
-    for keyword in GEOMETRY:
+    """Without a position in the patient a SEG must state neither distances nor a plane. A tile of a slide has none."""
+    for keyword in (*GEOMETRY, "ImageOrientationSlide"):
         header.pop(keyword, None)
     if all(header.get(keyword) for keyword in FUNCTIONAL_GROUPS):
         for keyword in FUNCTIONAL_GROUPS:

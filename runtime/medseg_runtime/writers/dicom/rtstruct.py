@@ -45,7 +45,7 @@ from medseg_runtime.writers.dicom.identity import (
     uid,
 )
 from medseg_runtime.writers.dicom.read_back import check_structures
-from medseg_runtime.writers.dicom.reference import date_and_time, reference
+from medseg_runtime.writers.dicom.reference import cannot_refer, date_and_time, reference
 from medseg_runtime.writers.dicom.sources import writing
 
 NEEDED = (
@@ -106,7 +106,19 @@ def check_sources(images: Sequence[SourceImage]) -> None:
         raise ParameterError("the slices differ in FrameOfReferenceUID", LEAVE_OUT)
     with writing("an RTSTRUCT", "--rtstruct"):
         for image in images:
-            reference(image)
+            _check_copied(reference(image))
+
+
+def _check_copied(header: Dataset) -> None:
+    """Refuse an element that would be copied and cannot be written, by name."""
+    for keyword in PATIENT_AND_STUDY:
+        copied = Dataset()
+        try:
+            if keyword in header:
+                copied[keyword] = header[keyword]
+                copied.save_as(io.BytesIO(), implicit_vr=True, little_endian=True)
+        except Exception:  # noqa: BLE001 - pydicom raises many types for damaged values
+            raise cannot_refer([keyword]) from None
 
 
 def structure_set(results: Sequence[Segmentation], chosen: Representatives | None = None) -> bytes:

@@ -56,8 +56,18 @@ class Segment:
     values: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
 
 
-def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: int = 0) -> dict[str, bytes]:
-    """Return the content of the three DICOM files, by name.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DicomObjects:
+    """The DICOM files of some results."""
+
+    files: dict[str, bytes]
+    """Content by name."""
+    warnings: tuple[str, ...]
+    """For each element of the sources that they leave out."""
+
+
+def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: int = 0) -> DicomObjects:
+    """Return the three DICOM files.
 
     results: of one image, or of slices of one series in their order.
     overlay: (h, w, 3) RGB; index: of the slice that it shows.
@@ -67,13 +77,14 @@ def dicom_objects(results: Sequence[Segmentation], overlay: Canvas, *, index: in
         OutputError: a SEG cannot refer to a source's header, or an object did not read back as it was written.
     """
     with writing():
-        headers, _ = prepare([result.source for result in results])
+        headers, left_out = prepare([result.source for result in results])
         writer = _Writer(results, headers)
-        return {
+        files = {
             "segmentation.dcm": writer.segmentation("BINARY", _mask_segments(results)),
             "confidence.dcm": writer.segmentation("FRACTIONAL", _confidence_segments(results)),
             "overlay.dcm": writer.secondary_capture(index, overlay),
         }
+        return DicomObjects(files=files, warnings=_left_out_notes(left_out))
 
 
 def check_sources(images: Sequence[SourceImage]) -> tuple[SourceImage, ...]:
@@ -82,8 +93,12 @@ def check_sources(images: Sequence[SourceImage]) -> tuple[SourceImage, ...]:
     Return the images, with a warning for each element that the objects will leave out.
     """
     _, left_out = prepare(images)
-    notes = tuple(f"{keyword} is not valid and was left out of the DICOM objects" for keyword in left_out)
+    notes = _left_out_notes(left_out)
     return tuple(replace(image, warnings=(*image.warnings, *notes)) if notes else image for image in images)
+
+
+def _left_out_notes(keywords: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{keyword} is not valid and was left out of the DICOM objects" for keyword in keywords)
 
 
 def _mask_segments(results: Sequence[Segmentation]) -> list[Segment]:
