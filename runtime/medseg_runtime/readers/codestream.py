@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from medseg_runtime.readers.jpeg_markers import FRAMES, JPEG_LS, FrameHeader, segments_of
+from medseg_runtime.readers.jpeg_markers import FRAMES, JPEG_LS, FrameHeader, Segment, segments_of
 
 START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"  # JPEG 2000 ends with the same two bytes
 START_OF_SCAN = b"\xff\xda"
@@ -66,29 +66,31 @@ def parse_codestream(content: bytes) -> Codestream | None:
 
 
 def _jpeg(content: bytes) -> Codestream | None:
-    frame_segment, adobe, jfif = None, False, False
-    for segment in segments_of(content):
-        if segment.marker in FRAMES:
-            frame_segment = segment
-            break
-        adobe = adobe or (segment.marker == APP14 and content.startswith(b"Adobe", segment.start))
-        jfif = jfif or (segment.marker == APP0 and content.startswith(b"JFIF", segment.start))
-    if frame_segment is None:
+    segments = list(_to_frame(segments_of(content)))
+    if not segments or segments[-1].marker not in FRAMES:
         return None
-    start = frame_segment.start
+    start = segments[-1].start
     frame = FrameHeader.read(content, start)
     return Codestream(
-        coding=JPEG_CODINGS.get(frame_segment.marker, "JPEG with arithmetic or hierarchical coding"),
+        coding=JPEG_CODINGS.get(segments[-1].marker, "JPEG with arithmetic or hierarchical coding"),
         height=frame.height,
         width=frame.width,
         components=frame.components,
         bits=frame.bits,
         complete=_ends(content),
         work=frame.height * frame.width * content.count(START_OF_SCAN, start),
-        transformed=adobe,
-        jfif=jfif,
+        transformed=any(one.marker == APP14 and content.startswith(b"Adobe", one.start) for one in segments),
+        jfif=any(one.marker == APP0 and content.startswith(b"JFIF", one.start) for one in segments),
         subsampled=len({content[start + 7 + 3 * index] for index in range(frame.components)}) > 1,
     )
+
+
+def _to_frame(segments: Iterator[Segment]) -> Iterator[Segment]:
+    """Yield segments up to the first frame header, with it."""
+    for segment in segments:
+        yield segment
+        if segment.marker in FRAMES:
+            return
 
 
 def _jpeg_2000_start(content: bytes) -> int | None:

@@ -141,9 +141,9 @@ BAD = {
     "rows 0": (lambda: changed(Rows=0), "too small"),
     "rows beyond the pixels": (lambda: changed(Rows=4000), "cut short"),
     "huge": (lambda: changed(Rows=60000, Columns=60000), "too large"),
-    "no photometric": (lambda: changed(PhotometricInterpretation=None), "photometric"),
-    "odd photometric": (lambda: changed(PhotometricInterpretation="ARGB"), "photometric"),
-    "samples do not fit": (lambda: changed(SamplesPerPixel=3), "samples per pixel"),
+    "no photometric": (lambda: changed(PhotometricInterpretation=None), "Photometric"),
+    "odd photometric": (lambda: changed(PhotometricInterpretation="ARGB"), "Photometric"),
+    "samples do not fit": (lambda: changed(SamplesPerPixel=3), "SamplesPerPixel"),
     "2 frames": (lambda: multi_frame(2), "several frames"),
     "1e5 frames": (lambda: multi_frame(100_000), "several frames"),
     "enhanced, groups missing": (enhanced, "groups"),
@@ -157,7 +157,7 @@ BAD = {
     "multi-frame US": (lambda: raw("examples_ybr_color.dcm"), "several frames"),
     "JPEG lossless": (lambda: raw("SC_rgb_jpeg_gdcm.dcm"), "JPEG Lossless"),
     "truncated by a modality": (lambda: raw("MR_truncated.dcm"), "cut short"),
-    "number of frames 1A": (lambda: raw("badVR.dcm"), "damaged"),
+    "number of frames 1A": (lambda: raw("badVR.dcm"), "NumberOfFrames"),
 }
 
 
