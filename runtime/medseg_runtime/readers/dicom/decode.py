@@ -155,8 +155,7 @@ def _codestream(dataset: pydicom.Dataset, number: int, syntax: pydicom.uid.UID) 
 
 def _check_whole(header: FrameHeader, number: int) -> None:
     """Refuse a JPEG whose scan is cut short: libjpeg fills it with grey in silence."""
-    frames = int(header.dataset.get("NumberOfFrames") or 1)
-    content = get_frame(header.dataset.PixelData, number - 1, number_of_frames=frames)
+    content = get_frame(header.dataset.PixelData, number - 1, number_of_frames=number_of_frames(header.dataset))
     with pillow_errors(content), Image.open(io.BytesIO(content), formats=FORMATS) as picture:
         picture.load()
         for warning in check_whole(picture, content):
