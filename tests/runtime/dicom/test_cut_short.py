@@ -10,7 +10,7 @@ from pydicom.encaps import encapsulate
 from medseg_runtime import ImageError
 from medseg_runtime.readers.image import read_image
 
-BASELINE, EXTENDED, LOSSLESS_2000 = (f"1.2.840.10008.1.2.4.{last}" for last in (50, 51, 90))
+BASELINE, EXTENDED, LOSSLESS_2000, LOSSY_2000 = (f"1.2.840.10008.1.2.4.{last}" for last in (50, 51, 90, 91))
 END = b"\xff\xd9"
 Y, X = np.mgrid[:128, :128]
 GREY = (100 + 80 * np.sin(X / 9) + 40 * np.cos(Y / 7) + np.random.default_rng(0).normal(0, 8, X.shape)).clip(0, 255)
@@ -49,3 +49,15 @@ def test_half_a_picture_is_refused_whole_ones_are_read(syntax, kind, options, co
         for behind in (b"", END, bytes(100)):
             with pytest.raises(ImageError):
                 read_image(written(content[: int(len(content) * share)] + behind, syntax, color))
+
+
+def test_a_lossy_jpeg_2000_without_its_end_is_warned_of(written):
+    """Its decoders take zeros for data that add nothing."""
+    buffer = io.BytesIO()
+    options = {"no_jp2": True, "irreversible": True, "quality_mode": "rates", "quality_layers": [8]}
+    Image.fromarray(GREY.astype(np.uint8)).save(buffer, "JPEG2000", **options)
+    content = buffer.getvalue()
+    assert not any("its end" in warning for warning in read_image(written(content, LOSSY_2000, color=False)).warnings)
+    zeroed = content[: len(content) // 2].ljust(len(content), b"\0")
+    image = read_image(written(zeroed, LOSSY_2000, color=False))
+    assert any("lacks the mark of its end" in warning for warning in image.warnings)

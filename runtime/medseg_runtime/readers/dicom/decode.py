@@ -93,6 +93,8 @@ def stored_values(header: FrameHeader, number: int) -> Stored:
         raise _damaged(syntax) from None
     if stream is not None and stream.coding == "JPEG" and stream.bits == 8:
         _check_whole(header, number)
+    elif stream is not None and not stream.complete:
+        header.warn("the compressed picture lacks the mark of its end, and a part of it may be missing")
     if values.shape[:2] != (dataset.Rows, dataset.Columns):
         raise _other_size()
     if color and not decoded_to_rgb and properties["photometric_interpretation"] != "RGB":
