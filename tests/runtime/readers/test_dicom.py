@@ -137,7 +137,7 @@ def enhanced():
 BAD = {
     "truncated header": (lambda: raw()[:400], "cut short|no image"),
     "truncated pixels": (lambda: raw()[:-5000], "cut short"),
-    "no preamble": (lambda: raw()[132:], "not an image in one of"),
+    "no preamble": (lambda: raw()[132:], "lacks its preamble"),
     "rows 0": (lambda: changed(Rows=0), "too small"),
     "rows beyond the pixels": (lambda: changed(Rows=4000), "cut short"),
     "huge": (lambda: changed(Rows=60000, Columns=60000), "too large"),
