@@ -21,9 +21,9 @@ UNHASHED = {"torch"}
 
 ALLOWED = {
     "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-0",
-    "MIT-CMU", "PSF-2.0", "Zlib",
+    "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib",
 }  # fmt: skip
-"""SPDX identifiers. None of them asks for the source of what is linked with it."""
+"""SPDX identifiers. None of them asks for the source of what is linked with it; MPL-2.0 asks for that of its own files."""
 PROPRIETARY = {"tensorrt", "tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu13-libs"}  # fmt: skip
 """NVIDIA's own license: only in extras that are for its GPUs."""
 FOR_NVIDIA = {"gpu", "trt", "trt-rtx"}
@@ -32,6 +32,7 @@ SPDX_OF_CLASSIFIER = {
     "BSD License": "BSD-3-Clause",
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
 }
 SPDX_OF_TEXT = {"3-Clause BSD License": "BSD-3-Clause"}
