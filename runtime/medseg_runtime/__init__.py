@@ -30,6 +30,9 @@ from medseg_runtime.readers.clip import Clip, Frames, read_clip
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.series import list_series, read_series, read_volume
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.distribution import Distribution
+from medseg_runtime.result.measure import measure
+from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.provenance import BackendRecord, Provenance
 from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.request import SampleRequest
@@ -44,10 +47,12 @@ __all__ = [
     "CheckpointError",
     "Clip",
     "DataError",
+    "Distribution",
     "EngineError",
     "ExportError",
     "Frames",
     "ImageError",
+    "Measurements",
     "MedsegError",
     "Outcome",
     "OutputError",
@@ -61,6 +66,7 @@ __all__ = [
     "SourceImage",
     "__version__",
     "list_series",
+    "measure",
     "read_clip",
     "read_image",
     "read_series",

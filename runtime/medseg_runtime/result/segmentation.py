@@ -12,6 +12,7 @@ import numpy.typing as npt
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.model.preprocess import Placement
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.measurements import MeasuredSlice, Measurements, measured
 from medseg_runtime.result.provenance import Provenance
 from medseg_runtime.result.representatives import Representatives, representatives
 from medseg_runtime.result.request import SampleRequest
@@ -88,6 +89,24 @@ class Segmentation:
         seen = self.placement.seen
         rows, columns = slice(seen.y, seen.y + seen.height), slice(seen.x, seen.x + seen.width)
         return representatives(self.masks[..., rows, columns], count)
+
+    @property
+    def measurements(self) -> tuple[Measurements, ...]:
+        """What the samples measure, one `Measurements` per class; computed anew at each access. `measure` takes several slices.
+
+        Raises:
+            ParameterError: the masks were not kept.
+        """
+        return measured([self.measured_slice()], self.classes)
+
+    def measured_slice(self) -> MeasuredSlice:
+        """Return the masks of the field with a class axis, and the size of their pixels."""
+        seen = self.placement.seen
+        rows, columns = slice(seen.y, seen.y + seen.height), slice(seen.x, seen.x + seen.width)
+        masks = self.masks if len(self.classes) > 1 else self.masks[:, None]
+        return MeasuredSlice(
+            masks=masks[..., rows, columns], spacing_mm=self.source.spacing_mm, plane=self.source.plane
+        )
 
     def save(
         self,
