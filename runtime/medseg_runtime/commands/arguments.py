@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg_runtime.errors import ParameterError
+from medseg_runtime.errors import ImageError, ParameterError
+from medseg_runtime.files.read import sha256_of
 from medseg_runtime.model.preprocess import Box
 
 if TYPE_CHECKING:
@@ -44,11 +47,24 @@ def parse_region(text: str) -> Box:
 
 
 def parse_location(
-    center: str | None, center_mm: str | None, frame: int | None, slices: int, series: str | None
+    center: str | None,
+    center_mm: str | None,
+    frame: int | None,
+    slices: int,
+    series: str | None,
+    point_from: Path | None,
+    finding: str | None,
 ) -> Location:
-    """Parse --center, --center-mm, --frame, --slices and --series."""
+    """Parse --center, --center-mm, --frame, --slices, --series, --point-from and --finding."""
     from medseg_runtime.readers.target import Location
 
+    if point_from is not None:
+        for option, given in (("--center", center), ("--center-mm", center_mm), ("--frame", frame)):
+            if given is not None:
+                raise ParameterError(f"{option} and --point-from exclude each other", "Give one of them.")
+        return _pointed(point_from, finding, slices, None if series is None else _series(series))
+    if finding is not None:
+        raise ParameterError("--finding chooses in an SR", "Add --point-from SR, or leave --finding out.")
     pixel = None if center is None else _numbers(center, (2, 3), "--center X,Y or X,Y,Z")
     point = None if center_mm is None else _numbers(center_mm, (3,), "--center-mm X,Y,Z")
     return Location(
@@ -58,6 +74,25 @@ def parse_location(
         slices=slices,
         series=None if series is None else _series(series),
     )
+
+
+def _pointed(path: Path, finding: str | None, slices: int, series: int | str | None) -> Location:
+    from medseg_runtime.readers.dicom.pointing_sr import choose, read_findings  # pydicom is slow to import
+
+    wanted = int(finding) if finding is not None and finding.isdecimal() else finding
+    try:
+        return choose(read_findings(path), wanted).location(slices=slices, series=series)
+    except ImageError as error:
+        raise ParameterError(f"--point-from: {error.problem}", error.remedy) from error
+
+
+def location_record(location: Location, point_from: Path | None) -> dict[str, Any]:
+    """Return what the audit file says of a location: of an SR its hash, and no UID."""
+    record = asdict(location)
+    del record["instance"], record["reference_frame"]
+    if point_from is not None:
+        record["point_from_sha256"] = sha256_of(point_from, ParameterError, "Give a DICOM SR.")
+    return record
 
 
 def _series(text: str) -> int | str:

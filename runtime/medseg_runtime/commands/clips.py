@@ -55,6 +55,7 @@ def _request(settings: Settings) -> SampleRequest:
         ("--rtstruct", settings.rtstruct),
         ("--nifti", settings.nifti),
         ("--representatives", settings.representatives is not None),
+        ("--point-from", location.names_images),
         ("--frame", location.frame is not None),
         ("--slices", location.slices > 1),
         ("--center-mm", location.center_mm is not None),

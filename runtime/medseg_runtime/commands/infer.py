@@ -111,6 +111,18 @@ def infer(
             metavar="X,Y,Z",
         ),
     ] = None,
+    point_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="DICOM SR (TID 1500) that points at the finding in an image or in the patient.", metavar="SR"
+        ),
+    ] = None,
+    finding: Annotated[
+        str | None,
+        typer.Option(
+            help="Which finding of the SR: its number or tracking UID. Without it, they are listed.", metavar="N"
+        ),
+    ] = None,
     frame: Annotated[int | None, typer.Option(help="Frame of a multi-frame DICOM file, from 1.", metavar="K")] = None,
     series: Annotated[
         str | None,
@@ -173,7 +185,7 @@ def infer(
             "threshold": threshold,
             "region": None if roi is None else arguments.parse_region(roi),
         }
-        location = arguments.parse_location(center, center_mm, frame, slices, series)
+        location = arguments.parse_location(center, center_mm, frame, slices, series, point_from, finding)
         chosen = None if frames is None else arguments.parse_frames(frames)
         files: dict[str, Any] = {
             "representatives": representatives,
@@ -183,7 +195,8 @@ def infer(
         }
         arguments.check_together(asked, files, slices=slices, max_samples=max_samples)
         region = None if asked["region"] is None else asdict(asked["region"])
-        log = Audit(audit, {**asked, "region": region, "location": asdict(location), "frames": frames, **files})
+        where = arguments.location_record(location, point_from)
+        log = Audit(audit, {**asked, "region": region, "location": where, "frames": frames, **files})
         log.check()
     except MedsegError as error:
         complain(PROGRAM, str(error))

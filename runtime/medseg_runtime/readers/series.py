@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from medseg_runtime.readers.volume.volume import Volume
 
 
-def read_series(path: str | os.PathLike[str], series: int | str | None = None) -> Series:
+def read_series(
+    path: str | os.PathLike[str],
+    series: int | str | None = None,
+    *,
+    instance: str | None = None,
+    reference_frame: str | None = None,
+) -> Series:
     """Read the headers of a series of DICOM slices, sorted by position; see `readers.dicom.series`.
 
     path: a folder, searched with its sub-folders, or a zip.
     series: which one, where there are several: the `number` or the `uid` that `list_series` gives.
+    instance, reference_frame: take a series that holds this SOP Instance UID, or states this Frame of Reference UID.
 
     Raises:
         ImageError: no DICOM image, several series and none chosen, several orientations, two slices at one position, or a file that cannot
@@ -27,7 +34,7 @@ def read_series(path: str | os.PathLike[str], series: int | str | None = None) -
     """
     from medseg_runtime.readers.dicom.series import read_series as read  # pydicom is slow to import
 
-    return read(Path(path), series)
+    return read(Path(path), series, instance=instance, reference_frame=reference_frame)
 
 
 def list_series(path: str | os.PathLike[str]) -> list[SeriesInfo]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg_runtime.errors import ImageError, ParameterError
@@ -31,6 +31,10 @@ class Location:
     """Number of slices of a series to segment, with the location in the middle one."""
     series: int | str | None = None
     """Which series of a study: its number in `list_series`, or its UID."""
+    instance: str | None = None
+    """SOP Instance UID of the image that `center` is in; then x, y says enough in a series too."""
+    reference_frame: str | None = None
+    """Frame of Reference UID that `center_mm` is in; None for that of the image."""
 
     def __post_init__(self) -> None:
         if self.center is not None and self.center_mm is not None:
@@ -47,7 +51,12 @@ class Location:
     def needs_series(self) -> bool:
         """Whether a folder is a study with a series to segment, and not a set of unrelated images."""
         in_stack = self.center_mm is not None or (self.center is not None and len(self.center) == 3)
-        return in_stack or self.slices > 1 or self.series is not None
+        return in_stack or self.slices > 1 or self.series is not None or self.instance is not None
+
+    @property
+    def names_images(self) -> bool:
+        """Whether it is a location in certain DICOM images alone."""
+        return self.instance is not None or self.reference_frame is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,9 +78,9 @@ def read_target(path: Path, location: Location) -> Target:
         ImageError: it cannot be read, or states no patient coordinates although `center_mm` is given.
         ParameterError: the location is not in it.
     """
-    stack = _stack(path, location)
-    if stack is not None:
-        return _in_stack(stack, location)
+    stacked = _stack(path, location)
+    if stacked is not None:
+        return _in_stack(*stacked)
     if location.series is not None:
         raise ParameterError("this is one image, not a study", "Give the folder of the study, or leave --series out.")
     if location.slices > 1 or (location.center is not None and len(location.center) == 3):
@@ -79,6 +88,7 @@ def read_target(path: Path, location: Location) -> Target:
             "this is one image, not a series", "Give the folder of the series, or --center X,Y without --slices."
         )
     image = read_image(path, location.frame)
+    _check_named(image, location)
     if location.center_mm is None:
         return Target(images=(image,), index=0, center=location.pixel)
     if image.plane is None:
@@ -91,8 +101,8 @@ def read_target(path: Path, location: Location) -> Target:
     return Target(images=(image,), index=0, center=(x, y))
 
 
-def _stack(path: Path, location: Location) -> Stack | None:
-    """Read the headers of a folder, zip or volume; None for any other file."""
+def _stack(path: Path, location: Location) -> tuple[Stack, Location] | None:
+    """Read the headers of a folder, zip or volume, and return the location in it; None for any other file."""
     folder = is_folder(path)
     if not folder and path.name.upper() == DIRECTORY:
         raise ImageError(
@@ -101,8 +111,20 @@ def _stack(path: Path, location: Location) -> Stack | None:
     if not folder and volume_kind(path) is not None:
         if location.series is not None:
             raise ParameterError("a volume file holds no series to choose from", "Leave --series out.")
-        return read_volume(path)
-    return read_series(path, location.series) if folder or is_zip(path) else None
+        if location.names_images:
+            raise ParameterError(
+                "a volume file does not say which DICOM images it is made of",
+                "Give the DICOM series that the SR points at.",
+            )
+        return read_volume(path), location
+    if not folder and not is_zip(path):
+        return None
+    series = read_series(path, location.series, instance=location.instance, reference_frame=location.reference_frame)
+    if location.instance is None or location.pixel is None:
+        return series, location
+    z = series.index_of(location.instance)
+    frame = None if location.frame == 1 else location.frame  # each file of a series holds one
+    return series, replace(location, center=(*location.pixel, z), frame=frame)
 
 
 def _in_stack(stack: Stack, location: Location) -> Target:
@@ -124,6 +146,17 @@ def _in_stack(stack: Stack, location: Location) -> Target:
     if location.center_mm is not None:
         _check_inside(images[index], x, y)
     return Target(images=tuple(images), index=index, center=(x, y))
+
+
+def _check_named(image: SourceImage, location: Location) -> None:
+    """Refuse an image that is not the one, or not in the frame of reference, that a location names."""
+    header = None if image.dicom is None else image.dicom.header
+    for keyword, named in (("SOPInstanceUID", location.instance), ("FrameOfReferenceUID", location.reference_frame)):
+        if named is not None and (header is None or str(header.get(keyword)) != named):
+            raise ParameterError(
+                f"the SR points at another image than this one ({keyword})",
+                "Give the image that it points at, or the folder of the study.",
+            )
 
 
 def _check_inside(image: SourceImage, x: float, y: float) -> None:

@@ -60,6 +60,14 @@ class Series(Stack):
     def __len__(self) -> int:
         return len(self.slices)
 
+    def index_of(self, instance: str) -> int:
+        """Return the index of the slice with a SOP Instance UID.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return [each.uid for each in self.slices].index(instance)
+
     def read(self, index: int) -> SourceImage:
         """Read a slice, counted from 0."""
         self.check_index(index)
@@ -91,6 +99,9 @@ class SeriesInfo:
         return f"{self.number} ({self.modality or 'no modality'}, {counted}{stated})"
 
 
+Group = tuple[SeriesInfo, list[Header]]
+
+
 def list_series(path: str | os.PathLike[str]) -> list[SeriesInfo]:
     """List the series of a folder with its sub-folders, or of a zip.
 
@@ -100,11 +111,18 @@ def list_series(path: str | os.PathLike[str]) -> list[SeriesInfo]:
     return [info for info, _ in _series_in(_distinct(scan(path)))]
 
 
-def read_series(path: str | os.PathLike[str], series: int | str | None = None) -> Series:
+def read_series(
+    path: str | os.PathLike[str],
+    series: int | str | None = None,
+    *,
+    instance: str | None = None,
+    reference_frame: str | None = None,
+) -> Series:
     """Read the headers of a series, each file a single-frame slice. See `scan` for what is passed over.
 
     path: a folder, searched with its sub-folders, or a zip.
     series: which one, where there are several: `SeriesInfo.number` or `.uid`.
+    instance: SOP Instance UID of a slice that it must hold. reference_frame: Frame of Reference UID that all of its slices must state.
 
     Raises:
         ImageError: no DICOM image, several series and none chosen, several orientations, two slices at one position, or a file that cannot
@@ -112,7 +130,8 @@ def read_series(path: str | os.PathLike[str], series: int | str | None = None) -
         ParameterError: there is no such series.
     """
     found = scan(path)
-    headers = _chosen(_series_in(_distinct(found)), series)
+    groups = _series_in(_distinct(found))
+    headers = _chosen(_pointed(groups, instance, reference_frame), series)
     slices = [_slice(header) for header in headers]
     _check_alike(headers, slices)
     slices.sort(key=lambda each: each.plane.depth)
@@ -178,7 +197,7 @@ def _same_image(one: Header, other: Header) -> bool:
     return first.value_range == second.value_range and np.array_equal(first.pixels, second.pixels)
 
 
-def _series_in(headers: Iterable[Header]) -> list[tuple[SeriesInfo, list[Header]]]:
+def _series_in(headers: Iterable[Header]) -> list[Group]:
     """Group headers by series, in the order of Series Number."""
 
     def order(header: Header) -> tuple[float, str]:
@@ -204,7 +223,21 @@ def _series_in(headers: Iterable[Header]) -> list[tuple[SeriesInfo, list[Header]
     ]
 
 
-def _chosen(groups: Sequence[tuple[SeriesInfo, list[Header]]], series: int | str | None) -> list[Header]:
+def _pointed(groups: Sequence[Group], instance: str | None, reference_frame: str | None) -> Sequence[Group]:
+    """Return the series that a location can be in."""
+    found = [
+        (info, headers)
+        for info, headers in groups
+        if (instance is None or any(header.uid == instance for header in headers))
+        and (reference_frame is None or all(header.reference_frame == reference_frame for header in headers))
+    ]
+    if not found:
+        what = "the image (SOPInstanceUID)" if instance is not None else "the frame of reference (FrameOfReferenceUID)"
+        raise ParameterError(f"the study does not hold {what} that the SR points at", "Give the study that it is of.")
+    return found
+
+
+def _chosen(groups: Sequence[Group], series: int | str | None) -> list[Header]:
     table = ", ".join(str(info) for info, _ in groups)
     if series is None:
         if len(groups) > 1:
