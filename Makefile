@@ -16,7 +16,7 @@ VERSION = $$($(BIN)/python -c "import medseg_runtime; print(medseg_runtime.__ver
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4
 CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f; print(f('CT_small.dcm', download=False))")
 
-.PHONY: demo test test-slow fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest lock locked
+.PHONY: demo test test-slow test-ohif fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest lock locked
 
 demo: $(VENV)/.demo
 	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
@@ -31,6 +31,10 @@ test: $(VENV)/.dev
 # What takes more than about ten seconds each: kills at every line, two processes, a smoke run of the benchmarks.
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
+
+# The DICOM objects in the OHIF viewer. Needs chromium and npm, which fetches the viewer (49 MB) into the user's cache once.
+test-ohif: $(VENV)/.dev
+	$(BIN)/pytest -m ohif
 
 # The runtime alone, in the lowest versions that pyproject.toml allows. The sampler's tests need torch.
 test-lowest:

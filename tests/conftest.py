@@ -36,6 +36,14 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests with OHIF out unless `-m` names them."""
+    if "ohif" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("ohif")]
+        items[:] = [item for item in items if not item.get_closest_marker("ohif")]
+        config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("bfloat16") and not multiplies_in_bfloat16():
         pytest.skip("OpenVINO does not multiply in bfloat16 here: that takes AMX or AVX-512 BF16")

@@ -1,20 +1,16 @@
 """Independent judges of the DICOM objects that we write: dciodvfy, dcmqi, SimpleITK, highdicom and Orthanc."""
 
 import io
-import json
-import shutil
-import socket
 import subprocess
 import sysconfig
-import time
-import urllib.error
-import urllib.request
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+
+from tests.support.orthanc import running
 
 
 @pytest.fixture(autouse=True)
@@ -117,64 +113,20 @@ def has_geometry(volume, plane):
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory):
-    """An Orthanc of our own on the loopback, and its two addresses: (URL, DICOM port)."""
-    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
-    if program is None:
-        pytest.skip("NOT JUDGED: Orthanc is absent; as root: apt-get install orthanc orthanc-dicomweb")
-    folder = tmp_path_factory.mktemp("orthanc")
-    web, dicom = free_port(), free_port()
-    plugin = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-    configuration = {
-        "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
-        "HttpPort": web, "DicomPort": dicom, "HttpBindAddresses": ["127.0.0.1"], "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True, "OverwriteInstances": False,
-        "Plugins": [str(plugin)] if plugin.exists() else [], "DicomWeb": {"Enable": True},
-    }  # fmt: skip
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log, cwd=folder)
-        try:
-            url = f"http://127.0.0.1:{web}"
-            while process.poll() is None:
-                try:
-                    get(f"{url}/system")
-                    break
-                except (urllib.error.URLError, ConnectionError):
-                    time.sleep(0.1)
-            else:
-                pytest.fail(f"Orthanc ended: {(folder / 'log').read_text(errors='replace')[-500:]}")
-            yield url, dicom
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def get(url):
-    with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own server
-        return answer.read()
+    with running(tmp_path_factory.mktemp("orthanc")) as server:
+        yield server
 
 
 def test_orthanc_takes_every_object_and_gives_it_back_byte_identical(orthanc, written):
-    url, _ = orthanc
     objects = [(name, kind, content) for name in NAMES for kind, content in written(name).objects.items()]
     assert len(objects) >= 34
     for name, kind, content in objects:
-        request = urllib.request.Request(f"{url}/instances", data=content, method="POST")  # noqa: S310
-        answer = json.loads(get(request))
-        assert answer["Status"] == "Success", (name, kind)
-        assert get(f"{url}/instances/{answer['ID']}/file") == content, (name, kind)
-    assert json.loads(get(f"{url}/statistics"))["CountInstances"] == len(objects)
+        assert orthanc.get(f"/instances/{orthanc.store(content)}/file") == content, (name, kind)
+    assert orthanc.count() == len(objects)
 
 
 def test_orthanc_takes_them_over_the_network_too(orthanc, write, sources):
     pynetdicom = pytest.importorskip("pynetdicom")
-    url, port = orthanc
     objects = [
         pydicom.dcmread(io.BytesIO(content))
         for content in write(sources("CT_small.dcm"), samples=3, seed=5).objects.values()
@@ -182,15 +134,11 @@ def test_orthanc_takes_them_over_the_network_too(orthanc, write, sources):
     entity = pynetdicom.AE(ae_title="MEDSEG")
     for dataset in objects:
         entity.add_requested_context(dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID)
-    association = entity.associate("127.0.0.1", port, ae_title="ORTHANC")
+    association = entity.associate("127.0.0.1", orthanc.dicom_port, ae_title="ORTHANC")
     assert association.is_established
     try:
         assert [association.send_c_store(dataset).Status for dataset in objects] == [0x0000] * 3
     finally:
         association.release()
     for dataset in objects:
-        request = urllib.request.Request(  # noqa: S310
-            f"{url}/tools/lookup", data=str(dataset.SOPInstanceUID).encode(), method="POST"
-        )
-        (found,) = json.loads(get(request))
-        assert pydicom.dcmread(io.BytesIO(get(f"{url}/instances/{found['ID']}/file"))) == dataset
+        assert pydicom.dcmread(io.BytesIO(orthanc.file(dataset.SOPInstanceUID))) == dataset
