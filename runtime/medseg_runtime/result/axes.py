@@ -5,19 +5,26 @@
 
 The outline runs through the middles of the edges between pixels inside and outside, as marching squares draw it and the meshes of IBSI and
 PyRadiomics have it. One pixel is 1 x 1, and a row of n pixels n x 1. Discs of radius 2.5 to 40 pixels measure 0.4 to 0.9 pixels more than
-2r; distances between pixel centers would be 0.1 to 0.5 less than that, and between pixel corners 0.8 to 1.3 more. Both axes are of the
-convex hull, as calipers measure: they span a dent, and all parts of a mask with several parts.
+2r; distances between pixel centers would be 0.1 to 0.5 less than that, and between pixel corners 0.8 to 1.3 more.
+
+Both axes are of the convex hull, as calipers measure: they span a dent. A mask with several parts that do not touch measures what its longest
+part does, so that a stray pixel does not count.
 
 RECIST 1.1: Eisenhauer et al. 2009, doi 10.1016/j.ejca.2008.10.026. Fleischner Society: Bankier et al. 2017, doi 10.1148/radiol.2017162894.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
+from medseg_runtime.result.parts import Run, parts
+
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 TIE = 1e-9
 """Relative difference of two lengths that count as equal."""
@@ -28,44 +35,50 @@ def axes(masks: Bool, spacing: tuple[float, float]) -> Float64:
 
     masks: (N, H, W) bool. spacing: of rows, then of columns.
     """
-    lengths = np.zeros((len(masks), 2))
-    rows: Bool = np.any(masks, axis=2)
-    first = masks.argmax(axis=2)  # of the row's pixels inside
-    last = masks.shape[2] - 1 - masks[:, :, ::-1].argmax(axis=2)
-    for k in np.flatnonzero(np.any(rows, axis=1)):
-        (inside,) = np.nonzero(rows[k])
-        lengths[k] = _axes_of(_hull(inside, first[k, inside], last[k, inside]) * (spacing[1] / 2, spacing[0] / 2))
-    return lengths
+    return np.array([_axes_of_longest(parts(mask), spacing) for mask in masks]).reshape(-1, 2)
 
 
-def _hull(rows: npt.NDArray[np.intp], first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Float64:
-    """Return the corners of the convex hull of all middles of pixel edges, (M, 2): x, y in half pixels, in order round the hull.
-
-    rows: the rows with pixels inside. first, last: the columns of the outermost ones.
-    """
-    y = 2 * np.concatenate([rows, rows, rows]) + np.repeat([0, 1, 2], len(rows))  # upper, side and lower edges
-    inset = np.repeat([1, 0, 1], len(rows))
-    left = _envelope(2 * np.tile(first, 3) + inset, y)
-    right = _envelope(-(2 * np.tile(last + 1, 3) - inset), y) * (-1, 1)
-    ring = np.concatenate([left, right[::-1]])
-    repeated = np.all(ring == np.roll(ring, 1, axis=0), axis=1)
-    return np.asarray(ring[~repeated], np.float64)
+def _axes_of_longest(found: list[list[Run]], spacing: tuple[float, float]) -> tuple[float, float]:
+    longest = (0.0, 0.0)
+    for reach, part in sorted(((_reach(part, spacing), part) for part in found), reverse=True):
+        if reach < longest[0]:
+            break
+        longest = max(longest, _axes_of(_hull(part) * (spacing[1] / 2, spacing[0] / 2)))
+    return longest
 
 
-def _envelope(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the left side of the convex hull of points, (M, 2), from small y to large."""
-    order = np.lexsort((x, y))
-    chain = np.stack([x[order], y[order]], axis=1)
-    chain = chain[np.concatenate([[True], np.diff(chain[:, 1]) > 0])]  # the leftmost at each y
-    while len(chain) > 2:
-        before, after = chain[1:-1] - chain[:-2], chain[2:] - chain[1:-1]
-        bulges = (
-            before[:, 0] * after[:, 1] < before[:, 1] * after[:, 0]
-        )  # a corner of the hull does, between any others
+def _reach(part: list[Run], spacing: tuple[float, float]) -> float:
+    """Return the diagonal of the box around a part. No axis is longer."""
+    rows = part[-1][0] - part[0][0] + 1
+    columns = max(last for _, _, last in part) - min(first for _, first, _ in part) + 1
+    return math.hypot(rows * spacing[0], columns * spacing[1])
+
+
+def _hull(part: list[Run]) -> Float64:
+    """Return the corners of the convex hull of the middles of all pixel edges, (M, 2): x, y in half pixels, in order round the hull."""
+    row, first, last = np.array(part).T
+    rows = row - row[0]  # a part has pixels in all rows between its first and its last
+    left, right = np.full((2, rows[-1] + 1), np.iinfo(np.int64).max // 4)
+    np.minimum.at(left, rows, 2 * first)
+    np.minimum.at(right, rows, -2 * (last + 1))
+    ring = np.concatenate([_left_side(left), (_left_side(right) * (-1, 1))[::-1]])
+    return np.asarray(ring[np.diff(ring, axis=0, append=ring[:1]).any(axis=1)], np.float64)
+
+
+def _left_side(edges: Int64) -> Int64:
+    """Return the left side of the convex hull, (M, 2) from top to bottom. edges: (rows,) x of the leftmost edge in each row."""
+    x = np.empty(2 * len(edges) + 1, np.int64)
+    x[1::2] = edges
+    x[0], x[-1] = edges[[0, -1]] + 1  # the upper edge of the first pixel, the lower edge of the last
+    x[2:-1:2] = np.minimum(edges[:-1], edges[1:]) + 1
+    side = np.stack([x, np.arange(len(x))], axis=1)
+    while len(side) > 2:
+        (dx, dy), (next_dx, next_dy) = (steps := np.diff(side, axis=0).T)[:, :-1], steps[:, 1:]
+        bulges = dx * next_dy < dy * next_dx  # a corner of the hull does, between any two others
         if bulges.all():
             break
-        chain = chain[np.concatenate([[True], bulges, [True]])]
-    return np.asarray(chain, np.int64)
+        side = side[np.concatenate([[True], bulges, [True]])]
+    return side
 
 
 def _axes_of(hull: Float64) -> tuple[float, float]:
