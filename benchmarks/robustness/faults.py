@@ -33,7 +33,7 @@ from typing import Any
 
 from pydicom.data import get_testdata_file
 
-from benchmarks.robustness.kills import is_whole
+from benchmarks.robustness.kills.inference import is_whole
 from medseg_runtime.commands import infer as infer_command
 
 HANG_SECONDS = 120
