@@ -58,7 +58,7 @@ class Inference:
             self.there = set()
         self.runs += 1
         program = [sys.executable, "-c", "from medseg_runtime.commands.infer import program; program()"]
-        options = ["--samples", str(chance.randint(2, 5)), "--force", "--audit", str(self.audit), *self.options]
+        options = ["--samples", str(chance.randint(2, 3)), "--force", "--audit", str(self.audit), *self.options]
         return [*program, *map(str, self.inputs()), *options]
 
     def inputs(self) -> list[Path | str]:
@@ -110,7 +110,7 @@ class FirstInference(Inference):
     def command(self, chance: random.Random) -> list[str]:
         """Empty the cache by chance, but for what killed runs left."""
         folder = cache.cache_folder()
-        if folder is not None and chance.random() < 0.5:  # noqa: PLR2004
+        if folder is not None and chance.random() < 0.5:
             for path in folder.rglob("*"):
                 if path.is_file() and not path.name.startswith(".partial-"):
                     path.unlink()
