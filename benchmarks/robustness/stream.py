@@ -1,6 +1,6 @@
-"""Memory and descriptors over a long stream: a record and a curve.
+"""Memory, descriptors and threads over a long stream of images.
 
-python -m benchmarks.robustness.stream --images 20000 --out stream.png
+python -m benchmarks.robustness.stream --images 20000
 """
 
 from __future__ import annotations
@@ -10,49 +10,92 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.common.json_record import JsonRecord
+from benchmarks.common.script import today
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.inference.workers import Outcome
 from medseg_runtime.result.segmentation import Segmentation
 
-FILES, SIDE = 40, 256
+FILES, SIDE = 40, 96
 POINTS = 200
-"""Of the curve."""
-Point = tuple[int, float, int]
-"""Images so far, resident memory in MiB, open descriptors."""
+"""Of the curves."""
+PROC = Path("/proc/self")
+SETTLED = 0.1
+"""Share of the stream after which memory must be flat."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stream(JsonRecord):
+    """One stream; a list has a value for each point of the curves."""
+
+    command: str
+    date: str
+    seconds: float
+    samples: int
+    errors: dict[str, int]
+    """Type of error => images that ended in it."""
+    images: list[int]
+    """Images so far."""
+    resident_mib: list[float]
+    proportional_mib: list[float]
+    """Resident memory, with what is shared with other processes divided among them."""
+    descriptors: list[int]
+    threads: list[int]
+
+    def mib_per_1000_images(self) -> float:
+        """Return the slope of the resident memory once it has settled."""
+        first = int(SETTLED * len(self.images))
+        slope = np.polyfit(self.images[first:], self.resident_mib[first:], 1)[0]
+        return round(1000 * float(slope), 3)
 
 
 def main() -> None:
     """Stream images of several sizes and kinds, every tenth of them damaged."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--samples", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("stream.png"))
+    parser.add_argument("--parts", type=Path, default=Path("robustness"), help="Folder of the record.")
     given = parser.parse_args()
-    start = time.perf_counter()
+    given.parts.mkdir(exist_ok=True)
+    record = stream(given.images, given.samples)
+    record.write(given.parts / "stream.json")
+    sys.stdout.write(
+        f"{json.dumps({'seconds': record.seconds, 'MiB per 1000 images': record.mib_per_1000_images()})}\n"
+    )
+
+
+def stream(count: int, samples: int) -> Stream:
+    """Segment this many images in one stream, and look at the process from time to time."""
+    start, errors = time.perf_counter(), Counter[str]()
     with tempfile.TemporaryDirectory() as folder, Segmenter.load(backend="onnxruntime", threads=1) as segmenter:
-        files = _write_images(Path(folder))
-        images = (files[k % FILES] for k in range(given.images))
-        points = list(_points(segmenter.stream(images, samples=given.samples), max(given.images // POINTS, 1)))
-    _plot(points, given.out)
-    settled = [memory for _, memory, _ in points[len(points) // 10 :]]
-    record = {
-        "images": given.images,
-        "seconds": round(time.perf_counter() - start),
-        "MiB after a tenth": settled[0],
-        "MiB at the end": settled[-1],
-        "MiB per 1000 images": round(float(np.polyfit(np.linspace(0, given.images * 0.9e-3, len(settled)), settled, 1)[0]), 3),
-        "descriptors": sorted({descriptors for _, _, descriptors in points}),
-    }  # fmt: skip
-    sys.stdout.write(f"{json.dumps(record)}\n")
+        files = write_images(Path(folder))
+        outcomes = segmenter.stream((files[k % FILES] for k in range(count)), samples=samples)
+        points = list(_points(outcomes, errors, max(count // POINTS, 1)))
+    images, resident, proportional, descriptors, threads = map(list, zip(*points, strict=True))
+    return Stream(
+        command=f"python -m benchmarks.robustness.stream --images {count} --samples {samples}",
+        date=today(),
+        seconds=round(time.perf_counter() - start, 1),
+        samples=samples,
+        errors=dict(errors),
+        images=images,
+        resident_mib=resident,
+        proportional_mib=proportional,
+        descriptors=descriptors,
+        threads=threads,
+    )
 
 
-def _write_images(folder: Path) -> list[Path]:
+def write_images(folder: Path) -> list[Path]:
+    """Write PNG, JPEG and TIFF files of several sizes, gray and color; every tenth is cut off."""
     paths = []
     for k in range(FILES):
         side = SIDE + 16 * (k % 7)
@@ -65,26 +108,32 @@ def _write_images(folder: Path) -> list[Path]:
     return paths
 
 
-def _points(outcomes: Iterator[Outcome[Path, Segmentation]], every: int) -> Iterator[Point]:
-    for number, _ in enumerate(outcomes, start=1):
+def _points(
+    outcomes: Iterator[Outcome[Path, Segmentation]], errors: Counter[str], every: int
+) -> Iterator[tuple[int, float, float, int, int]]:
+    for number, outcome in enumerate(outcomes, start=1):
+        if outcome.error is not None:
+            errors[type(outcome.error).__name__] += 1
         if number % every == 0:
-            status = Path("/proc/self/status").read_text(encoding="ascii")
-            kibibytes = int(next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1])
-            yield number, round(kibibytes / 1024, 1), len(list(Path("/proc/self/fd").iterdir()))
+            status = _numbers(PROC / "status")
+            descriptors = len(list((PROC / "fd").iterdir()))
+            yield (
+                number,
+                _mib(status["VmRSS"]),
+                _mib(_numbers(PROC / "smaps_rollup")["Pss"]),
+                descriptors,
+                status["Threads"],
+            )
 
 
-def _plot(points: list[Point], out: Path) -> None:
-    from matplotlib.figure import Figure
+def _numbers(path: Path) -> dict[str, int]:
+    """Return the lines `name: number` of a file in /proc."""
+    words = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+    return {first[:-1]: int(rest[0]) for first, *rest in words if first.endswith(":") and rest and rest[0].isdigit()}
 
-    images, memory, descriptors = zip(*points, strict=True)
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    left = figure.subplots()
-    left.plot(images, memory, color="tab:blue")
-    left.set(xlabel="images", ylabel="resident memory (MiB)", ylim=(0, 1.2 * max(memory)))
-    right = left.twinx()
-    right.plot(images, descriptors, color="tab:orange")
-    right.set(ylabel="open descriptors (orange)", ylim=(0, 1.2 * max(descriptors)))
-    figure.savefig(out, dpi=120)
+
+def _mib(kibibytes: int) -> float:
+    return round(kibibytes / 1024, 1)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Export:
     def command(self, chance: random.Random) -> list[str]:
         """Return the export."""
         del chance
-        if self.runs % (self.kills_between + 1) == 4:  # noqa: PLR2004
+        if self.runs % (self.kills_between + 1) == 4:
             shutil.rmtree(self.bundle, ignore_errors=True)
             self.there = False
         self.runs += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 
+from medseg_runtime.errors import MedsegError
 from medseg_runtime.machine.memory import available_bytes
 
 NO_THREADS = (
@@ -39,3 +40,8 @@ def shortage(error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, MemoryError) or _MEMORY.search(text) or (free is not None and free < LITTLE_BYTES):
         return NO_MEMORY
     return None
+
+
+def names_shortage(error: MedsegError) -> bool:
+    """Tell whether an error of ours says that threads, memory or descriptors were lacking."""
+    return error.remedy in {remedy for _, remedy in (NO_THREADS, NO_MEMORY, NO_DESCRIPTORS)}

@@ -14,6 +14,7 @@ from medseg_runtime.backends.auto import select, trials
 from medseg_runtime.backends.auto.select import decide, known_choice
 from medseg_runtime.backends.auto.termination import cleaning_up
 from medseg_runtime.backends.auto.trials import Trial
+from medseg_runtime.backends.host_loop import failure
 from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.backends.registry import BACKENDS, installed
 
@@ -73,7 +74,7 @@ def test_it_says_why():
 def test_engines_are_compared_once(cache_home, tiny_bundle, tried):
     assert known_choice(tiny_bundle) is None
     first = open_backend("auto", tiny_bundle)
-    assert (first.name, first.precision, first.why) == tuple(kept(cache_home).values())
+    assert kept(cache_home) == {"backend": first.name, "precision": first.precision, "why": first.why, "attempts": 0}
     second = open_backend("auto", tiny_bundle)
     assert (second.name, second.precision, second.why) == (first.name, first.precision, first.why)
     assert len(tried) == 1
@@ -136,7 +137,7 @@ def test_without_a_cache_folder_the_reference_is_taken_and_says_so(tiny_bundle, 
 
 @pytest.mark.usefixtures("cache_home")
 @needs_openvino
-def test_an_engine_that_ends_the_process_is_tried_once(tiny_folder):
+def test_an_engine_that_ends_the_process_is_tried_twice(tiny_folder):
     """As OpenVINO 2026.4.1 does with some float32 graphs on AVX-512."""
     code = (
         "import os, signal, sys\n"
@@ -147,12 +148,12 @@ def test_an_engine_that_ends_the_process_is_tried_once(tiny_folder):
         "backend = open_backend('auto', Bundle.load(sys.argv[1]))\n"
         "print(backend.name, backend.precision, backend.why)"
     )
-    first, second = (
+    first, second, third = (
         subprocess.run([sys.executable, "-c", code, str(tiny_folder)], capture_output=True, text=True, check=False)
-        for _ in range(2)
+        for _ in range(3)
     )
-    assert first.returncode == -11
-    assert second.stdout.startswith("onnxruntime float32 an earlier comparison of backends did not finish"), second
+    assert first.returncode == second.returncode == -signal.SIGSEGV
+    assert third.stdout.startswith("onnxruntime float32 an earlier comparison of backends did not finish"), third
 
 
 @pytest.mark.usefixtures("cache_home")
@@ -189,9 +190,29 @@ def test_an_interrupted_comparison_is_repeated(tiny_bundle, monkeypatch):
     assert "did not finish" not in open_backend("auto", tiny_bundle).why
 
 
+@needs_openvino
+@pytest.mark.parametrize("call", ["load", "run"])
+@pytest.mark.parametrize("reason", ["pthread_create failed", "std::bad_alloc"])
+def test_a_choice_made_while_threads_or_memory_were_lacking_is_not_kept(
+    cache_home, tiny_bundle, monkeypatch, call, reason
+):
+    from medseg_runtime.backends.openvino.backend import OpenVinoBackend
+
+    def lacking(*_, **__):
+        raise failure("OpenVINO cannot run", RuntimeError(reason), "Use --backend onnxruntime.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVinoBackend, "__init__" if call == "load" else "decode", lacking)
+        backend = open_backend("auto", tiny_bundle)
+    assert (backend.name, backend.precision, backend.why) == ("onnxruntime", "float32", select.SHORTAGE)
+    assert not list(cache_home.glob("choice/*.json"))
+    assert open_backend("auto", tiny_bundle).why != select.SHORTAGE
+
+
 TOLD_TO_END = """
 import os, signal, sys, threading
 from medseg_runtime.backends.auto import select
+from medseg_runtime.backends.host_loop import failure
 from medseg_runtime.backends.opening import open_backend
 from medseg_runtime.backends.openvino.backend import OpenVinoBackend
 from medseg_runtime.model.bundle import Bundle
@@ -210,7 +231,7 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 
 @pytest.mark.usefixtures("cache_home")
 @needs_openvino
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
 def test_a_comparison_in_a_process_that_is_told_to_end_is_repeated(tiny_folder, number):
     first, second = (
         subprocess.run(

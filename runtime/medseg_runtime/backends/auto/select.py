@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.files import cache
 from medseg_runtime.files.typed_json import typed
 from medseg_runtime.machine.processor import processor
+from medseg_runtime.machine.shortage import names_shortage
 from medseg_runtime.model.bundle import Bundle, Precision
 
 CACHE_VERSION = 2
@@ -36,8 +37,11 @@ MIN_SPEEDUP = 1.1
 ONLY_CANDIDATE = "no other backend is installed"
 NOT_KEPT = "there is no cache folder to keep a comparison of backends in"
 COMPARISON_UNFINISHED = "an earlier comparison of backends did not finish; medseg-doctor says how to repeat it"
-"""Kept while backends are compared: if one of them crashes the process, the next run does not try it again. Removed when the process
+"""Kept while backends are compared: if one of them crashes the process each time, no later run tries it again. Removed when the process
 is told to end."""
+MAX_ATTEMPTS = 2
+"""Comparisons that are begun. The first may have been killed, or have lost power. A backend that crashes does so again."""
+SHORTAGE = "for want of threads, memory or open files the backends could not be compared; the next run does it"
 
 Candidate = tuple[str, Precision]
 
@@ -49,6 +53,8 @@ class Choice:
     backend: str
     precision: Precision
     why: str
+    attempts: int = 0
+    """Comparisons that did not finish."""
 
 
 def open_fastest(bundle: Bundle, *, precision: PrecisionName = "auto", threads: int | None = None) -> Backend:
@@ -73,27 +79,39 @@ def known_choice(bundle: Bundle, *, precision: PrecisionName = "auto") -> Choice
     Raises:
         ParameterError, BackendError: as `open_fastest`.
     """
-    kept = cache.load(_cache_name(bundle, precision))
+    choice = _kept(_cache_name(bundle, precision))
+    if choice is not None and choice.backend in BACKENDS and installed(choice.backend) is not None:
+        repeats = choice.why == COMPARISON_UNFINISHED and choice.attempts < MAX_ATTEMPTS
+        return None if repeats else choice
+    candidates = _candidates(precision)
+    return _first(candidates, ONLY_CANDIDATE) if len(candidates) == 1 else None
+
+
+def _kept(name: str) -> Choice | None:
+    kept = cache.load(name)
     try:
         choice: Choice | None = None if kept is None else typed(Choice, json.loads(kept.content), "choice")
     except (ValueError, TypeError):
-        choice = None
-    if choice is not None and choice.backend in BACKENDS and installed(choice.backend) is not None:
-        return choice
-    candidates = _candidates(precision)
-    return _first(candidates, ONLY_CANDIDATE) if len(candidates) == 1 else None
+        return None
+    return choice
 
 
 def _compare(bundle: Bundle, precision: PrecisionName) -> Choice:
     """Compare the candidates, and keep the choice."""
     candidates, name = _candidates(precision), _cache_name(bundle, precision)
+    before = _kept(name)
+    unfinished = replace(
+        _first(candidates, COMPARISON_UNFINISHED), attempts=1 if before is None else before.attempts + 1
+    )
     with cleaning_up():
         try:
-            if not cache.store(name, _to_json(_first(candidates, COMPARISON_UNFINISHED))):
+            if not cache.store(name, _to_json(unfinished)):
                 return _first(candidates, NOT_KEPT)
             choice = decide(_run_trials(candidates, bundle))
-        except BaseException:  # told to end, too: the comparison is repeated then
+        except BaseException as error:  # told to end, too: the comparison is repeated then
             cache.remove(name)
+            if isinstance(error, BackendError) and names_shortage(error):
+                return _first(candidates, SHORTAGE)
             raise
         cache.store(name, _to_json(choice))
     return choice
@@ -105,8 +123,8 @@ def _run_trials(candidates: Sequence[Candidate], bundle: Bundle) -> list[Trial]:
         for name, precision in candidates:
             try:
                 backends.append(load_backend(name, bundle, precision=precision))
-            except BackendError:
-                if not backends:
+            except BackendError as error:
+                if not backends or names_shortage(error):
                     raise  # without the reference there is nothing to compare with
         return run_trials(backends, bundle.manifest)
     finally:

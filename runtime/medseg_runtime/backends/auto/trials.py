@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg_runtime.backends.base import Backend, Float32
 from medseg_runtime.errors import BackendError
+from medseg_runtime.machine.shortage import names_shortage
 from medseg_runtime.model.bundle import Manifest, Precision
 from medseg_runtime.model.preprocess import InputRule
 from medseg_runtime.model.sampler import sampler_table, time_features
@@ -75,7 +76,7 @@ def run_trials(backends: Sequence[Backend], manifest: Manifest) -> list[Trial]:
     backends: the reference first. Others that fail are left out.
 
     Raises:
-        BackendError: the reference failed.
+        BackendError: the reference failed, or another for want of threads or memory.
     """
     runs = [_Runs(backend) for backend in backends]
     _run_all(runs, manifest, RADII[0], steps=1)  # compiles and warms up
@@ -92,8 +93,8 @@ def _run_all(runs: list[_Runs], manifest: Manifest, radius: float, *, steps: int
         start = time.perf_counter()
         try:
             each.logits.append(_draw(each.backend, manifest, image, steps))
-        except BackendError:
-            if each is runs[0]:
+        except BackendError as error:
+            if each is runs[0] or names_shortage(error):
                 raise
             runs.remove(each)
         each.seconds.append(time.perf_counter() - start)
