@@ -20,8 +20,9 @@ from pathlib import Path
 
 from medseg_runtime.files.lock import lock
 from medseg_runtime.files.owner import foreign
-from medseg_runtime.files.replace import replacing
+from medseg_runtime.files.replace import PARTIAL, replacing
 from medseg_runtime.files.seal import DIGITS, fits, seal, user_key
+from medseg_runtime.files.sweep import remove_files
 
 LIMIT_BYTES = 1 << 30
 """Largest size of the folder. The least recently used files are removed first."""
@@ -99,6 +100,7 @@ def store(name: str, content: bytes) -> bool:
         with replacing(folder / name, mode=0o600) as temporary, temporary.open("wb") as file:
             file.write(seal(key, name, hashlib.sha256(content).hexdigest()) + b"\n")
             file.write(content)
+        remove_files((folder / name).parent, PARTIAL)
         _keep_below(LIMIT_BYTES, folder)
     except OSError:
         return False

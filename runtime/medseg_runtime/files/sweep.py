@@ -1,4 +1,4 @@
-"""Remove folders of this user, and what killed runs left. In folders that others write to as well, a name may be a trap.
+"""Remove folders of this user, and what killed runs left: folders and files. In folders that others write to as well, a name may be a trap.
 
 No link is followed: folders are opened with O_NOFOLLOW and what is in them is reached from there. A run holds the lock of the folder
 that it writes to, so a folder that can be locked belongs to no running process. A clock that jumps can only delay a removal.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -82,6 +83,23 @@ def remove_stale(folder: Path, prefix: str) -> None:
                     if status.st_uid == os.geteuid() and time.time() - status.st_mtime > STALE_SECONDS:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where a process holds it
                         _remove(entry.name, parent)
+
+
+def remove_files(folder: Path, prefix: str, *, older_seconds: float = STALE_SECONDS) -> None:
+    """Remove the files of this user in a folder whose names start with `prefix`, and that are older than this.
+
+    folder: must not be a link.
+    older_seconds: 0 where no other process writes, for example because this one holds a lock.
+    """
+    with suppress(OSError), opened_folder(folder.parent) as parent, opened_folder(folder.name, parent) as descriptor:
+        with os.scandir(descriptor) as entries:
+            found = [entry for entry in entries if entry.name.startswith(prefix)]
+        for entry in found:
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+                if ours and time.time() - status.st_mtime >= older_seconds:
+                    os.unlink(entry.name, dir_fd=descriptor)
 
 
 def _remove(name: str, parent: int) -> None:

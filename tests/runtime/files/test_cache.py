@@ -92,6 +92,17 @@ def test_what_was_not_used_for_longest_goes_first(cache_home, monkeypatch):
     assert set(cache.stored()) == {"first", "third", "fourth"}
 
 
+def test_what_a_killed_process_left_is_removed_once_it_is_old(cache_home):
+    cache.store("kind/one", b"1")
+    old, new = (cache_home / "kind" / f".partial-{name}" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    cache.store("kind/two", b"2")
+    assert not old.exists()
+    assert new.exists()
+
+
 def test_two_processes_write_and_read_whole_files(cache_home):
     """Each stores its own long content again and again; whatever is read is one of the two."""
     code = (

@@ -9,7 +9,7 @@ import pytest
 from medseg_runtime import OutputError
 from medseg_runtime.files import publish
 from medseg_runtime.files.publish import PARTIAL, FolderKind, published
-from medseg_runtime.files.sweep import remove_folder, remove_stale
+from medseg_runtime.files.sweep import STALE_SECONDS, remove_files, remove_folder, remove_stale
 
 KIND = FolderKind("thing", "mark", frozenset({"mark", "data"}))
 
@@ -153,3 +153,23 @@ def test_too_few_descriptors_are_not_called_a_full_disk(parent):
     )
     done = subprocess.run([sys.executable, "-c", code, parent / "out"], capture_output=True, text=True, check=False)
     assert "Too many open files. Raise the limit of open files" in done.stderr
+
+
+def test_old_files_of_a_prefix_are_removed_and_nothing_else(parent):
+    for name in (".part-old", ".part-new", "other"):
+        (parent / name).write_text("")
+    (parent / ".part-folder").mkdir()
+    (parent / ".part-link").symlink_to(parent / "other")
+    for name in (".part-old", "other", ".part-folder"):
+        os.utime(parent / name, (0, 0))
+    remove_files(parent, ".part-", older_seconds=STALE_SECONDS)
+    assert {path.name for path in parent.iterdir()} == {".part-folder", ".part-link", ".part-new", "other"}
+    remove_files(parent, ".part-", older_seconds=0)
+    assert {path.name for path in parent.iterdir()} == {".part-folder", ".part-link", "other"}
+
+
+def test_files_are_not_removed_through_a_link(parent, victim):
+    (victim / ".part-x").write_text("")
+    (parent / "state").symlink_to(victim)
+    remove_files(parent / "state", ".part-", older_seconds=0)
+    assert (victim / ".part-x").exists()

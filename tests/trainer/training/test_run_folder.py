@@ -1,6 +1,7 @@
 """The run folder: damaged, missing and deleted files, and the weights that are kept."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from medseg_runtime.errors import CheckpointError
 from medseg_trainer.training.loop import fit
 from medseg_trainer.training.run_files import save_safetensors
 from medseg_trainer.training.run_folder import RunFolder
+from tests.trainer.training.runs import contents
 
 
 def test_a_torn_last_line_is_dropped(tmp_path):
@@ -59,6 +61,20 @@ def test_two_processes_do_not_train_in_one_folder(config, reference, phantom_zip
     with RunFolder(run).locked(), pytest.raises(CheckpointError, match="another process trains in 'run'"):
         fit(config, phantom_zips, run)
     fit(config, phantom_zips, run)
+
+
+def test_what_a_killed_process_left_is_removed(config, reference, phantom_zips, tmp_path):
+    run = shutil.copytree(reference, tmp_path / "run")
+    expected = contents(run)
+    left = [run / folder / ".partial-0123.safetensors" for folder in ("state", "samples", ".")]
+    for path in left:
+        path.write_bytes(b"half")
+    os.utime(left[-1], (0, 0))
+    fit(config, phantom_zips, run)
+    assert contents(run) == expected
+    left[-1].write_bytes(b"of a process that evaluates")
+    fit(config, phantom_zips, run)
+    assert left[-1].exists()
 
 
 def test_the_kept_weights_state_how_many_images_were_measured(reference, tmp_path):

@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from medseg_runtime.errors import CheckpointError, OutputError
 from medseg_runtime.files.lock import lock
 from medseg_runtime.files.read import read_bytes
+from medseg_runtime.files.replace import PARTIAL
+from medseg_runtime.files.sweep import remove_files
 from medseg_runtime.files.typed_json import MAX_JSON_BYTES, typed
 from medseg_trainer.config.run import Optimisation, TrainConfig
 from medseg_trainer.models.build import build_networks
@@ -94,7 +96,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this folder, until the block or this process ends.
+        """Keep other processes from training in this folder, until the block or this process ends. Remove what a killed one left.
 
         Raises:
             CheckpointError: another process trains here.
@@ -104,6 +106,10 @@ class RunFolder:
                 raise CheckpointError(
                     f"another process trains in {self.path.name!r}", "Wait for it, or use another --out."
                 )
+            here = self.path.resolve()
+            for folder in (here / "state", here / "samples"):
+                remove_files(folder, PARTIAL, older_seconds=0)
+            remove_files(here, PARTIAL)  # of a day ago: `medseg-train evaluate` may be writing here
             yield
 
     def check_same(self, config: TrainConfig) -> None:
