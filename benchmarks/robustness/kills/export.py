@@ -26,11 +26,17 @@ class Export:
     kills_between = 7
 
     def prepare(self, folder: Path) -> None:
-        """Train a run."""
+        """Train a run, and export it once."""
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         self.run, self.bundle = folder / "run", folder / "bundles" / "bundle"
         write_data(folder / "data")
-        subprocess.run(fit(folder / "data", self.run), check=True, stderr=subprocess.DEVNULL)
+        self.graphs = folder / "earlier"
+        program = [sys.executable, "-c", "from medseg_export.cli import main; main()"]
+        for command in (
+            fit(folder / "data", self.run),
+            [*program, "--ckpt", str(self.run), "--out", str(self.graphs)],
+        ):
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.runs, self.there = 0, False
 
     def command(self, chance: random.Random) -> list[str]:
@@ -40,7 +46,7 @@ class Export:
             shutil.rmtree(self.bundle, ignore_errors=True)
             self.there = False
         self.runs += 1
-        program = [sys.executable, "-c", "from medseg_export.cli import main; main()"]
+        program = [sys.executable, "-m", "benchmarks.robustness.kills.small_export", str(self.graphs)]
         return [*program, "--ckpt", str(self.run), "--out", str(self.bundle), "--force"]
 
     def check_kill(self, found: Counter[str]) -> None:
