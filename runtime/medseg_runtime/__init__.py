@@ -31,6 +31,7 @@ from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.series import list_series, read_series, read_volume
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.distribution import Distribution
+from medseg_runtime.result.limits import Limit
 from medseg_runtime.result.measure import measure
 from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.provenance import BackendRecord, Provenance
@@ -52,6 +53,7 @@ __all__ = [
     "ExportError",
     "Frames",
     "ImageError",
+    "Limit",
     "Measurements",
     "MedsegError",
     "Outcome",

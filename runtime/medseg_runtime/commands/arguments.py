@@ -130,10 +130,6 @@ def check_together(asked: Mapping[str, Any], files: Mapping[str, Any], *, slices
         ParameterError: two of them do not.
     """
     auto, representatives = asked["samples"] == "auto", files["representatives"]
-    if slices > 1 and not (files["dicom_seg"] or files["rtstruct"] or files["nifti"]):
-        raise ParameterError(
-            "PNG files hold one slice", "Add --dicom-seg, --rtstruct or --nifti, or leave --slices out."
-        )
     if slices > 1 and auto:
         raise ParameterError(
             "--samples auto may draw another number for each slice, and one file holds them all",

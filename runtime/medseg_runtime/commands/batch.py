@@ -59,7 +59,7 @@ def _run_images(
                 done = next(outcomes).result()
                 for warning in warnings_of(done):
                     warn(program, f"{name}: {warning}")
-                say(line_for(job, done, as_json=as_json))
+                say(line_for(job, done, settings.limits, as_json=as_json))
             failed += len(failure)
     return failed
 

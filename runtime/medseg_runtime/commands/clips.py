@@ -54,6 +54,7 @@ def _request(settings: Settings) -> SampleRequest:
         ("--dicom-seg", settings.dicom_seg),
         ("--rtstruct", settings.rtstruct),
         ("--nifti", settings.nifti),
+        ("--limit", bool(settings.limits)),
         ("--representatives", settings.representatives is not None),
         ("--point-from", location.names_images),
         ("--frame", location.frame is not None),

@@ -133,7 +133,10 @@ def infer(
         typer.Option(help="Frames of a clip: all, or A-B, from 1. A video is taken whole without it.", metavar="A-B"),
     ] = None,
     slices: Annotated[
-        int, typer.Option(help="Number of slices around the point, for --dicom-seg, --rtstruct or --nifti of a series.")
+        int,
+        typer.Option(
+            help="Number of slices around the point in a series: measured together, and in --dicom-seg, --rtstruct and --nifti."
+        ),
     ] = 1,
     dicom_seg: Annotated[
         bool,
@@ -148,6 +151,14 @@ def infer(
         ),
     ] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Also write NIfTI volumes.")] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Say which share of the samples is above a limit: area_mm2, long_axis_mm, short_axis_mm, mean_diameter_mm, with --slices "
+            "volume_mm3 or equivalent_diameter_mm; without spacing area_px and so on. May be repeated.",
+            metavar="NAME=NUMBER",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -172,6 +183,7 @@ def infer(
     from medseg_runtime.commands.audit import Audit
     from medseg_runtime.commands.batch import run_batch
     from medseg_runtime.commands.pipeline import Settings
+    from medseg_runtime.result.limits import Limit
     from medseg_runtime.result.request import SampleRequest
     from medseg_runtime.result.stopping import MAX_SAMPLES
 
@@ -193,10 +205,16 @@ def infer(
             "rtstruct": rtstruct,
             "nifti": nifti,
         }
+        limits = tuple(Limit.parse(text) for text in limit or ())
         arguments.check_together(asked, files, slices=slices, max_samples=max_samples)
         region = None if asked["region"] is None else asdict(asked["region"])
-        where = arguments.location_record(location, point_from)
-        log = Audit(audit, {**asked, "region": region, "location": where, "frames": frames, **files})
+        drawn = {
+            **asked,
+            "region": region,
+            "location": arguments.location_record(location, point_from),
+            "frames": frames,
+        }
+        log = Audit(audit, {**drawn, **files, "limits": list(map(str, limits))})
         log.check()
     except MedsegError as error:
         complain(PROGRAM, str(error))
@@ -211,7 +229,9 @@ def infer(
         }
         segmenter = _load(bundle, backend, precision, cuda_graphs=cuda_graphs, images=len(jobs), **trust)
         log.provenance = segmenter.provenance
-        settings = Settings(request=SampleRequest(**asked), location=location, frames=chosen, force=force, **files)
+        settings = Settings(
+            request=SampleRequest(**asked), location=location, frames=chosen, limits=limits, force=force, **files
+        )
         segmenter.check(settings.request)
     except MedsegError as error:
         failed_jobs: list[Path | None] = [job.image for job in jobs]

@@ -19,6 +19,10 @@ from medseg_runtime.inference.workers import Outcome, Turns, run_workers
 from medseg_runtime.machine.memory import check_memory
 from medseg_runtime.readers.clip import Frames
 from medseg_runtime.readers.target import Location, Target, read_target
+from medseg_runtime.result.limits import Limit, check_limits
+from medseg_runtime.result.measure import measure
+from medseg_runtime.result.measurement_record import measurement_figures
+from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import source_warnings
@@ -39,6 +43,8 @@ class Settings:
     dicom_seg: bool
     rtstruct: bool
     nifti: bool
+    limits: tuple[Limit, ...]
+    """Of measurements."""
     force: bool
 
 
@@ -48,6 +54,8 @@ class Done:
 
     target: Target
     results: list[Segmentation]
+    measurements: tuple[Measurements, ...]
+    """Of all results together."""
 
     @property
     def result(self) -> Segmentation:
@@ -79,6 +87,7 @@ def _run_job(
         target = _read(job, settings, entry, segmenter, images_at_once)
         request = replace(settings.request, center=target.center)
         results = [segmenter.segment(image, request, images_at_once=images_at_once) for image in target.images]
+        measurements = measure(results)
         entry.provenance = results[target.index].provenance
         entry.outputs = write_result(
             job.out,
@@ -89,10 +98,12 @@ def _run_job(
             dicom_seg=settings.dicom_seg,
             rtstruct=settings.rtstruct,
             nifti=settings.nifti,
+            measurements=measurements,
+            limits=settings.limits,
             run=entry.run,
             announce=partial(audit.announce, entry),
         )
-    return Done(target, results)
+    return Done(target, results, measurements)
 
 
 def _read(job: Job, settings: Settings, entry: Entry, segmenter: Segmenter, images_at_once: int) -> Target:
@@ -100,6 +111,7 @@ def _read(job: Job, settings: Settings, entry: Entry, segmenter: Segmenter, imag
     target = read_target(job.image, settings.location)
     image = target.images[target.index]
     entry.input_sha256 = image.sha256
+    check_limits(settings.limits, target.images)
     if len(target.images) > 1:  # the masks of all slices are kept until the files are written
         height, width = image.pixels.shape[:2]
         mask_bytes = len(target.images) * height * width * len(segmenter.manifest.classes)
@@ -123,11 +135,13 @@ def warnings_of(done: Done) -> Iterator[str]:
     """Yield what a reader of the result should know."""
     yield from source_warnings(done.target.images)
     yield from done.result.warnings
+    for each in done.measurements:
+        yield from each.warnings
 
 
-def line_for(job: Job, done: Done, *, as_json: bool) -> str:
+def line_for(job: Job, done: Done, limits: Sequence[Limit], *, as_json: bool) -> str:
     """Return the line for stdout: the content of result.json, or the key figures and where to look."""
     if as_json:
         return json.dumps(json.loads((job.out / RECORD).read_text(encoding="utf-8")))
-    figures = ", ".join(key_figures(done.result))
+    figures = ", ".join([*key_figures(done.result), *measurement_figures(done.measurements, limits)])
     return f"{printable(job.image.name)}: {figures} -> {printable(job.out / 'overlay.png')}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from medseg_runtime.model.bundle import Manifest
 from medseg_runtime.model.preprocess import Placement
 from medseg_runtime.model.sampler import SamplerTable
 from medseg_runtime.result.accumulator import Accumulator
+from medseg_runtime.result.uncertainty import consensus
 
 
 def cautions(manifest: Manifest, counts: Accumulator, placement: Placement, table: SamplerTable) -> Iterator[str]:
@@ -27,3 +30,11 @@ def cautions(manifest: Manifest, counts: Accumulator, placement: Placement, tabl
         )
     if not counts.counts.any():
         yield f"all {counts.samples} samples are empty: the model sees no {' or '.join(manifest.classes)} here"
+    agreed = consensus(counts.confidence())
+    for name, areas, mask in zip(manifest.classes, counts.areas().T, agreed, strict=True):
+        samples = np.count_nonzero(areas)
+        if samples and not mask.any():
+            yield (
+                f"the consensus is empty, though {samples} of {counts.samples} samples mark {name} ({samples / counts.samples:.0%}): "
+                "look at the samples and the confidence before you conclude that there is none"
+            )

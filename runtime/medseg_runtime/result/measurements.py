@@ -39,6 +39,8 @@ class MeasuredSlice:
     """Of rows, then of columns; None if it is not known."""
     plane: PatientPlane | None
     """None if the position in the patient is not known."""
+    cut: Bool
+    """(N, classes) whether the mask reaches a side of the field beyond which the image goes on."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -88,6 +90,7 @@ def measured(slices: Sequence[MeasuredSlice], classes: Sequence[str]) -> tuple[M
             ],
             [axes(each.masks[:, c], s) for each, s in zip(slices, spacing, strict=True)],
             gaps,
+            cut=int(np.count_nonzero(np.any([each.cut[:, c] for each in slices], axis=0))),
             in_mm=in_mm,
         )
         for c, name in enumerate(classes)
@@ -95,9 +98,9 @@ def measured(slices: Sequence[MeasuredSlice], classes: Sequence[str]) -> tuple[M
 
 
 def _of_class(
-    name: str, areas: Sequence[Float64], lengths: Sequence[Float64], gaps: Float64 | None, *, in_mm: bool
+    name: str, areas: Sequence[Float64], lengths: Sequence[Float64], gaps: Float64 | None, *, cut: int, in_mm: bool
 ) -> Measurements:
-    """areas: (N,) for each slice. lengths: (N, 2) likewise. gaps: (slices - 1,) in mm, if there is a volume."""
+    """areas: (N,) for each slice. lengths: (N, 2) likewise. gaps: (slices - 1,) in mm, if there is a volume. cut: samples at the field's side."""
     area, both = np.array(areas, np.float64), np.array(lengths)
     longest = both[both[:, :, 0].argmax(axis=0), np.arange(area.shape[1])]  # (N, 2)
     length = "mm" if in_mm else "px"
@@ -112,7 +115,7 @@ def _of_class(
         mean_diameter=Distribution(longest.mean(axis=1), length),
         volume=None if volume is None else Distribution(volume, "mm3"),
         equivalent_diameter=None if volume is None else Distribution(np.cbrt(6 * volume / np.pi), "mm"),
-        warnings=tuple(_warnings(area, gaps)),
+        warnings=(*_field_warning(cut, area.shape[1]), *_volume_warnings(area, gaps)),
     )
 
 
@@ -139,7 +142,14 @@ def thickness_mm(gaps: Float64) -> Float64:
     return np.asarray((np.append(gaps, gaps[-1]) + np.insert(gaps, 0, gaps[0])) / 2, np.float64)
 
 
-def _warnings(area: Float64, gaps: Float64 | None) -> Iterator[str]:
+def _field_warning(cut: int, samples: int) -> Iterator[str]:
+    if cut:
+        yield (
+            f"{cut} of {samples} samples reach the side of the field that the network saw: they may be parts, so move the point or the region"
+        )
+
+
+def _volume_warnings(area: Float64, gaps: Float64 | None) -> Iterator[str]:
     """Yield why a volume may be wrong. area: (slices, N)."""
     if gaps is None:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.model.preprocess import Placement
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.limits import Limit
 from medseg_runtime.result.measurements import MeasuredSlice, Measurements, measured
 from medseg_runtime.result.provenance import Provenance
 from medseg_runtime.result.representatives import Representatives, representatives
@@ -101,12 +103,18 @@ class Segmentation:
 
     def measured_slice(self) -> MeasuredSlice:
         """Return the masks of the field with a class axis, and the size of their pixels."""
-        seen = self.placement.seen
-        rows, columns = slice(seen.y, seen.y + seen.height), slice(seen.x, seen.x + seen.width)
-        masks = self.masks if len(self.classes) > 1 else self.masks[:, None]
-        return MeasuredSlice(
-            masks=masks[..., rows, columns], spacing_mm=self.source.spacing_mm, plane=self.source.plane
-        )
+        seen, placement = self.placement.seen, self.placement
+        whole = self.masks if len(self.classes) > 1 else self.masks[:, None]
+        masks = whole[..., seen.y : seen.y + seen.height, seen.x : seen.x + seen.width]
+        cut = np.zeros(masks.shape[:2], np.bool_)
+        for side, goes_on in (
+            (masks[..., 0, :], seen.y > 0),
+            (masks[..., -1, :], seen.y + seen.height < placement.image_height),
+            (masks[..., 0], seen.x > 0),
+            (masks[..., -1], seen.x + seen.width < placement.image_width),
+        ):
+            cut |= goes_on & np.any(side, axis=-1)
+        return MeasuredSlice(masks=masks, spacing_mm=self.source.spacing_mm, plane=self.source.plane, cut=cut)
 
     def save(
         self,
@@ -117,6 +125,7 @@ class Segmentation:
         dicom_seg: bool = False,
         rtstruct: bool = False,
         nifti: bool = False,
+        limits: Sequence[Limit] = (),
     ) -> None:
         """Write the result folder, whole or not at all; `medseg_runtime.writers.folder` lists its files.
 
@@ -124,6 +133,7 @@ class Segmentation:
         representatives: also render this many samples that represent all.
         dicom_seg, nifti: also write DICOM objects or NIfTI volumes, for a DICOM source; both need the extra `dicom`.
         rtstruct: also write a DICOM structure set with the contours of the consensus and of the representatives, if any.
+        limits: of measurements; result.json says which share of the samples is above each.
 
         Raises:
             OutputError: the folder exists or cannot be written; then nothing has changed on disk.
@@ -139,4 +149,5 @@ class Segmentation:
             dicom_seg=dicom_seg,
             rtstruct=rtstruct,
             nifti=nifti,
+            limits=limits,
         )

@@ -29,6 +29,10 @@ import numpy.typing as npt
 from medseg_runtime.figures.overlay import render_overlay, render_representatives, render_samples
 from medseg_runtime.files.names import folder_names
 from medseg_runtime.files.publish import FolderKind, published
+from medseg_runtime.result.limits import Limit, check_limits
+from medseg_runtime.result.measure import measure
+from medseg_runtime.result.measurement_record import measurement_record
+from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.provenance import Run
 from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
@@ -55,6 +59,8 @@ def write_result(
     dicom_seg: bool = False,
     rtstruct: bool = False,
     nifti: bool = False,
+    measurements: Sequence[Measurements] | None = None,
+    limits: Sequence[Limit] = (),
     run: Run | None = None,
     announce: Callable[[dict[str, str]], None] | None = None,
 ) -> dict[str, str]:
@@ -65,16 +71,21 @@ def write_result(
     force: replace an older result; a folder that holds anything else is never touched.
     representatives: choose at most this many samples that represent all, and render them.
     dicom_seg, rtstruct, nifti: also write DICOM segmentations, a DICOM structure set or NIfTI volumes of all slices.
+    measurements: of these results together, if they are at hand. limits: result.json says which share of the samples is above each.
     run: identifies the run in result.json; by default a new one.
     announce: is called with the SHA-256 of each file before the folder appears.
 
     Raises:
         OutputError: it exists, or cannot be written; then nothing has changed on disk.
-        ParameterError: the masks were not kept, or DICOM or NIfTI cannot be written of this source.
+        ParameterError: the masks were not kept, DICOM or NIfTI cannot be written of this source, or a limit is of what it does not show.
     """
     run = Run() if run is None else run
+    check_limits(limits, [each.source for each in results])
     result, series = results[index], results if len(results) > 1 else ()
     record = {"run": {"id": run.id, "time_utc": run.time_utc}} | summarise(result, series)
+    measurements = measure(results) if measurements is None else measurements
+    record["measurements"] = measurement_record(measurements, limits)
+    record["warnings"] += [warning for each in measurements for warning in each.warnings]
     start = time.perf_counter()
     pictures = {
         "overlay.png": render_overlay(result.source.pixels, result),

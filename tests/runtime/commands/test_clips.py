@@ -150,6 +150,7 @@ def test_a_picture_beside_a_clip(clip, moving_nodule, infer, tmp_path):
 REFUSED = {
     "dicom": (("--dicom-seg",), "--dicom-seg does not go with a clip"),
     "contours": (("--rtstruct",), "--rtstruct does not go with a clip"),
+    "limits": (("--limit", "area_px=3"), "--limit does not go with a clip"),
     "representatives": (("--representatives", 2), "--representatives does not go with a clip"),
     "a point in the patient": (("--center-mm", "1,2,3"), "--center-mm does not go with a clip"),
     "one frame": (("--frame", 3), "--frames A-B chooses some"),

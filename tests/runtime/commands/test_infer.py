@@ -222,6 +222,40 @@ def test_numbers_of_samples_out_of_range(arguments, remedy, infer, image, tmp_pa
     assert nothing_written(tmp_path)
 
 
+def test_samples_are_measured_and_compared_with_limits(infer, image, tmp_path):
+    code, out, err = infer(image, "--samples", 4, "--limit", "area_px=1", "--limit", "long_axis_px=1000")
+    assert (code, err) == (0, "")
+    record = json.loads((tmp_path / "results/nodule/result.json").read_text())
+    (found,) = record["measurements"]
+    assert found["area_px"]["values"] == record["classes"][0]["areas_px"]
+    assert found["long_axis_px"]["median"] == pytest.approx(np.median(found["long_axis_px"]["values"]), abs=1e-3)
+    assert found["limits"] == [
+        {"measurement": "area_px", "limit": 1.0, "share_above": 1.0},
+        {"measurement": "long_axis_px", "limit": 1000.0, "share_above": 0.0},
+    ]
+    assert f"long axis {found['long_axis_px']['median']:.3g} px (" in out
+    assert ", area_px above 1 in 100%, long_axis_px above 1000 in 0% -> " in out
+
+
+@pytest.mark.parametrize(
+    ("limit", "remedy"),
+    [
+        ("volume=3", "equivalent_diameter_mm, area_px, long_axis_px, short_axis_px, mean_diameter_px."),
+        ("area_px", "Give --limit NAME=NUMBER, for example volume_mm3=250."),
+        ("area_px=nan", "Give a number, for example volume_mm3=250."),
+        ("area_px=-1", "Give a number, for example volume_mm3=250."),
+        ("area_px=inf", "Give a number, for example volume_mm3=250."),
+        ("area_mm2=9", "or give an image that states its spacing."),
+        ("volume_mm3=9", "or give an image that states its spacing."),
+    ],
+)
+def test_limits_that_cannot_be_judged_are_refused(limit, remedy, infer, image, tmp_path):
+    code, out, err = infer(image, "--limit", limit)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.endswith(remedy + "\n")
+    assert nothing_written(tmp_path)
+
+
 def test_the_next_image_is_segmented_while_one_is_written(infer, tmp_path, monkeypatch):
     # Writing the first waits for the second to be segmented: one after the other would wait for ever.
     for name in "ab":

@@ -212,6 +212,22 @@ def test_the_command_on_a_series(folder, infer, tmp_path):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_a_series_is_measured_with_its_volume(folder, infer, tmp_path):
+    """Five slices, each with the toy's disc: the volume is the area times the whole depth."""
+    limits = ("--limit", "volume_mm3=1", "--limit", "volume_mm3=1e9", "--limit", "long_axis_mm=0")
+    code, out, err = infer(folder, "--center", "40,90,2", "--slices", 5, "--samples", 4, *limits, "--out", "one")
+    assert code == 0
+    (found,) = json.loads((tmp_path / "one" / "result.json").read_text())["measurements"]
+    area, volume = found["area_mm2"]["values"], found["volume_mm3"]["values"]
+    planes = [each.plane for each in read_series(folder).slices]
+    depth = (planes[-1].depth - planes[0].depth) * 5 / 4
+    assert volume == pytest.approx([each * depth for each in area], rel=1e-3)
+    assert (found["slices"], found["presence"], len(volume)) == (5, 1.0, 4)
+    assert [each["share_above"] for each in found["limits"]] == [1.0, 0.0, 1.0]
+    assert "volume_mm3 above 1 in 100%, volume_mm3 above 1e+09 in 0%, long_axis_mm above 0 in 100% -> " in out
+    assert "4 of 4 samples reach the first or the last of the 5 slices" in err
+
+
 def nifti(path):
     nibabel = pytest.importorskip("nibabel")
     return nibabel.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
@@ -232,7 +248,8 @@ BAD_ARGUMENTS = {
     "two points": (("--center", "5,5,1", "--center-mm", "1,2,3"), "exclude"),
     "not numbers": (("--center", "5;5"), "Give --center"),
     "NaN": (("--center-mm", "1,2,nan"), "Give --center-mm"),
-    "slices without a volume": (("--center", "5,5,1", "--slices", 3), "--dicom-seg, --rtstruct or --nifti"),
+    "a volume of one slice": (("--center", "5,5,1", "--limit", "volume_mm3=250"), "more --slices"),
+    "pixels where mm are known": (("--center", "5,5,1", "--limit", "area_px=9"), "Give it in mm"),
     "slices 0": (("--center", "5,5,1", "--slices", 0), "out of range"),
     "no such slice": (("--center", "5,5,7"), "Give 0 to 4"),
     "slices without a point": (("--slices", 3, "--nifti"), "--center X,Y,Z"),

@@ -344,6 +344,14 @@ def test_empty_masks_give_a_warning():
     assert toy()(IMAGE, samples=4).warnings == ()
 
 
+@pytest.mark.parametrize(("marked", "warned"), [(1, True), (2, False), (4, False)])
+def test_an_empty_consensus_of_samples_that_are_not_empty_gives_a_warning(marked, warned):
+    result = decoding([[9.0]] * marked + [[-9.0]] * (4 - marked))(IMAGE, samples=4)
+    assert result.consensus.any() == (not warned)
+    said = "the consensus is empty, though 1 of 4 samples mark nodule (25%): look at the samples and the confidence"
+    assert [warning.partition(" before")[0] for warning in result.warnings] == [said] * warned
+
+
 def test_steps_that_the_model_was_not_tuned_for_give_a_warning():
     manifest = toy_manifest()
     tuned = replace(manifest, sampling=replace(manifest.sampling, steps=1, tuned=True))

@@ -19,6 +19,7 @@ from medseg_runtime.testing import toy_manifest, toy_segmenter
 
 SPACINGS = [(0.7, 0.7, 0.7), (0.6, 0.6, 1.25), (0.5, 0.9, 2.0), (0.8, 0.8, 2.5)]
 """Rows, columns, slices in mm."""
+UNCUT = np.zeros((1, 1), bool)
 UPRIGHT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
@@ -47,7 +48,7 @@ def planes_of(spacing, count, directions=UPRIGHT, step=None):
 def slices_of(volume, planes):
     """One sample of one class: masks (slices, H, W)."""
     return [
-        MeasuredSlice(masks=mask[None, None], spacing_mm=plane.spacing_mm, plane=plane)
+        MeasuredSlice(masks=mask[None, None], spacing_mm=plane.spacing_mm, plane=plane, cut=UNCUT)
         for mask, plane in zip(volume, planes, strict=True)
     ]
 
@@ -116,7 +117,7 @@ def test_volume_is_simpleitks_physical_size(mask, spacing):
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))), st.tuples(*[st.floats(0.2, 4)] * 2))
 def test_area_is_scikit_images(mask, spacing):
     regions = pytest.importorskip("skimage.measure").regionprops(mask.astype(int), spacing=spacing)
-    (found,) = measured([MeasuredSlice(masks=mask[None, None], spacing_mm=spacing, plane=None)], ["nodule"])
+    (found,) = measured([MeasuredSlice(masks=mask[None, None], spacing_mm=spacing, plane=None, cut=UNCUT)], ["nodule"])
     assert found.area.values[0] == pytest.approx(regions[0].area if regions else 0)
     assert found.area.unit == "mm2"
     assert found.volume is None
@@ -197,6 +198,18 @@ def test_a_segmentation_measures_itself():
     assert (measures.presence, measures.slices, measures.class_name) == (1.0, 1, "nodule")
     diameter = 2 * np.sqrt(found.areas / math.pi)
     assert np.abs(measures.mean_diameter.values - diameter).max() < 1.5
+
+
+def test_a_finding_that_leaves_the_field_is_named():
+    one = result()
+    seen = one.placement.seen
+    masks = one.masks.copy()
+    masks[2, seen.y + seen.height - 1, seen.x + 5] = True
+    (warning,) = replace(one, kept_masks=masks).measurements[0].warnings
+    assert "1 of 4 samples reach the side of the field" in warning
+    whole = replace(one.placement, image_height=seen.height, image_width=seen.width, field=replace(seen, x=0, y=0))
+    beyond = np.ones((4, seen.height, seen.width), bool)
+    assert not replace(one, kept_masks=beyond, placement=whole).measurements[0].warnings
 
 
 def test_several_classes_are_measured_each():
