@@ -15,6 +15,8 @@ from benchmarks.gpu import page as gpu
 from benchmarks.gpu.report import Report as GpuReport
 from benchmarks.latency import page as latency
 from benchmarks.latency.report import Report as LatencyReport
+from benchmarks.robustness import page as robustness
+from benchmarks.robustness.report import Report as RobustnessReport
 from benchmarks.training.ablations import page as ablations
 from benchmarks.training.ablations.report import Report as AblationReport
 from benchmarks.training.baselines import page as baselines
@@ -29,6 +31,7 @@ READERS: dict[str, Callable[[Path], Page]] = {
     "latency": lambda path: latency.page(LatencyReport.read(path)),
     "recipe": lambda path: ablations.page(AblationReport.read(path)),
     "representatives": lambda path: representatives.page(representatives.Comparison.read(path)),
+    "robustness": lambda path: robustness.page(RobustnessReport.read(path)),
     "samples_auto": lambda path: samples_auto.page(samples_auto.SamplesAuto.read(path)),
 }
 """First part of a record's file name => its page."""

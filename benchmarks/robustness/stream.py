@@ -34,7 +34,7 @@ SETTLED = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stream(JsonRecord):
-    """One stream; a list has a value for each point of the curves."""
+    """One stream; a tuple has a value for each point of the curves."""
 
     command: str
     date: str
@@ -42,13 +42,13 @@ class Stream(JsonRecord):
     samples: int
     errors: dict[str, int]
     """Type of error => images that ended in it."""
-    images: list[int]
+    images: tuple[int, ...]
     """Images so far."""
-    resident_mib: list[float]
-    proportional_mib: list[float]
+    resident_mib: tuple[float, ...]
+    proportional_mib: tuple[float, ...]
     """Resident memory, with what is shared with other processes divided among them."""
-    descriptors: list[int]
-    threads: list[int]
+    descriptors: tuple[int, ...]
+    threads: tuple[int, ...]
 
     def mib_per_1000_images(self) -> float:
         """Return the slope of the resident memory once it has settled."""
@@ -79,7 +79,7 @@ def stream(count: int, samples: int) -> Stream:
         files = write_images(Path(folder))
         outcomes = segmenter.stream((files[k % FILES] for k in range(count)), samples=samples)
         points = list(_points(outcomes, errors, max(count // POINTS, 1)))
-    images, resident, proportional, descriptors, threads = map(list, zip(*points, strict=True))
+    images, resident, proportional, descriptors, threads = zip(*points, strict=True)
     return Stream(
         command=f"python -m benchmarks.robustness.stream --images {count} --samples {samples}",
         date=today(),

@@ -11,18 +11,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.common.script import today
-from benchmarks.robustness.kills.export import Export
-from benchmarks.robustness.kills.inference import DicomInference, FirstInference, Inference
-from benchmarks.robustness.kills.training import Training
-from benchmarks.robustness.kills.trials import Kills, Subject, kill_often
-
-SUBJECTS: dict[str, type[Subject]] = {
-    "folder": Inference,
-    "dicom": DicomInference,
-    "first": FirstInference,
-    "training": Training,
-    "export": Export,
-}
+from benchmarks.robustness.kills.subjects import SUBJECTS
+from benchmarks.robustness.kills.trials import Kills, kill_often
 
 
 def main() -> None:

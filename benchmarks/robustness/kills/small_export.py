@@ -14,7 +14,7 @@ from medseg_export import bundle_writer, cli
 def main() -> None:
     """Run the command."""
     earlier = Path(sys.argv.pop(1))
-    bundle_writer.onnx_graph = lambda name, *_: (earlier / f"{name}.onnx").read_bytes()
+    vars(bundle_writer)["onnx_graph"] = lambda name, *_: (earlier / f"{name}.onnx").read_bytes()
     cli.main()
 
 

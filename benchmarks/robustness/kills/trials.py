@@ -95,8 +95,9 @@ class Trials:
     def kill(self) -> None:
         """Run, and send a signal at some time."""
         number = self.chance.choices(list(SIGNALS), list(SIGNALS.values()))[0]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(self.subject.command(self.chance), **quiet)
+        process = subprocess.Popen(
+            self.subject.command(self.chance), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(self.chance.uniform(0.05, 1.0) * self.longest)
         if process.poll() is not None:
             self.found["ended before the signal"] += 1
