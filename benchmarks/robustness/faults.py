@@ -1,7 +1,7 @@
 """Let the k-th call fail, for every k: each run of medseg-infer gives a whole result, or one error line and nothing else.
 
-python -m benchmarks.robustness.faults                # all kinds
-python -m benchmarks.robustness.faults disk --every 5
+python -m benchmarks.robustness.faults disk
+python -m benchmarks.robustness.faults memory --every 5
 
 disk          mkdir, open for writing, fsync, rename: no space left on device
 descriptors   open, dup: too many open files
@@ -27,15 +27,20 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from pydicom.data import get_testdata_file
 
+from benchmarks.common.json_record import JsonRecord
+from benchmarks.common.script import today
 from benchmarks.robustness.kills.inference import is_whole
 from medseg_runtime.commands import infer as infer_command
 
+RIGHT = ("results", "errors")
+WRONG = ("half results", "something left", "tracebacks", "hangs")
 HANG_SECONDS = 120
 BLOCK = 512
 OURS = f"{os.sep}medseg_runtime{os.sep}"
@@ -43,40 +48,57 @@ Fault = Callable[[int, Callable[[], None]], None]
 """Make the k-th call fail from now on: (k, what to call when it does)."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Faults(JsonRecord):
+    """All runs of one kind of fault."""
+
+    kind: str
+    command: str
+    date: str
+    seconds: float
+    outcomes: dict[str, int]
+    """Outcome => runs, the wrong ones included."""
+
+
 def main() -> None:
-    """Print one line for each kind; exit 1 if a run ended in any other way."""
+    """Print the record; exit 1 if a run ended in any other way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", default=list(FAULTS), choices=[*FAULTS, []])
+    parser.add_argument("kind", choices=FAULTS)
     parser.add_argument("--every", type=int, default=1, help="Of so many k, try one.")
-    parser.add_argument("--most", type=int, default=1000, help="Runs of each kind.")
+    parser.add_argument("--most", type=int, default=1000, help="Runs at most.")
+    parser.add_argument("--parts", type=Path, default=Path("robustness"), help="Folder of the record.")
     given = parser.parse_args()
-    wrong = 0
+    parts, start = given.parts.resolve(), time.perf_counter()
+    parts.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         shutil.copy(str(get_testdata_file("CT_small.dcm", download=False)), "ct.dcm")
         _run(lambda _, fired: fired(), 0)  # fills the cache
-        for kind in given.kinds:
-            found = sweep(FAULTS[kind], given.every, given.most)
-            wrong += sum(found[other] for other in ("hangs", "tracebacks", "half results", "something left"))
-            sys.stdout.write(f"{json.dumps({'fault': kind} | found)}\n")
-            sys.stdout.flush()
-    sys.exit(bool(wrong))
+        found = sweep(FAULTS[given.kind], given.every, given.most)
+    record = Faults(
+        kind=given.kind,
+        command=f"python -m benchmarks.robustness.faults {given.kind}" + f" --every {given.every}" * (given.every > 1),
+        date=today(),
+        seconds=round(time.perf_counter() - start, 1),
+        outcomes={outcome: found[outcome] for outcome in (*RIGHT, *WRONG)},
+    )
+    record.write(parts / f"faults-{given.kind}.json")
+    sys.stdout.write(f"{json.dumps(record.outcomes)}\n")
+    sys.exit(any(record.outcomes[outcome] for outcome in WRONG))
 
 
 def sweep(fault: Fault, every: int, most: int) -> Counter[str]:
     """Run with the k-th call failing, for k = 1, 1 + every, ... until no call fails any more."""
     found = Counter[str]()
-    start = time.perf_counter()
     for k in range(1, every * most + 1, every):
         shutil.rmtree("out", ignore_errors=True)
         said, status = _run(fault, k)
         if not Path("fired").exists():
             break
-        found["runs"] += 1
-        found[_outcome(said, status)] += 1
-        if _outcome(said, status) not in ("results", "errors"):
-            sys.stderr.write(f"k = {k}: {_outcome(said, status)}: {said[-600:]}\n")
-    found["seconds"] = round(time.perf_counter() - start)
+        outcome = _outcome(said, status)
+        found[outcome] += 1
+        if outcome in WRONG:
+            sys.stderr.write(f"k = {k}: {outcome}: {said[-1500:]}\n")
     return found
 
 
