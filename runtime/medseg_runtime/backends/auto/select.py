@@ -25,7 +25,7 @@ from medseg_runtime.backends.base import Backend, PrecisionName
 from medseg_runtime.backends.registry import BACKENDS, installed, load_backend
 from medseg_runtime.errors import BackendError, ParameterError
 from medseg_runtime.files import cache
-from medseg_runtime.files.typed_json import typed
+from medseg_runtime.files.typed_json import parse_json, typed
 from medseg_runtime.machine.processor import processor
 from medseg_runtime.machine.shortage import names_shortage
 from medseg_runtime.model.bundle import Bundle, Precision
@@ -90,10 +90,9 @@ def known_choice(bundle: Bundle, *, precision: PrecisionName = "auto") -> Choice
 def _kept(name: str) -> Choice | None:
     kept = cache.load(name)
     try:
-        choice: Choice | None = None if kept is None else typed(Choice, json.loads(kept.content), "choice")
-    except (ValueError, TypeError):
+        choice: Choice | None = None if kept is None else typed(Choice, parse_json(kept.content.decode()), "choice")
+    except (ValueError, TypeError, RecursionError):
         return None
-    return choice
 
 
 def _compare(bundle: Bundle, precision: PrecisionName) -> Choice:

@@ -1,0 +1,125 @@
+"""Fuzz all that reads files of others, guided by coverage: a record, a page and the curves.
+
+python -m benchmarks.robustness.fuzz                            # 1,000,000 inputs, about an hour on two cores
+python -m benchmarks.robustness.fuzz DICOM PNG --share 0.1      # two targets, a tenth of their inputs
+python -m benchmarks.robustness.fuzz --folder FOLDER            # goes on with what is there
+
+Each target runs in a process of its own. One that an input ends is started again, and the input counts as a finding.
+It needs Linux on x86-64, Python 3.11 to 3.13 and atheris: `make fuzz-guided` installs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.common.machine import inspect_machine
+from benchmarks.common.page import RESULTS
+from benchmarks.common.script import ROOT, command_line, one_line_errors, today
+from benchmarks.robustness.fuzz.counts import read_counts
+from benchmarks.robustness.fuzz.page import page
+from benchmarks.robustness.fuzz.report import Finding, FuzzReport, Outcome, Point, outcome_in, write_outcome
+from benchmarks.robustness.fuzz.targets import TARGETS
+
+PROGRAM = "python -m benchmarks.robustness.fuzz"
+STARTS = 20
+"""Most processes for one target."""
+POINTS = 60
+"""Of a curve."""
+STATUS = re.compile(r"^#(\d+)\s+(\S+)\s+cov: (\d+) ft: (\d+)")
+"""A line of libFuzzer: executions, event, edges, features."""
+BY_LIBFUZZER = {"crash": "ended the process", "timeout": "took too long", "oom": "took too much memory", "leak": "leaked memory"}
+
+
+def main() -> None:
+    """Write record, page and plot; exit 1 if there are findings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", help=f"Of: {', '.join(TARGETS)}. Default: all.")
+    parser.add_argument("--share", type=float, default=1.0, help="Of each target's inputs.")
+    parser.add_argument("--folder", type=Path, help="Where inputs and findings are kept.")
+    parser.add_argument("--workers", type=int, default=2, help="Processes at once.")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if unknown := set(given.targets) - TARGETS.keys():
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
+    with one_line_errors(PROGRAM):
+        machine = inspect_machine()
+        with ThreadPoolExecutor(given.workers) as pool:
+            list(pool.map(lambda name: _fuzz(name, folder, given.share), given.targets or TARGETS))
+        outcomes = {name: found for name in TARGETS if (found := outcome_in(folder / name)) is not None}
+        report = FuzzReport(
+            date=today(),
+            command=command_line(PROGRAM, parser, given),
+            machine=machine,
+            seconds=sum(outcome.seconds for outcome in outcomes.values()),
+            targets=outcomes,
+        )
+        sys.stdout.write(f"{page(report).write(given.out)}, findings in {folder}\n")
+    sys.exit(any(outcome.findings for outcome in outcomes.values()))
+
+
+def _fuzz(name: str, folder: Path, share: float) -> None:
+    """Fuzz a target until it has had its inputs, and write what happened."""
+    into, wanted = folder / name, max(round(TARGETS[name].runs * share), 100)
+    into.mkdir(parents=True, exist_ok=True)
+    done, accepted, refused, longest, curve = 0, 0, 0, 0, list[Point]()
+    start, starts = time.perf_counter(), 0
+    while done < wanted and starts < STARTS:
+        starts += 1
+        points = _one_process(name, into, wanted - done, seed=starts)
+        counts = read_counts(into / "counts")
+        accepted, refused, longest = accepted + counts.read, refused + counts.refused, max(longest, counts.longest_ms)
+        curve += [Point(done + point.executions, point.edges, point.features) for point in points]
+        if not points:
+            break
+        done = curve[-1].executions
+    outcome = Outcome(
+        runs=done,
+        accepted=accepted,
+        refused=refused,
+        seconds=round(time.perf_counter() - start, 1),
+        longest_ms=longest,
+        processes=starts,
+        curve=tuple(_thinned(curve)),
+        findings=tuple(_findings(into / "findings")),
+    )
+    write_outcome(into, outcome)
+    sys.stderr.write(f"{name}: {done:,} inputs in {outcome.seconds:.0f} s, {len(outcome.findings)} findings\n")
+
+
+def _one_process(name: str, folder: Path, runs: int, seed: int) -> list[Point]:
+    """Run libFuzzer once; return its curve."""
+    child = [sys.executable, "-m", "benchmarks.robustness.fuzz.child", name]
+    options = ["--folder", str(folder), "--runs", str(runs), "--seed", str(seed)]
+    with (folder / f"log.{seed}").open("w+b") as log:
+        subprocess.run([*child, *options], cwd=ROOT, stdout=log, stderr=log, check=False)
+        log.seek(0)
+        lines = log.read().decode(errors="replace").splitlines()
+    found = [match for match in map(STATUS.match, lines) if match and match[2] in ("INITED", "NEW", "REDUCE", "pulse", "DONE")]
+    return [Point(int(match[1]), int(match[3]), int(match[4])) for match in found]
+
+
+def _thinned(curve: list[Point]) -> Iterator[Point]:
+    """Keep the first and the last point, and some between, evenly by number."""
+    for number in range(min(POINTS, len(curve))):
+        yield curve[round(number * (len(curve) - 1) / max(min(POINTS, len(curve)) - 1, 1))]
+
+
+def _findings(folder: Path) -> Iterator[Finding]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix == ".txt":
+            yield Finding(path.stem, path.read_text(errors="replace").splitlines()[0])
+        elif path.suffix != ".bin":
+            yield Finding(path.name, BY_LIBFUZZER.get(path.name.partition("-")[0], "of an unknown kind"))
+
+
+if __name__ == "__main__":
+    main()
