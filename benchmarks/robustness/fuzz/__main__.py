@@ -11,6 +11,7 @@ It needs Linux on x86-64, Python 3.11 to 3.13 and atheris: `make fuzz-guided` in
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import subprocess
 import sys
@@ -29,8 +30,10 @@ from benchmarks.robustness.fuzz.report import Finding, FuzzReport, Outcome, Poin
 from benchmarks.robustness.fuzz.targets import TARGETS
 
 PROGRAM = "python -m benchmarks.robustness.fuzz"
+PARTS = 4
+"""Processes for one target, if no input ends one: what a library leaks is freed, and a campaign that is stopped goes on."""
 STARTS = 20
-"""Most processes for one target."""
+"""Most processes besides."""
 POINTS = 60
 """Of a curve."""
 STATUS = re.compile(r"^#(\d+)\s+(\S+)\s+cov: (\d+) ft: (\d+)")
@@ -67,44 +70,45 @@ def main() -> None:
 
 
 def _fuzz(name: str, folder: Path, share: float) -> None:
-    """Fuzz a target until it has had its inputs, and write what happened."""
+    """Fuzz a target until it has had its inputs, in several processes one after the other. Keep what happened after each."""
     into, wanted = folder / name, max(round(TARGETS[name].runs * share), 100)
     into.mkdir(parents=True, exist_ok=True)
-    done, accepted, refused, longest, curve = 0, 0, 0, 0, list[Point]()
-    start, starts = time.perf_counter(), 0
-    while done < wanted and starts < STARTS:
-        starts += 1
-        points = _one_process(name, into, wanted - done, seed=starts)
-        counts = read_counts(into / "counts")
-        accepted, refused, longest = accepted + counts.read, refused + counts.refused, max(longest, counts.longest_ms)
-        curve += [Point(done + point.executions, point.edges, point.features) for point in points]
-        if not points:
-            break
-        done = curve[-1].executions
-    outcome = Outcome(
-        runs=done,
-        accepted=accepted,
-        refused=refused,
-        seconds=round(time.perf_counter() - start, 1),
-        longest_ms=longest,
-        processes=starts,
+    outcome = outcome_in(into) or Outcome()
+    while outcome.runs < wanted and outcome.processes < PARTS + STARTS:
+        runs = min(math.ceil(wanted / PARTS), wanted - outcome.runs)
+        outcome = _went_on(outcome, into, _one_process(name, into, runs, seed=outcome.processes + 1))
+        write_outcome(into, outcome)
+    sys.stderr.write(f"{name}: {outcome.runs:,} inputs in {outcome.seconds:.0f} s, {len(outcome.findings)} findings\n")
+
+
+def _went_on(outcome: Outcome, folder: Path, found: tuple[list[Point], float]) -> Outcome:
+    """Return the outcome after one more process; found: its curve and its seconds."""
+    points, seconds = found
+    counts = read_counts(folder / "counts")
+    curve = [*outcome.curve, *(Point(outcome.runs + each.executions, each.edges, each.features) for each in points)]
+    return Outcome(
+        runs=curve[-1].executions if curve else 0,
+        accepted=outcome.accepted + counts.read,
+        refused=outcome.refused + counts.refused,
+        seconds=round(outcome.seconds + seconds, 1),
+        longest_ms=max(outcome.longest_ms, counts.longest_ms),
+        processes=outcome.processes + 1,
         curve=tuple(_thinned(curve)),
-        findings=tuple(_findings(into / "findings")),
+        findings=tuple(_findings(folder / "findings")),
     )
-    write_outcome(into, outcome)
-    sys.stderr.write(f"{name}: {done:,} inputs in {outcome.seconds:.0f} s, {len(outcome.findings)} findings\n")
 
 
-def _one_process(name: str, folder: Path, runs: int, seed: int) -> list[Point]:
-    """Run libFuzzer once; return its curve."""
+def _one_process(name: str, folder: Path, runs: int, seed: int) -> tuple[list[Point], float]:
+    """Run libFuzzer once; return its curve and its seconds."""
     child = [sys.executable, "-m", "benchmarks.robustness.fuzz.child", name]
     options = ["--folder", str(folder), "--runs", str(runs), "--seed", str(seed)]
+    start = time.perf_counter()
     with (folder / f"log.{seed}").open("w+b") as log:
         subprocess.run([*child, *options], cwd=ROOT, stdout=log, stderr=log, check=False)
         log.seek(0)
         lines = log.read().decode(errors="replace").splitlines()
-    found = [match for match in map(STATUS.match, lines) if match and match[2] in ("INITED", "NEW", "REDUCE", "pulse", "DONE")]
-    return [Point(int(match[1]), int(match[3]), int(match[4])) for match in found]
+    found = [match for match in map(STATUS.match, lines) if match]
+    return [Point(int(match[1]), int(match[3]), int(match[4])) for match in found], time.perf_counter() - start
 
 
 def _thinned(curve: list[Point]) -> Iterator[Point]:

@@ -34,19 +34,19 @@ class Finding:
 class Outcome(JsonRecord):
     """What became of the inputs of one target."""
 
-    runs: int
-    accepted: int
+    runs: int = 0
+    accepted: int = 0
     """Inputs that gave a result."""
-    refused: int
+    refused: int = 0
     """Inputs that gave one of our errors."""
-    seconds: float
+    seconds: float = 0.0
     """Wall time."""
-    longest_ms: int
+    longest_ms: int = 0
     """Most processor time of one input."""
-    processes: int
+    processes: int = 0
     """How often a process was started: more than once if an input ended it."""
-    curve: tuple[Point, ...]
-    findings: tuple[Finding, ...]
+    curve: tuple[Point, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -138,7 +138,8 @@ def manifests() -> Iterator[bytes]:
     """The text of bundle.json: of the shipped bundle, and of toy ones."""
     from medseg_runtime.testing import toy_manifest
 
-    yield (ROOT / "runtime/medseg_runtime/bundles/lidc-nodule/bundle.json").read_bytes()
+    shipped = json.loads((ROOT / "runtime/medseg_runtime/bundles/lidc-nodule/bundle.json").read_bytes())
+    yield json.dumps(shipped | {"metrics": {"a": 1}, "training": {}, "parity": {}, "versions": {"numpy": "2"}}).encode()
     yield toy_manifest().to_json().encode()
     yield toy_manifest(classes=("a", "b"), geometry="resize", channels=3, objective="epsilon").to_json().encode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from random import Random
 from typing import Any
@@ -54,15 +55,15 @@ def _change_one(places: list[Place], chance: Random) -> None:
     if kind == 0:
         del container[key]
     elif kind == 1:
-        container[key] = json.loads(json.dumps(other[other_key]))
+        container[key] = copy.deepcopy(other[other_key])
     elif kind == 2 and isinstance(container, dict):
         container[chance.choice(("x", "", str(other_key)))] = container.pop(key)
     elif kind == 3 and isinstance(container, list):
-        container.append(container[key])
+        container.append(copy.deepcopy(container[key]))
     elif kind == 4 and isinstance(container[key], int | float):
         container[key] = chance.choice((-1, 2, 0.5, 1000)) * container[key]
     else:
-        container[key] = chance.choice(ODD_VALUES)
+        container[key] = copy.deepcopy(chance.choice(ODD_VALUES))
 
 
 def _twice(text: str, chance: Random) -> str:

@@ -16,13 +16,15 @@ from typing import IO
 from medseg_runtime.errors import ImageError
 from medseg_runtime.files.names import printable
 from medseg_runtime.files.read import MAX_FILE_BYTES, is_folder, read_bytes
+from medseg_runtime.files.zip_file import ENCRYPTED, METHODS, BoundedZip, ListTooLong
 from medseg_runtime.readers.file_kind import is_zip
 
 UNPACK = "Unpack it, and give the folder."
+SERIES_ALONE = "Zip the slices of one series alone."
 MAX_ZIP_BYTES = 16 << 30
 """Largest sum of the sizes of a zip's files: what reading all of them unpacks, file by file."""
-ENCRYPTED = 0x1
-"""Bit of a zip entry's flags (APPNOTE.TXT, section 4.4.4)."""
+MAX_ZIP_FILES = 100_000
+"""More than any study has. Each is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,10 @@ def _check_there(path: Path) -> None:
 def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip, checked by its directory."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with BoundedZip(path) as archive:
             entries = archive.infolist()
+            if len(entries) > MAX_ZIP_FILES:
+                raise ImageError(f"the zip holds {len(entries):,} files, more than {MAX_ZIP_FILES:,}", SERIES_ALONE)
             if any(entry.flag_bits & ENCRYPTED for entry in entries):
                 raise ImageError("the zip is encrypted", "Unpack it with its password, and give the folder.")
             if len({entry.filename for entry in entries}) != len(entries):
@@ -124,6 +128,8 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             if sum(entry.file_size for entry in entries) > MAX_ZIP_BYTES:
                 raise ImageError(f"the zip holds more than {MAX_ZIP_BYTES >> 30} GiB", UNPACK)
             yield archive
+    except ListTooLong as error:
+        raise ImageError(f"the zip holds too many files: {error}", SERIES_ALONE) from error
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         if isinstance(error, ImageError):
             raise
@@ -136,14 +142,14 @@ def _opened_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator
     name = printable(PurePosixPath(entry.filename).name)
     if entry.file_size > MAX_FILE_BYTES:
         raise ImageError(f"{name} in the zip has more than {MAX_FILE_BYTES >> 30} GiB", UNPACK)
+    if entry.compress_type not in METHODS:
+        raise ImageError(f"{name} is compressed in a way that cannot be read here", UNPACK)
     try:
         with archive.open(entry) as opened:
             yield opened
     except ImageError:
         raise
-    except NotImplementedError as error:
-        raise ImageError(f"{name} is compressed in a way that cannot be read here", UNPACK) from error
     except MemoryError as error:
         raise ImageError(f"{name} in the zip does not fit into memory", UNPACK) from error
-    except Exception as error:  # BadZipFile, zlib.error, EOFError, lzma.LZMAError and more
+    except Exception as error:  # BadZipFile, zlib.error, EOFError and more
         raise ImageError(f"{name} in the zip is damaged", "Copy the zip again.") from error
