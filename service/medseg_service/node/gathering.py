@@ -1,0 +1,69 @@
+"""Wait for the images of a job, and fetch those that were not sent.
+
+an image that is named, alone       as soon as it is here
+a series                            once nothing of it has come for `idle_s`: DICOM has no end of a series
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from medseg_service.errors import RemoteError
+from medseg_service.node.config import DicomWeb, Limits
+from medseg_service.node.dicomweb import DicomWebClient
+from medseg_service.node.job import Job, Order
+from medseg_service.node.object_store import ObjectStore, parse_object
+
+POLL_S = 1.0
+
+
+class NotYet(Exception):  # noqa: N818 - nothing is wrong
+    """Images of a job are still to come; it is looked at again after some seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gathering:
+    """Makes sure that the images of a job are on the disk."""
+
+    objects: ObjectStore
+    source: DicomWeb | None
+    limits: Limits
+    slices: int
+    """Of a series around a point."""
+
+    def gather(self, job: Job) -> None:
+        """Return once the images are here.
+
+        Raises:
+            NotYet: they are not.
+            RemoteError: the archive that they are fetched from failed.
+            OutputError: the disk is full.
+        """
+        order = job.order
+        here = self.objects.instances(order.study, order.series)
+        alone = order.instance is not None and (self.slices == 1 or order.frame is not None)
+        if not alone and here and (left := max(here.values()) + self.limits.idle_s - time.time()) > 0:
+            raise NotYet(min(left, self.limits.idle_s))
+        if self.source is not None:
+            here |= self._fetch(self.source, order, set(here), alone=alone)
+        if not here or (order.instance is not None and order.instance not in here):
+            raise NotYet(POLL_S)
+
+    def _fetch(self, source: DicomWeb, order: Order, here: set[str], *, alone: bool) -> dict[str, float]:
+        """Fetch what is not here, and return it."""
+        if alone and order.instance in here:
+            return {}
+        with DicomWebClient(source) as client:
+            listed = client.instances(order.study, order.series)
+            wanted = [uid for uid in listed if uid not in here and (not alone or uid == order.instance)]
+            for uid in wanted:
+                received = parse_object(client.fetch(order.study, order.series, uid))
+                if (received.study, received.series, received.instance) != (order.study, order.series, uid):
+                    raise RemoteError("the DICOMweb server sent another instance", "See what its log says of it.")
+                self.objects.save(received)
+        return dict.fromkeys(wanted, time.time())

@@ -1,0 +1,95 @@
+"""What a worker does with a job: read its images, segment them, publish the result folder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from medseg_runtime.errors import ImageError
+from medseg_runtime.inference.segmenter import Segmenter
+from medseg_runtime.readers.image import read_image
+from medseg_runtime.readers.series import read_series
+from medseg_runtime.readers.stack import Stack
+from medseg_runtime.readers.target import Location, Target, read_target
+from medseg_runtime.result.request import SampleRequest
+from medseg_runtime.result.segmentation import Segmentation
+from medseg_runtime.writers.dicom import seg
+from medseg_runtime.writers.folder import write_result
+from medseg_service.node.job import Order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What the node keeps of a result."""
+
+    outputs: dict[str, str]
+    """DICOM file -> SHA-256."""
+    empty: int
+    """Images with an empty consensus."""
+    images: int
+    agreement: list[float]
+    """Mean pairwise IoU of each image and class, where it is defined."""
+
+
+def segment(
+    order: Order, series: Path, out: Path, segmenter: Segmenter, request: SampleRequest, slices: int
+) -> Summary:
+    """Write the result of an order, whole or not at all.
+
+    series: folder of the images. out: result folder; an older one is replaced.
+
+    Raises:
+        ImageError, ParameterError: the images cannot be read or segmented.
+        OutputError: they cannot be referred to, or the disk is full.
+    """
+    outputs: dict[str, str] = {}
+    found: list[Segmentation] = []
+    targets = read_targets(order, series, slices)
+    for number, target in enumerate(targets):
+        folder = out / str(number) if len(targets) > 1 else out
+        images = seg.check_sources(target.images)
+        results = [segmenter.segment(image, replace(request, center=target.center)) for image in images]
+        hashes = write_result(folder, results, index=target.index, force=True, dicom_seg=True)
+        prefix = f"{number}/" if len(targets) > 1 else ""
+        outputs |= {f"{prefix}{name}": sha256 for name, sha256 in hashes.items() if name.startswith("dicom/")}
+        found += results
+    return Summary(
+        outputs=outputs,
+        empty=sum(not result.consensus.any() for result in found),
+        images=len(found),
+        agreement=[float(v) for r in found for v in np.atleast_1d(r.mean_pairwise_iou) if math.isfinite(v)],
+    )
+
+
+def read_targets(order: Order, series: Path, slices: int) -> list[Target]:
+    """Return the images of an order: one target, or without a point one for the stack or for each image.
+
+    Raises:
+        ImageError: they cannot be read.
+        ParameterError: the point is in none of them.
+    """
+    if order.center_mm is not None:
+        return [read_target(series, Location(center_mm=order.center_mm, slices=slices))]
+    if order.instance is None:
+        return _all_of(series)
+    path = series / f"{order.instance}.dcm"
+    if slices == 1 or order.frame is not None:
+        return [read_target(path, Location(center=order.center, frame=order.frame))]
+    stack = read_series(series)
+    index = next((k for k, each in enumerate(stack.slices) if each.uid == order.instance), None)
+    if index is None:
+        raise ImageError("the instance is not in the series", "Name one of its instances.")
+    return [read_target(series, Location(center=(*(order.center or (0.0, 0.0)), index), slices=slices))]
+
+
+def _all_of(series: Path) -> list[Target]:
+    """Return all slices of a stack together, or else each image by itself."""
+    try:
+        stack: Stack = read_series(series)
+    except ImageError:
+        paths = sorted(series.glob("*.dcm"))
+        return [Target(images=(read_image(path),), index=0, center=None) for path in paths]
+    return [Target(images=tuple(map(stack.read, range(len(stack)))), index=len(stack) // 2, center=None)]
