@@ -26,7 +26,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
-from benchmarks.robustness.servers import Orthanc, RunningNode, running_node, running_orthanc
+from benchmarks.robustness.node_process import RunningNode, running_node
+from tests.support.orthanc import Orthanc, running
 
 OPEN = 24
 """Jobs that are open at any time."""
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, running_orthanc(Path(name)) as archive:
+    with tempfile.TemporaryDirectory() as name, running(Path(name)) as archive:
         found = kill_often(Path(name), archive, given.kills, random.Random(given.seed))  # noqa: S311 - no secret
     sys.stdout.write(f"{json.dumps(found)}\n")
     sys.exit(any(found[fault] for fault in FAULTS) or not found["jobs"])
@@ -203,7 +204,8 @@ def _judge(folder: Path, archive: Orthanc, jobs: dict[str, dict[str, Any] | None
 def _judge_archive(archive: Orthanc, ended: list[dict[str, Any]], found: Counter[str]) -> None:
     """Compare what the archive holds with what the jobs say that they made."""
     made = Counter(sha256 for job in ended for sha256 in (job["outputs"] or {}).values())
-    held = Counter(hashlib.sha256(content).hexdigest() for content in archive.instances().values())
+    keys = json.loads(archive.get("/instances"))
+    held = Counter(hashlib.sha256(archive.get(f"/instances/{key}/file")).hexdigest() for key in keys)
     found["objects in the archive"] = held.total()
     found["objects missing in the archive"] = (made - held).total()
     found["objects that nobody made"] = (held - made).total()

@@ -20,7 +20,7 @@ from medseg_service.node.config import DicomWeb
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 AS_STORED = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
-INSTANCE_UID = "00080018"
+INSTANCE_UID, SERIES_UID = "00080018", "0020000E"
 
 
 class DicomWebClient:
@@ -50,6 +50,13 @@ class DicomWebClient:
         """Return the SOP Instance UIDs of a series (QIDO-RS, 10.6); none where the server does not know it."""
         answer = self._send("GET", f"studies/{study}/series/{series}/instances", headers={"Accept": DICOM_JSON})
         return _values(answer, INSTANCE_UID)
+
+    def series_of(self, study: str, instance: str) -> str | None:
+        """Return the series of an instance (QIDO-RS), if the server knows it."""
+        answer = self._send(
+            "GET", f"studies/{study}/instances?SOPInstanceUID={instance}", headers={"Accept": DICOM_JSON}
+        )
+        return next(iter(_values(answer, SERIES_UID)), None)
 
     def fetch(self, study: str, series: str, instance: str) -> bytes:
         """Return an instance as a file, as it is stored (WADO-RS, 10.4)."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from medseg_runtime.errors import ParameterError
 from medseg_service.errors import RemoteError
 from medseg_service.node.config import DicomWeb, Limits
 from medseg_service.node.dicomweb import DicomWebClient
-from medseg_service.node.job import Job, Order
+from medseg_service.node.job import Order
 from medseg_service.node.object_store import ObjectStore, parse_object
 
 POLL_S = 1.0
@@ -36,7 +37,25 @@ class Gathering:
     slices: int
     """Of a series around a point."""
 
-    def gather(self, job: Job) -> None:
+    def series_of(self, order: Order) -> str | None:
+        """Return the series of an order that names its instance alone, once it is known.
+
+        Raises:
+            ParameterError: it names no instance either.
+            RemoteError: the archive failed.
+        """
+        if order.instance is None:
+            raise ParameterError(
+                "the SR does not say which series it points into",
+                "Send one whose evidence names the images of one series.",
+            )
+        found = self.objects.series_of(order.study, order.instance)
+        if found is None and self.source is not None:
+            with DicomWebClient(self.source) as client:
+                found = client.series_of(order.study, order.instance)
+        return found
+
+    def gather(self, order: Order) -> None:
         """Return once the images are here.
 
         Raises:
@@ -44,7 +63,6 @@ class Gathering:
             RemoteError: the archive that they are fetched from failed.
             OutputError: the disk is full.
         """
-        order = job.order
         here = self.objects.instances(order.study, order.series)
         alone = order.instance is not None and (self.slices == 1 or order.frame is not None)
         if not alone and here and (left := max(here.values()) + self.limits.idle_s - time.time()) > 0:

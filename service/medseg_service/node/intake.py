@@ -17,7 +17,7 @@ from medseg_service.node.config import Rule
 from medseg_service.node.job import Caller, Job, Order
 from medseg_service.node.job_store import JobStore
 from medseg_service.node.object_store import ObjectStore, ReceivedObject
-from medseg_service.node.pointing import is_report, orders_of
+from medseg_service.node.pointing import orders_of
 
 
 class Intake:
@@ -32,7 +32,6 @@ class Intake:
         """Keep an object, and return the jobs that are new because of it. Both are on the disk when this returns.
 
         Raises:
-            ImageError: it is an SR that points, and cannot be followed.
             QueueFullError: it asks for more jobs than there is room for; then it is not kept.
             OutputError: the disk is full or fails; then it is not acknowledged.
         """
@@ -53,8 +52,8 @@ class Intake:
         return new
 
     def _orders(self, received: ReceivedObject) -> list[Order]:
-        if is_report(received.sop_class):
-            return orders_of(received)
+        if orders := orders_of(received):
+            return orders
         if any(_matches(rule, received) for rule in self._rules):
             return [Order(origin="rule", study=received.study, series=received.series)]
         return []

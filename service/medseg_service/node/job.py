@@ -49,6 +49,7 @@ class Order:
     origin: Literal["sr", "rest", "rule"]
     study: str
     series: str
+    """Empty as long as it is not known: an SR may name the instance alone."""
     instance: str | None = None
     """The image with `center`."""
     frame: int | None = None
@@ -57,8 +58,10 @@ class Order:
     """x, y in pixels from the image's upper left corner."""
     center_mm: tuple[float, float, float] | None = None
     """x, y, z in patient coordinates."""
+    reference_frame: str | None = None
+    """Frame of Reference UID of `center_mm`; None for that of the series."""
     trigger: str = ""
-    """The SOP Instance UID of the SR that points."""
+    """The SOP Instance UID of the SR that points, and the number of its finding."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Order:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from medseg_service.errors import QueueFullError
@@ -76,6 +76,11 @@ class JobStore:
     def put_off(self, job: Job, seconds: float, **values: Any) -> None:
         """Try a job again later, behind the others. values: of other columns."""
         self._update(job, not_before=time.time() + seconds, **values)
+
+    def found_series(self, job: Job, series: str) -> None:
+        """Note the series of an order that named its instance alone. The job keeps its id."""
+        order = json.dumps(asdict(replace(job.order, series=series)))
+        self._update(job, job_order=order, series=series)
 
     def recover(self) -> list[Job]:
         """Queue again what ran when the node was killed, behind the others. Return these jobs as they are now."""

@@ -30,7 +30,7 @@ from medseg_service.node.database import Database
 from medseg_service.node.delivery import deliver, result_files
 from medseg_service.node.dicomweb import DicomWebClient
 from medseg_service.node.endings import Endings
-from medseg_service.node.gathering import Gathering
+from medseg_service.node.gathering import POLL_S, Gathering, NotYet
 from medseg_service.node.intake import Intake
 from medseg_service.node.job import Job, State
 from medseg_service.node.job_store import JobStore
@@ -174,8 +174,13 @@ class Node:
         )
 
         def gather(job: Job) -> None:
-            gathering.gather(job)
-            self.jobs.move(job, State.QUEUED)
+            if job.order.series:
+                gathering.gather(job.order)
+                self.jobs.move(job, State.QUEUED)
+            elif series := gathering.series_of(job.order):
+                self.jobs.found_series(job, series)
+            else:
+                raise NotYet(POLL_S)
 
         stage = partial(
             Stage,

@@ -153,6 +153,14 @@ class ObjectStore:
             ).fetchall()
         return dict(rows)
 
+    def series_of(self, study: str, instance: str) -> str | None:
+        """Return the series that an instance came in, if it is here."""
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT series FROM objects WHERE study = ? AND instance = ?", (study, instance)
+            ).fetchone()
+        return None if row is None else str(row[0])
+
     def remove_unused(self, before: float) -> int:
         """Remove the series of which nothing has come since a moment, and that no job names. Return how many."""
         with self._lock:

@@ -69,7 +69,7 @@ class DicomServer:
             (evt.EVT_REJECTED, self._rejected),
         ]
         try:
-            self._server: Any = entity.make_server(  # of the class that is given
+            server: Any = entity.make_server(  # of the class that is given
                 (config.host, config.port),
                 ssl_context=None if config.tls is None else server_context(config.tls),
                 evt_handlers=handlers,
@@ -79,7 +79,8 @@ class DicomServer:
             raise ConfigurationError(
                 f"cannot listen on {config.host}:{config.port}: {error.strerror}", "Choose another dicom.port."
             ) from error
-        self._server.admit(config.networks(), config.timeout_s, self._refused)
+        self._server: Any = server
+        server.admit(config.networks(), config.timeout_s, self._refused)
         self._thread = Thread(target=self._server.serve_forever, args=(0.2,), name="medseg-dicom", daemon=True)
 
     @property

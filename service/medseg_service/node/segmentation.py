@@ -72,17 +72,14 @@ def read_targets(order: Order, series: Path, slices: int) -> list[Target]:
         ParameterError: the point is in none of them.
     """
     if order.center_mm is not None:
-        return [read_target(series, Location(center_mm=order.center_mm, slices=slices))]
+        place = Location(center_mm=order.center_mm, reference_frame=order.reference_frame, slices=slices)
+        return [read_target(series, place)]
     if order.instance is None:
         return _all_of(series)
-    path = series / f"{order.instance}.dcm"
-    if slices == 1 or order.frame is not None:
-        return [read_target(path, Location(center=order.center, frame=order.frame))]
-    stack = read_series(series)
-    index = next((k for k, each in enumerate(stack.slices) if each.uid == order.instance), None)
-    if index is None:
-        raise ImageError("the instance is not in the series", "Name one of its instances.")
-    return [read_target(series, Location(center=(*(order.center or (0.0, 0.0)), index), slices=slices))]
+    if slices == 1 or order.frame not in (None, 1):
+        path = series / f"{order.instance}.dcm"
+        return [read_target(path, Location(center=order.center, frame=order.frame, instance=order.instance))]
+    return [read_target(series, Location(center=order.center, instance=order.instance, slices=slices))]
 
 
 def _all_of(series: Path) -> list[Target]:

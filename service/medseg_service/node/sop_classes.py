@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-SOP_CLASSES = tuple(
+_IMAGES = tuple(
     f"{_STORAGE}{last}"
     for last in (
         "1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1",  # CR, DX, mammography and intra-oral, for presentation and for processing
@@ -13,10 +13,12 @@ SOP_CLASSES = tuple(
         "7", "7.1", "7.2", "7.3", "7.4",  # Secondary Capture, and multi-frame
         "12.1", "12.2", "20", "128",  # XA, RF, NM, PET
         "77.1.1", "77.1.2", "77.1.4", "77.1.5.1",  # endoscopy, microscopy, photography, ophthalmic photography
-        "88.11", "88.22", "88.33", "88.34",  # SR: Basic Text, Enhanced, Comprehensive, Comprehensive 3D
     )
 )  # fmt: skip
-"""Images that the runtime reads, and reports that may point into them."""
+"""Images that the runtime reads."""
+REPORTS = tuple(f"{_STORAGE}88.{last}" for last in ("11", "22", "33", "34", "50", "65", "69"))
+"""SR that may point into them: Basic Text, Enhanced, Comprehensive, Comprehensive 3D; CAD of breast, chest and colon."""
+SOP_CLASSES = (*_IMAGES, *REPORTS)
 
 _SYNTAX = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = f"{_SYNTAX}.1"
