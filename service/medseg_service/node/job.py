@@ -66,7 +66,8 @@ class Order:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Order:
         """Return the order that `asdict` wrote; JSON has no tuples."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**fields)
 
     @property
     def id(self) -> str:
