@@ -45,14 +45,14 @@ def box_of(voc: Path) -> Box:
 
 
 def read_with_highdicom(seg: Path) -> Bool:
-    """Return the segments, consensus first, then each sample: (1 + N, H, W)."""
+    """Return the segments, (segments, H, W)."""
     read = highdicom.seg.segread(seg)
     frames = read.get_pixels_by_source_instance([uids[2] for uids in read.get_source_image_uids()])
     return np.moveaxis(np.asarray(frames[0], np.bool_), -1, 0)
 
 
 def read_with_dcmqi(seg: Path) -> Bool:
-    """Return the segments, consensus first, then each sample: (1 + N, H, W)."""
+    """Return the segments, (segments, H, W)."""
     with tempfile.TemporaryDirectory() as folder:
         tool = Path(sysconfig.get_path("scripts")) / "segimage2itkimage"
         arguments = ["--inputDICOM", str(seg), "--outputDirectory", folder, "--outputType", "nrrd", "--prefix", "s"]
@@ -95,11 +95,11 @@ def main() -> None:
     source = series.read(index)
     result = segmenter(source, samples=arguments.samples, center=box.center)
 
-    result.save(arguments.out, force=True, dicom_seg=True)
-    seg = arguments.out / "dicom" / "segmentation.dcm"
+    result.save(arguments.out, force=True, dicom_seg=True, representatives="all")
+    objects = [arguments.out / "dicom" / name for name in ("consensus.dcm", "representatives.dcm")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        read = [read_with_highdicom(seg), read_with_dcmqi(seg)]
+        read = [np.concatenate([reader(seg) for seg in objects]) for reader in (read_with_highdicom, read_with_dcmqi)]
     picture = arguments.out.with_name(f"{arguments.out.name}-readers.png")
     paint(source.pixels, read, box).save(picture)
     equal = all(np.array_equal(segments, [result.consensus, *result.masks]) for segments in read)

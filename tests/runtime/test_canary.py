@@ -121,9 +121,7 @@ def test_nothing_of_a_header_is_in_a_result(tmp_path, options):
     assert code == 0, err
     assert leaks(tmp_path, out, err) == []
     if "--dicom-seg" in options:
-        assert (
-            b"QZX" in (tmp_path / "out" / "dicom" / "segmentation.dcm").read_bytes()
-        )  # the search finds what is there
+        assert b"QZX" in (tmp_path / "out" / "dicom" / "consensus.dcm").read_bytes()  # the search finds what is there
 
 
 CRASHES = {

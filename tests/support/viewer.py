@@ -22,6 +22,8 @@ SEGMENTATIONS = '[data-cy="study-browser-thumbnail-no-image"]'
 VIEWPORT = '[data-cy="viewport-pane"]'
 WITHOUT_TEXT = f"{VIEWPORT} :not(:has(canvas)):not(canvas) {{ visibility: hidden }}"
 """Hides what lies over the image: corner texts, orientation marks, buttons."""
+ACTIVE = "cornerstone.getEnabledElementByViewportId(services.viewportGridService.getActiveViewportId())?.viewport"
+"""The viewport that a user last chose, as JavaScript."""
 COLORED = 16
 """Difference between the channels of a pixel from which it counts as colored. The image under it is grey."""
 FRAME = 3
@@ -43,11 +45,15 @@ class Viewer:
         return self.page.locator(SEGMENTATIONS).locator('[data-cy="series-description-label"]').all_inner_texts()
 
     def load(self, description: str) -> None:
-        """Lay a series over its image, as a user does: a double click, and Yes."""
-        self.page.locator(SEGMENTATIONS, has_text=description).dblclick()
+        """Lay a series over its image, as a user does: a double click and, the Yes."""
+        self.choose(description)
         self.page.locator('[data-cy="yes-hydrate-btn"]').click()
         self.page.locator('[data-cy="data-row"]').first.wait_for()
         self._settled()
+
+    def choose(self, description: str) -> None:
+        """Double-click a series."""
+        self.page.locator(SEGMENTATIONS, has_text=description).dblclick()
 
     def labels(self) -> list[str]:
         """Return the labels of the loaded segments, in their order."""
@@ -56,12 +62,12 @@ class Viewer:
     def show(self, sop_instance_uid: str) -> None:
         """Go to a slice of the image."""
         moved = self.page.evaluate(
-            """uid => {
-                const { viewport } = cornerstone.getEnabledElements()[0];
+            f"""uid => {{
+                const viewport = {ACTIVE};
                 const index = viewport.getImageIds().findIndex(id => id.includes(uid));
                 if (index >= 0) viewport.setImageIdIndex(index);
                 return index >= 0;
-            }""",
+            }}""",
             sop_instance_uid,
         )
         assert moved, "the viewer does not hold this slice"
@@ -69,7 +75,7 @@ class Viewer:
 
     def picture(self) -> npt.NDArray[np.uint8]:
         """Return a screenshot of the viewport without texts, (h, w, 3)."""
-        box = self.page.evaluate("cornerstone.getEnabledElements()[0].viewport.canvas.getBoundingClientRect().toJSON()")
+        box = self.page.evaluate(f"{ACTIVE}.canvas.getBoundingClientRect().toJSON()")
         clip = {side: box[side] for side in ("x", "y", "width", "height")}
         content = self.page.screenshot(clip=clip, style=WITHOUT_TEXT)
         return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
@@ -86,9 +92,7 @@ class Viewer:
         matrix = plane.affine(plane.normal)
         points = [(matrix @ [x, y, 0, 1])[:3].tolist() for x, y in ((0, 0), (1, 0), (0, 1))]
         zero, along_row, along_column = np.array(
-            self.page.evaluate(
-                "points => points.map(p => cornerstone.getEnabledElements()[0].viewport.worldToCanvas(p))", points
-            )
+            self.page.evaluate(f"points => points.map(point => {ACTIVE}.worldToCanvas(point))", points)
         )
         height, width = self.picture().shape[:2]
         places = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1) - zero
@@ -130,7 +134,8 @@ def opened(url: str, study_instance_uid: str) -> Iterator[Viewer]:
         page.on("console", lambda message: viewer.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: viewer.errors.append(str(error)))
         page.goto(f"{url}/segmentation?StudyInstanceUIDs={study_instance_uid}")
-        page.wait_for_function("window.cornerstone?.getEnabledElements()[0]?.viewport.getImageIds?.().length > 0")
+        page.locator(VIEWPORT).locator("canvas").first.wait_for()
+        page.wait_for_function(f"{ACTIVE}?.getImageIds().length")
         viewer._settled()
         yield viewer
         browser.close()

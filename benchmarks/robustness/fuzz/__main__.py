@@ -38,7 +38,12 @@ POINTS = 60
 """Of a curve."""
 STATUS = re.compile(r"^#(\d+)\s+(\S+)\s+cov: (\d+) ft: (\d+)")
 """A line of libFuzzer: executions, event, edges, features."""
-BY_LIBFUZZER = {"crash": "ended the process", "timeout": "took too long", "oom": "took too much memory", "leak": "leaked memory"}
+BY_LIBFUZZER = {
+    "crash": "ended the process",
+    "timeout": "took too long",
+    "oom": "took too much memory",
+    "leak": "leaked memory",
+}
 
 
 def main() -> None:

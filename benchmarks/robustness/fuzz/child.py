@@ -124,7 +124,9 @@ def main() -> None:
     target, folder = TARGETS[given.target], given.folder.absolute()
     with ExitStack() as stack:
         stack.enter_context(atheris.instrument_imports(include=list(target.guided_by), enable_loader_override=False))
-        working = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)))
+        working = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        )
         os.chdir(working)
         _write_seeds(target, folder / "corpus")
         (working / "input").mkdir()

@@ -13,7 +13,18 @@ from benchmarks.common.page import Page, Plot, Section
 from benchmarks.common.tables import table
 from benchmarks.robustness.fuzz.report import FuzzReport, Outcome
 
-HEADER = ("target", "inputs", "accepted", "refused", "edges", "features", "last new edge", "slowest", "seconds", "findings")
+HEADER = (
+    "target",
+    "inputs",
+    "accepted",
+    "refused",
+    "edges",
+    "features",
+    "last new edge",
+    "slowest",
+    "seconds",
+    "findings",
+)
 COLUMNS = 5
 
 

@@ -120,7 +120,10 @@ def volumes() -> Iterator[bytes]:
     import SimpleITK
 
     voxels = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
-    for image in (nib.Nifti1Image(voxels, np.diag([1.0, 2.0, 3.0, 1.0])), nib.Nifti2Image(voxels / np.float32(3), np.eye(4))):
+    for image in (
+        nib.Nifti1Image(voxels, np.diag([1.0, 2.0, 3.0, 1.0])),
+        nib.Nifti2Image(voxels / np.float32(3), np.eye(4)),
+    ):
         yield image.to_bytes()
         yield gzip.compress(image.to_bytes(), 1)
     buffer = io.BytesIO()
@@ -176,7 +179,10 @@ def data_records() -> Iterator[bytes]:
         "layout": "own folder", "command": "medseg-train fit", "splits": {"train": split, "val": split}, "licence": "", "citation": "",
         "grouped_by": "groups",
     }  # fmt: skip
-    yield json.dumps(record).encode() + b'\n{"stage": "denoiser", "step": 3, "loss": 0.5}\n{"stage": "energy", "step": 1}\n'
+    yield (
+        json.dumps(record).encode()
+        + b'\n{"stage": "denoiser", "step": 3, "loss": 0.5}\n{"stage": "energy", "step": 1}\n'
+    )
 
 
 def coco() -> Iterator[bytes]:
@@ -201,7 +207,12 @@ def labelme() -> Iterator[bytes]:
         {"label": "nodule", "shape_type": "polygon", "points": [[2, 2], [20, 2], [10, 18]]},
         {"label": "nodule", "shape_type": "rectangle", "points": corners},
         {"label": "nodule", "shape_type": "circle", "points": corners},
-        {"label": "nodule", "shape_type": "mask", "points": corners, "mask": base64.b64encode(encoded(DISC * 255, "PNG")).decode()},
+        {
+            "label": "nodule",
+            "shape_type": "mask",
+            "points": corners,
+            "mask": base64.b64encode(encoded(DISC * 255, "PNG")).decode(),
+        },
     ]
     for shape in shapes:
         yield json.dumps({"shapes": [shape], "imageHeight": 24, "imageWidth": 30, "imagePath": "a.png"}).encode()
@@ -210,7 +221,7 @@ def labelme() -> Iterator[bytes]:
 def tables() -> Iterator[bytes]:
     """splits.csv."""
     yield b"image,split,group,spacing_mm\na,train,1,0.5\nb.png,val,2,0.5 0.6\n"
-    yield b"\xef\xbb\xbfimage;split\r\na;train\r\n\"b\";val\r\n"
+    yield b'\xef\xbb\xbfimage;split\r\na;train\r\n"b";val\r\n'
 
 
 def data_zips() -> Iterator[bytes]:
@@ -220,7 +231,13 @@ def data_zips() -> Iterator[bytes]:
     lidc |= {f"LIDC-IDRI-slices/P1/nodule-1/mask-{rater}/slice-1.png": mask for rater in range(4)}
     yield zipped(lidc)
     table = b"frame,sequence\n1,1\n"
-    yield zipped({"CVC-ClinicDB/PNG/Original/1.png": image, "CVC-ClinicDB/PNG/Ground Truth/1.png": mask, "CVC-ClinicDB/sequences.csv": table})
+    yield zipped(
+        {
+            "CVC-ClinicDB/PNG/Original/1.png": image,
+            "CVC-ClinicDB/PNG/Ground Truth/1.png": mask,
+            "CVC-ClinicDB/sequences.csv": table,
+        }
+    )
     isic = "ISIC2018_Task1-2_Training_Input/ISIC_1.jpg", "ISIC2018_Task1_Training_GroundTruth/ISIC_1_segmentation.png"
     yield zipped({isic[0]: encoded(NOISE, "JPEG"), isic[1]: mask})
 
@@ -237,14 +254,21 @@ def weights() -> Iterator[bytes]:
     """Safetensors of a tiny mask autoencoder."""
     from safetensors.numpy import save
 
-    yield save({"a": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float32)}, {"step": "3", "progress": '{"step": 3, "best": 0.5}'})
+    yield save(
+        {"a": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float32)},
+        {"step": "3", "progress": '{"step": 3, "best": 0.5}'},
+    )
 
 
 def videos() -> Iterator[bytes]:
     """Short clips."""
     import av
 
-    for suffix, codec, pixel_format in (("mp4", "libx264", "yuv420p"), ("avi", "mjpeg", "yuvj420p"), ("mkv", "libvpx-vp9", "yuv420p")):
+    for suffix, codec, pixel_format in (
+        ("mp4", "libx264", "yuv420p"),
+        ("avi", "mjpeg", "yuvj420p"),
+        ("mkv", "libvpx-vp9", "yuv420p"),
+    ):
         buffer = io.BytesIO()
         with av.open(buffer, "w", format={"mkv": "matroska"}.get(suffix, suffix)) as container:
             stream: Any = container.add_stream(codec, rate=12)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -270,7 +269,9 @@ def _own_folder(folder: Path, name: str) -> Read:
         (folder / "images" / f"{image}.png").write_bytes(picture)
         if name == "splits.csv":
             (folder / "masks" / f"{image}.png").write_bytes(disc)
-    (folder / "splits.csv").write_text("image,split\na,train\nb,train\n" if "coco" in name else "image,split\na,train\n")
+    (folder / "splits.csv").write_text(
+        "image,split\na,train\nb,train\n" if "coco" in name else "image,split\na,train\n"
+    )
 
     def read(content: bytes) -> object:
         (folder / name).write_bytes(content)

@@ -16,6 +16,7 @@ from medseg_runtime.model.preprocess import Box
 if TYPE_CHECKING:
     from medseg_runtime.readers.clip import Frames
     from medseg_runtime.readers.target import Location
+    from medseg_runtime.result.representatives import Choice
     from medseg_runtime.result.request import Samples
 
 
@@ -32,6 +33,18 @@ def parse_samples(text: str) -> Samples:
     except ValueError as error:
         raise ParameterError(
             f"{text!r} is not a number of samples", "Give --samples 16, for example, or auto."
+        ) from error
+
+
+def parse_representatives(text: str) -> Choice:
+    """Parse --representatives: a whole number, or all."""
+    if text == "all":
+        return "all"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ParameterError(
+            f"{text!r} is not a number of representatives", "Give --representatives 4, for example, or all."
         ) from error
 
 
@@ -136,7 +149,7 @@ def check_together(asked: Mapping[str, Any], files: Mapping[str, Any], *, slices
             "Give a number of --samples.",
         )
     most = asked["max_samples"] if auto else asked["samples"]
-    if representatives is not None and not 1 <= representatives <= most:
+    if representatives not in {None, "all"} and not 1 <= representatives <= most:
         raise ParameterError(
             f"--representatives {representatives} of {most} samples is out of range",
             f"Use 1 to {most}, or more --samples.",

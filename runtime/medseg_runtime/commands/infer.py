@@ -92,8 +92,11 @@ def infer(
         str | None, typer.Option(help="Take only the bundle whose bundle.json has this SHA-256.", metavar="HEX")
     ] = None,
     representatives: Annotated[
-        int | None,
-        typer.Option(help="Choose K samples that represent all, with their shares, and show them.", metavar="K"),
+        str | None,
+        typer.Option(
+            help="Choose K samples that represent all, with their shares, and show them; or all. DICOM SEG has 4 without it.",
+            metavar="K",
+        ),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Probability above which a pixel is marked, between 0 and 1.")] = 0.5,
     roi: Annotated[str | None, typer.Option(help="Region to look at, in image pixels.", metavar="X,Y,W,H")] = None,
@@ -141,7 +144,8 @@ def infer(
     dicom_seg: Annotated[
         bool,
         typer.Option(
-            "--dicom-seg", help="Also write DICOM: masks and confidence as SEG, the overlay as Secondary Capture."
+            "--dicom-seg",
+            help="Also write DICOM: consensus, representatives and confidence as SEG, the overlay as Secondary Capture.",
         ),
     ] = False,
     rtstruct: Annotated[
@@ -200,7 +204,7 @@ def infer(
         location = arguments.parse_location(center, center_mm, frame, slices, series, point_from, finding)
         chosen = None if frames is None else arguments.parse_frames(frames)
         files: dict[str, Any] = {
-            "representatives": representatives,
+            "representatives": None if representatives is None else arguments.parse_representatives(representatives),
             "dicom_seg": dicom_seg,
             "rtstruct": rtstruct,
             "nifti": nifti,

@@ -23,6 +23,7 @@ from medseg_runtime.result.limits import Limit, check_limits
 from medseg_runtime.result.measure import measure
 from medseg_runtime.result.measurement_record import measurement_figures
 from medseg_runtime.result.measurements import Measurements
+from medseg_runtime.result.representatives import Choice
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import source_warnings
@@ -38,8 +39,8 @@ class Settings:
     location: Location
     frames: Frames | None
     """Which frames of a clip to take; None for an image, and for all of a video."""
-    representatives: int | None
-    """How many samples that represent all to choose, if any."""
+    representatives: Choice | None
+    """How many samples that represent all to choose and show, if any."""
     dicom_seg: bool
     rtstruct: bool
     nifti: bool

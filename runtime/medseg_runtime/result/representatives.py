@@ -16,6 +16,7 @@ The shares of the chosen masks are then solved for exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from medseg_runtime.result.uncertainty import pairwise_iou
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Choice = int | Literal["all"]
+"""How many to choose at most, or every sample."""
 
 RIDGE = 1e-9
 """Added to the kernel's diagonal: repeated draws make the kernel singular."""
@@ -35,6 +38,9 @@ NOTHING_GAINED = 1e-7
 """A further mask that lowers MMD^2 by less than this repeats a chosen one."""
 MAX_ROUNDS = 20
 """Of swaps; two or three are usual."""
+FEW = 4
+"""Chosen where nobody says how many. Of 64 samples, four have most of what all have: GED 0.180 against 0.171, with two of them 0.216
+(benchmarks/results). Four filled outlines over one another can still be told apart, and their list takes no scrolling."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,6 +76,11 @@ def representatives(masks: Bool, count: int) -> Representatives:
     order = np.argsort(-weights, kind="stable")
     order = order[weights[order] > 0.0]
     return Representatives(chosen[order], weights[order])
+
+
+def every_sample(count: int) -> Representatives:
+    """Return all samples in their order, each of which stands for itself."""
+    return Representatives(np.arange(count), np.full(count, 1 / count))
 
 
 def shares(kernel: Float64, mean: Float64) -> Float64:

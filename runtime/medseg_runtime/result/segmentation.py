@@ -16,7 +16,7 @@ from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.limits import Limit
 from medseg_runtime.result.measurements import MeasuredSlice, Measurements, measured
 from medseg_runtime.result.provenance import Provenance
-from medseg_runtime.result.representatives import Representatives, representatives
+from medseg_runtime.result.representatives import FEW, Choice, Representatives, every_sample, representatives
 from medseg_runtime.result.request import SampleRequest
 
 Bool = npt.NDArray[np.bool_]
@@ -88,9 +88,7 @@ class Segmentation:
         Raises:
             ParameterError: count is not between 1 and N, or the masks were not kept.
         """
-        seen = self.placement.seen
-        rows, columns = slice(seen.y, seen.y + seen.height), slice(seen.x, seen.x + seen.width)
-        return representatives(self.masks[..., rows, columns], count)
+        return representatives(_seen(self), count)
 
     @property
     def measurements(self) -> tuple[Measurements, ...]:
@@ -121,7 +119,7 @@ class Segmentation:
         folder: str | PathLike[str],
         *,
         force: bool = False,
-        representatives: int | None = None,
+        representatives: Choice | None = None,
         dicom_seg: bool = False,
         rtstruct: bool = False,
         nifti: bool = False,
@@ -130,8 +128,9 @@ class Segmentation:
         """Write the result folder, whole or not at all; `medseg_runtime.writers.folder` lists its files.
 
         force: replace an older result. A folder that holds anything else is never touched.
-        representatives: also render this many samples that represent all.
+        representatives: also render this many samples that represent all, or "all" of them. DICOM objects hold the same ones.
         dicom_seg, nifti: also write DICOM objects or NIfTI volumes, for a DICOM source; both need the extra `dicom`.
+            Without `representatives`, the DICOM objects hold four of them.
         rtstruct: also write a DICOM structure set with the contours of the consensus and of the representatives, if any.
         limits: of measurements; result.json says which share of the samples is above each.
 
@@ -151,3 +150,24 @@ class Segmentation:
             nifti=nifti,
             limits=limits,
         )
+
+
+def common_representatives(results: Sequence[Segmentation], choice: Choice = FEW) -> Representatives:
+    """Choose samples that represent all N over some slices, in each of which sample k is the same hypothesis.
+
+    results: of neighbouring slices, or one. choice: more than N means N.
+
+    Raises:
+        ParameterError: the number is below 1, or the masks were not kept.
+    """
+    count = results[0].samples
+    if choice == "all":
+        return every_sample(count)
+    masks = np.concatenate([_seen(result).reshape(count, -1) for result in results], axis=1)
+    return representatives(masks, min(choice, count))
+
+
+def _seen(result: Segmentation) -> Bool:
+    """Return the part of the masks where the network looked; there is nothing elsewhere."""
+    seen = result.placement.seen
+    return result.masks[..., seen.y : seen.y + seen.height, seen.x : seen.x + seen.width]

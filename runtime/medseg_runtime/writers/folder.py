@@ -34,8 +34,8 @@ from medseg_runtime.result.measure import measure
 from medseg_runtime.result.measurement_record import measurement_record
 from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.provenance import Run
-from medseg_runtime.result.representatives import Representatives
-from medseg_runtime.result.segmentation import Segmentation
+from medseg_runtime.result.representatives import FEW, Choice, Representatives
+from medseg_runtime.result.segmentation import Segmentation, common_representatives
 from medseg_runtime.result.summary import rounded, summarise
 from medseg_runtime.writers.png import png
 
@@ -55,7 +55,7 @@ def write_result(
     *,
     index: int = 0,
     force: bool = False,
-    representatives: int | None = None,
+    representatives: Choice | None = None,
     dicom_seg: bool = False,
     rtstruct: bool = False,
     nifti: bool = False,
@@ -69,7 +69,7 @@ def write_result(
     out: the folder; it must not exist, unless it is empty.
     results: one, or those of neighbouring slices of a series in their order. `index`: the one that the PNG files show.
     force: replace an older result; a folder that holds anything else is never touched.
-    representatives: choose at most this many samples that represent all, and render them.
+    representatives: choose at most this many samples that represent all, or "all", and render them.
     dicom_seg, rtstruct, nifti: also write DICOM segmentations, a DICOM structure set or NIfTI volumes of all slices.
     measurements: of these results together, if they are at hand. limits: result.json says which share of the samples is above each.
     run: identifies the run in result.json; by default a new one.
@@ -92,22 +92,23 @@ def write_result(
         "samples.png": render_samples(result.source.pixels, result),
     }
     chosen = None
-    if representatives is not None:
-        chosen = result.representatives(min(representatives, result.samples))  # `auto` may stop at fewer samples
-        pictures["representatives.png"] = render_representatives(result.source.pixels, result, chosen)
+    if representatives is not None or dicom_seg:
+        chosen = common_representatives(results, FEW if representatives is None else representatives)
         record["representatives"] = [
             {"sample": int(k), "weight": rounded(float(share), 6)}
             for k, share in zip(chosen.samples, chosen.shares, strict=True)
         ]
+    if representatives is not None and chosen is not None:
+        pictures["representatives.png"] = render_representatives(result.source.pixels, result, chosen)
     record["timings_ms"]["draw"] = rounded(1e3 * (time.perf_counter() - start))
     files = dict(_maps(result)) | {name: png(picture) for name, picture in pictures.items()}
     if dicom_seg:
         from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
 
-        objects = dicom_objects(results, pictures["overlay.png"], index=index)
+        objects = dicom_objects(results, pictures["overlay.png"], index=index, chosen=chosen)
         files |= {f"dicom/{name}": content for name, content in objects.files.items()}
         record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
-    files |= _structures(results, chosen) if rtstruct else {}
+    files |= _structures(results, None if representatives is None else chosen) if rtstruct else {}
     files |= _nifti_files(results) if nifti else {}
     record["outputs"] = hashes = _hashes(files)
     files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()

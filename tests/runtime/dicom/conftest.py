@@ -15,7 +15,8 @@ from pydicom.dataelem import RawDataElement
 from medseg_runtime.figures.overlay import render_overlay
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.source import SourceImage
-from medseg_runtime.result.segmentation import Segmentation
+from medseg_runtime.result.representatives import Representatives
+from medseg_runtime.result.segmentation import Segmentation, common_representatives
 from medseg_runtime.testing import toy_segmenter
 
 SAMPLES = 4
@@ -48,6 +49,7 @@ class Written:
     path: Path
     image: SourceImage
     result: Segmentation
+    chosen: Representatives
     objects: dict[str, bytes]
 
 
@@ -68,7 +70,7 @@ def changed_copy(name, **values):
     return dataset
 
 
-def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None):
+def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None, choice=4):
     from medseg_runtime.writers.dicom.seg import dicom_objects
 
     segmenter = segmenter or toy_segmenter()
@@ -76,8 +78,9 @@ def write_objects(path, frame=None, *, samples=SAMPLES, seed=0, segmenter=None):
     height, width = image.pixels.shape[:2]
     # off the middle and over the edge, so that a flip or a shift shows
     result = segmenter(image, samples=samples, seed=seed, center=(0.6 * width, 0.3 * height))
-    objects = dicom_objects([result], render_overlay(image.pixels, result)).files
-    return Written(path, image, result, objects)
+    chosen = common_representatives([result], choice)
+    objects = dicom_objects([result], render_overlay(image.pixels, result), chosen=chosen).files
+    return Written(path, image, result, chosen, objects)
 
 
 @pytest.fixture(scope="session")

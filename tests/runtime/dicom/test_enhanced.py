@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from medseg_runtime import ImageError
 from medseg_runtime.figures.overlay import render_overlay
-from medseg_runtime.readers.dicom.geometry import plane_of
+from medseg_runtime.readers.image import read_image
 from medseg_runtime.testing import toy_segmenter
 
 FRAMES, ROWS, COLUMNS = 5, 16, 24
@@ -129,11 +129,10 @@ def test_dcm2niix_puts_every_pixel_in_the_same_place(vendor, enhanced, needs, tm
     (path,) = tmp_path.glob("*.nii")
     volume = nibabel.load(path)
     values = np.asarray(volume.dataobj).round().astype(int)
-    dataset = enhanced(vendor)
+    enhanced(vendor).save_as(tmp_path / "a.dcm", enforce_file_format=True)
     for number in range(1, FRAMES + 1):
-        affine = np.diag([-1, -1, 1, 1]) @ plane_of(dataset, number).affine(
-            np.ones(3)
-        )  # NIfTI counts to the right and front
+        plane = read_image(tmp_path / "a.dcm", number).dicom.plane
+        affine = np.diag([-1, -1, 1, 1]) @ plane.affine(np.ones(3))  # NIfTI counts to the right and front
         for row, column in ((0, 0), (0, COLUMNS - 1), (ROWS - 1, 0), (7, 11)):
             (where,) = np.argwhere(values == 2 * int(PIXELS[number - 1, row, column]) - 10)
             np.testing.assert_allclose(affine @ [column, row, 0, 1], volume.affine @ [*where, 1], atol=2e-3)
@@ -142,9 +141,8 @@ def test_dcm2niix_puts_every_pixel_in_the_same_place(vendor, enhanced, needs, tm
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_gdcm_finds_the_same_place_and_spacing(vendor, enhanced, tmp_path):
     itk = pytest.importorskip("SimpleITK")
-    dataset = enhanced(vendor)
-    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    volume, plane = itk.ReadImage(str(tmp_path / "a.dcm")), plane_of(dataset, 1)
+    enhanced(vendor).save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    volume, plane = itk.ReadImage(str(tmp_path / "a.dcm")), read_image(tmp_path / "a.dcm", 1).dicom.plane
     np.testing.assert_allclose(volume.GetOrigin(), plane.position, atol=1e-3)
     np.testing.assert_allclose(volume.GetSpacing()[:2], plane.spacing_mm[::-1], atol=1e-6)
     direction = np.reshape(volume.GetDirection(), (3, 3))
@@ -214,7 +212,7 @@ def test_a_seg_finds_the_macros_where_they_are(home, enhanced, read):
     image = read(dataset, 2)
     check_sources([image])
     result = toy_segmenter()(image, samples=2, center=(12, 8))
-    content = dicom_objects([result], render_overlay(image.pixels, result)).files["segmentation.dcm"]
+    content = dicom_objects([result], render_overlay(image.pixels, result)).files["consensus.dcm"]
     seg = pydicom.dcmread(io.BytesIO(content))
     assert list(functional_group(seg, 0, "PlanePositionSequence").ImagePositionPatient) == position(1)
     assert tuple(functional_group(seg, 0, "PixelMeasuresSequence").PixelSpacing) == SPACING
@@ -252,7 +250,7 @@ def test_a_seg_lies_where_its_frame_does(vendor, enhanced, write, tmp_path):
     ]
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     made = write(tmp_path / "a.dcm", 4)
-    for name in ("segmentation.dcm", "confidence.dcm"):
+    for name in ("consensus.dcm", "representatives.dcm", "confidence.dcm"):
         seg = pydicom.dcmread(io.BytesIO(made.objects[name]))
         shared = seg.SharedFunctionalGroupsSequence[0]
         (place,) = seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
@@ -265,7 +263,7 @@ def test_a_seg_has_the_spacing_of_its_frame(enhanced, write, tmp_path):
     dataset = enhanced()
     dataset.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence = [item(PixelSpacing=[3, 4], SliceThickness=5)]
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
-    seg = pydicom.dcmread(io.BytesIO(write(tmp_path / "a.dcm", 2).objects["segmentation.dcm"]))
+    seg = pydicom.dcmread(io.BytesIO(write(tmp_path / "a.dcm", 2).objects["consensus.dcm"]))
     (measures,) = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
     assert (list(measures.PixelSpacing), measures.SliceThickness) == ([3, 4], 5)
 
@@ -289,7 +287,7 @@ def test_a_parametric_map_is_read_at_its_place(sources, read):
     )  # fmt: skip
     image = read(made)
     np.testing.assert_array_equal(image.pixels, values)
-    assert image.dicom.plane == plane_of(source)
+    assert image.dicom.plane == read_image(sources("CT_small.dcm")).dicom.plane
 
 
 def test_highdicom_transforms_frames_alike(enhanced, read, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg_runtime.readers.dicom.geometry import plane_of
+from medseg_runtime.readers.image import read_image
 
 SECONDARY_CAPTURE, CR, XA = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("7", "1", "12.1"))
 
@@ -134,7 +134,8 @@ def test_dcm2niix_puts_a_tilted_slice_in_the_same_place(changed, needs, tmp_path
     subprocess.run([program, *arguments], capture_output=True, check=True)
     volume = nibabel.load(tmp_path / "out.nii")
     values = np.asarray(volume.dataobj).round().astype(int)
-    affine = np.diag([-1, -1, 1, 1]) @ plane_of(dataset).affine(np.ones(3))
+    plane = read_image(tmp_path / "in" / "a.dcm").dicom.plane
+    affine = np.diag([-1, -1, 1, 1]) @ plane.affine(np.ones(3))
     for row, column in ((0, 1), (0, 127), (127, 0), (50, 70)):
         where = np.argwhere(values == stored[row, column])[0]
         where = np.pad(where, (0, 3 - len(where)))

@@ -55,7 +55,7 @@ def test_another_seed_number_or_bundle_gives_other_uids(write, sources):
     other_bundle = toy_segmenter()
     other_bundle.bundle_sha256 = "1" * 64
     runs = [write(path), write(path, seed=1), write(path, samples=5), write(path, segmenter=other_bundle)]
-    assert len(set().union(*(uids(run.objects) for run in runs))) == 3 * len(runs)
+    assert len(set().union(*(uids(run.objects) for run in runs))) == 4 * len(runs)
 
 
 def test_patient_study_and_grid_are_the_sources(written):
@@ -66,18 +66,16 @@ def test_patient_study_and_grid_are_the_sources(written):
         for keyword in ("PatientID", "PatientName", "StudyInstanceUID"):
             assert dataset[keyword] == source[keyword]
         assert dataset.SeriesInstanceUID != source.SeriesInstanceUID
-    seg = opened(made.objects["segmentation.dcm"])
+    seg = opened(made.objects["consensus.dcm"])
     assert seg.FrameOfReferenceUID == source.FrameOfReferenceUID
     assert (seg.Rows, seg.Columns) == (source.Rows, source.Columns)
-    assert seg.SegmentSequence[0].SegmentLabel == "nodule consensus"
-    assert [segment.SegmentLabel for segment in seg.SegmentSequence[1:]] == [f"nodule sample {k}" for k in range(4)]
     (algorithm,) = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
     assert "toy" in algorithm.AlgorithmName
     assert f"bundle_sha256={'0' * 64}" in algorithm.AlgorithmParameters
 
 
 def test_a_frame_of_many_is_named(written):
-    seg = opened(written("enhanced CT, frame 2").objects["segmentation.dcm"])
+    seg = opened(written("enhanced CT, frame 2").objects["consensus.dcm"])
     groups = seg.PerFrameFunctionalGroupsSequence[0]
     assert groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == 2
     plane = written("enhanced CT, frame 2").image.dicom.plane
@@ -86,10 +84,10 @@ def test_a_frame_of_many_is_named(written):
 
 def test_several_classes(write, sources):
     made = write(sources("MR_small.dcm"), segmenter=toy_segmenter(toy_manifest(classes=("core", "ring"))))
-    seg = opened(made.objects["segmentation.dcm"])
-    assert len(seg.SegmentSequence) == 2 * (1 + 4)
-    np.testing.assert_array_equal(seg.pixel_array[5], made.result.consensus[1])
-    np.testing.assert_array_equal(seg.pixel_array[7], made.result.masks[1, 1])
+    np.testing.assert_array_equal(opened(made.objects["consensus.dcm"]).pixel_array, made.result.consensus)
+    chosen = made.result.masks[made.chosen.samples]
+    expected = [*chosen[:, 0], *chosen[:, 1]]
+    np.testing.assert_array_equal(opened(made.objects["representatives.dcm"]).pixel_array, expected)
 
 
 def test_codes():
@@ -186,7 +184,7 @@ def test_a_frame_without_a_position(write, changed, tmp_path):
     dataset = changed("examples_ybr_color.dcm", FrameOfReferenceUID="1.2.3", PositionReferenceIndicator="")
     dataset.save_as(tmp_path / "us.dcm", enforce_file_format=True)
     made = write(tmp_path / "us.dcm", 7)
-    assert "PixelMeasuresSequence" not in opened(made.objects["segmentation.dcm"]).SharedFunctionalGroupsSequence[0]
+    assert "PixelMeasuresSequence" not in opened(made.objects["consensus.dcm"]).SharedFunctionalGroupsSequence[0]
 
 
 @pytest.mark.parametrize("thickness", ["", None])

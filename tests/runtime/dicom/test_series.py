@@ -196,8 +196,8 @@ def test_the_command_on_a_series(folder, infer, tmp_path):
     assert (record["field"]["x"], record["field"]["y"]) == (40 - 32, 90 - 32)
     read = [hashlib.sha256((folder / f"{9 - index}.dcm").read_bytes()).hexdigest() for index in (1, 2, 3)]
     assert (record["input"]["slices_sha256"], record["input"]["sha256"]) == (read, read[1])
-    seg = pydicom.dcmread(tmp_path / "one" / "dicom" / "segmentation.dcm")
-    assert int(seg.NumberOfFrames) == 3 * 5
+    seg = pydicom.dcmread(tmp_path / "one" / "dicom" / "representatives.dcm")
+    assert int(seg.NumberOfFrames) == 3 * len(record["representatives"])
     assert {str(item.ReferencedSOPInstanceUID) for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {
         "1.2.3.1", "1.2.3.2", "1.2.3.3",
     }  # fmt: skip
@@ -208,7 +208,9 @@ def test_the_command_on_a_series(folder, infer, tmp_path):
     np.testing.assert_allclose(at[:3] * [-1, -1, 1], patient_mm(40, 90, 2), atol=0.05)  # RAS => LPS
 
     assert infer(*arguments, "--out", "two")[0] == 0
-    for name in ("dicom/segmentation.dcm", "dicom/confidence.dcm", "dicom/overlay.dcm", "nifti/samples.nii.gz"):
+    names = [name for name in record["outputs"] if name.startswith(("dicom/", "nifti/"))]
+    assert {"dicom/consensus.dcm", "dicom/representatives.dcm", "nifti/samples.nii.gz"} <= set(names)
+    for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
@@ -304,17 +306,22 @@ def test_the_real_chest_ct_at_the_centre_of_its_tumour_box(tmp_path, infer):
     at += (y - 0.5) * plane.spacing_mm[0] * np.array(plane.along_column)
 
     code, out, err = infer(
-        slices, "--center-mm", ",".join(map(str, at)), "--dicom-seg", "--samples", 4, "--out", "real"
-    )
+        slices, "--center-mm", ",".join(map(str, at)), "--dicom-seg", "--samples", 4, "--representatives", "all",
+        "--out", "real",
+    )  # fmt: skip
     assert code == 0, err
     dataset = pydicom.dcmread(series.slices[z].path, stop_before_pixels=True)
     texts = out + err + (tmp_path / "real" / "result.json").read_text()
     assert str(dataset.PatientID) not in texts
-    seg = highdicom.seg.segread(io.BytesIO((tmp_path / "real" / "dicom" / "segmentation.dcm").read_bytes()))
-    masks = seg.get_pixels_by_source_instance([dataset.SOPInstanceUID])[0]
+    consensus, masks = (
+        highdicom.seg.segread(
+            io.BytesIO((tmp_path / "real" / "dicom" / name).read_bytes())
+        ).get_pixels_by_source_instance([dataset.SOPInstanceUID])[0]
+        for name in ("consensus.dcm", "representatives.dcm")
+    )
     confidence = np.load(tmp_path / "real" / "confidence.npy")
-    np.testing.assert_array_equal(masks[:, :, 1:].mean(axis=-1), confidence)
-    row, column = np.argwhere(masks[:, :, 0]).mean(axis=0) + 0.5
+    np.testing.assert_array_equal(masks.mean(axis=-1), confidence)
+    row, column = np.argwhere(consensus[:, :, 0]).mean(axis=0) + 0.5
     assert abs(column - x) <= 1
     assert abs(row - y) <= 1
 

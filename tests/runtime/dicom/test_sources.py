@@ -69,7 +69,7 @@ def test_several_invalid_values_at_once(changed, put, image_of):
         put(dataset, keyword, vr, value)
     (checked,) = check_sources([image_of(dataset)])
     assert {warning.split()[0] for warning in checked.warnings} == {keyword for keyword, _, _ in LEFT_OUT}
-    assert written(checked)["segmentation.dcm"].PatientID == dataset.PatientID
+    assert written(checked)["consensus.dcm"].PatientID == dataset.PatientID
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_several_invalid_values_at_once(changed, put, image_of):
 def test_values_that_only_look_odd_are_copied(keyword, vr, value, changed, put, image_of):
     image = image_of(put(changed("CT_small.dcm"), keyword, vr, value))
     assert check_sources([image]) == (image,)
-    assert str(written(image)["segmentation.dcm"][keyword].value) == value.decode()
+    assert str(written(image)["consensus.dcm"][keyword].value) == value.decode()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_image_without_a_plane_gives_a_seg_without_one(changed, image_of):
     """A mosaic states a position, which is that of no slice."""
     image = image_of(changed("MR_small.dcm", ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]))
     check_sources([image])
-    seg = written(image)["segmentation.dcm"]
+    seg = written(image)["consensus.dcm"]
     assert not any("PlanePositionSequence" in groups for groups in seg.PerFrameFunctionalGroupsSequence)
     assert "PixelMeasuresSequence" not in seg.SharedFunctionalGroupsSequence[0]
 
@@ -249,7 +249,7 @@ def test_empty_functional_groups_are_none(changed, image_of):
     image = image_of(changed("MR_small.dcm", SharedFunctionalGroupsSequence=[]))
     check_sources([image])
     rtstruct.check_sources([image])
-    assert "PlanePositionSequence" in written(image)["segmentation.dcm"].PerFrameFunctionalGroupsSequence[0]
+    assert "PlanePositionSequence" in written(image)["consensus.dcm"].PerFrameFunctionalGroupsSequence[0]
 
 
 def test_a_tile_of_a_slide_is_not_blamed_for_its_orientation():

@@ -184,7 +184,7 @@ def test_the_command_takes_a_series_of_a_study(packed, study, infer, tmp_path, z
     code, _, err = infer(path, "--series", 5, *arguments)
     assert (code, err.count("\n")) == (0, 2)
     assert "3 slices were asked for, and there are 2 around the point" in err
-    seg = pydicom.dcmread(tmp_path / "one" / "dicom" / "segmentation.dcm")
+    seg = pydicom.dcmread(tmp_path / "one" / "dicom" / "consensus.dcm")
     assert {str(item.ReferencedSOPInstanceUID) for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence} == {
         "1.2.4.5020", "1.2.4.5040",
     }  # fmt: skip

@@ -13,7 +13,22 @@ from random import Random
 from benchmarks.robustness.fuzz.mutators import json_tree, octets
 
 Change = Callable[[bytes, Random], bytes]
-ODD_NAMES = ("", "/", "../x", "/etc/passwd", "a/../b", "a\\b", "a//b", "\x1b[31m", "é", "x" * 300, "CON", "a/", ".", "..")
+ODD_NAMES = (
+    "",
+    "/",
+    "../x",
+    "/etc/passwd",
+    "a/../b",
+    "a\\b",
+    "a//b",
+    "\x1b[31m",
+    "é",
+    "x" * 300,
+    "CON",
+    "a/",
+    ".",
+    "..",
+)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 

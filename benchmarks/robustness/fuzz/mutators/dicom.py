@@ -86,7 +86,9 @@ def _odd(dataset: Any, tag: BaseTag, chance: Random) -> None:
     if kind == "SQ":
         dataset[tag] = pydicom.DataElement(tag, "SQ", [pydicom.Dataset()] * chance.choice((0, 1, 2)))
     else:
-        dataset[tag] = RawDataElement(tag, kind, len(padded), padded, 0, dataset.is_implicit_VR or False, is_little_endian=True)
+        dataset[tag] = RawDataElement(
+            tag, kind, len(padded), padded, 0, dataset.is_implicit_VR or False, is_little_endian=True
+        )
 
 
 def _copy(dataset: Any, tag: BaseTag, other: BaseTag, chance: Random) -> None:

@@ -9,7 +9,22 @@ from random import Random
 from benchmarks.robustness.fuzz.mutators import octets
 
 PNG = b"\x89PNG\r\n\x1a\n"
-CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"zTXt", b"iTXt", b"pHYs", b"sBIT")
+CHUNKS = (
+    b"IHDR",
+    b"PLTE",
+    b"IDAT",
+    b"IEND",
+    b"tRNS",
+    b"gAMA",
+    b"iCCP",
+    b"eXIf",
+    b"acTL",
+    b"fcTL",
+    b"zTXt",
+    b"iTXt",
+    b"pHYs",
+    b"sBIT",
+)
 BOMB = zlib.compress(bytes(1 << 22), 9)
 
 
@@ -47,7 +62,9 @@ def change_jpeg(content: bytes, chance: Random) -> bytes:
         segments.append((content[at : at + 2], content[at + 4 : at + 2 + length]))
         at += 2 + length
     for _ in range(chance.randint(1, 3)):
-        _change_part(segments, chance, tuple(bytes((0xFF, marker)) for marker in (0xC0, 0xC2, 0xC4, 0xDB, 0xDD, 0xE1, 0xEE)), b"")
+        _change_part(
+            segments, chance, tuple(bytes((0xFF, marker)) for marker in (0xC0, 0xC2, 0xC4, 0xDB, 0xDD, 0xE1, 0xEE)), b""
+        )
     head = b"".join(marker + min(len(data) + 2, 0xFFFF).to_bytes(2) + data for marker, data in segments)
     scan = octets.change(content[at:], chance) if chance.random() < 0.3 else content[at:]
     return b"\xff\xd8" + head + scan
@@ -70,7 +87,9 @@ def change_tiff(content: bytes, chance: Random) -> bytes:
     changed = bytearray(content)
     entry = bytearray(changed[at : at + 12].ljust(12, b"\0"))
     offset, width = chance.choice(((0, 2), (2, 2), (4, 4), (8, 4), (8, 2)))
-    entry[offset : offset + width] = (chance.choice(octets.ODD_NUMBERS) % 256**width).to_bytes(width, "little" if order == "<" else "big")
+    entry[offset : offset + width] = (chance.choice(octets.ODD_NUMBERS) % 256**width).to_bytes(
+        width, "little" if order == "<" else "big"
+    )
     changed[at : at + 12] = entry
     return bytes(changed)
 

@@ -8,7 +8,23 @@ from random import Random
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 WIDTH = {FIXED64: 8, FIXED32: 4}
 MOST_DEPTH = 8
-ODD_NUMBERS = (0, 1, 2, 7, 13, 14, 127, 128, 1 << 24, (1 << 31) - 1, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+ODD_NUMBERS = (
+    0,
+    1,
+    2,
+    7,
+    13,
+    14,
+    127,
+    128,
+    1 << 24,
+    (1 << 31) - 1,
+    1 << 31,
+    1 << 32,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+)
 ODD_BYTES = (
     b"", b"\0", b"\xff", b"location", b"/etc/passwd", b"*/_ORT_MEM_ADDR_/*", b"Loop", b"If", b"ai.onnx.ml", b"a" * 600, b"-1",
 )  # fmt: skip
@@ -76,7 +92,7 @@ def written(fields: list[Field], chance: Random | None = None) -> bytes:
 
 
 def _message(value: bytes, depth: int) -> bytes | list[Field]:
-    if len(value) < 2 or value.isascii() and value.decode().isprintable():
+    if len(value) < 2 or (value.isascii() and value.decode().isprintable()):
         return value
     try:
         return parse(value, depth + 1)

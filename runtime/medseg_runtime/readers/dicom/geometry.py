@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pydicom
-
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
 from medseg_runtime.readers.dicom.header import image_type, modality
 from medseg_runtime.readers.dicom.mosaic import states_mosaic
@@ -38,15 +36,6 @@ def spacing_of(header: FrameHeader) -> tuple[float, float] | None:
     if _is_projection(header) and not _is_calibrated(header, spacing):
         header.warn("PixelSpacing of a projection is measured at the detector: sizes in the patient are smaller")
     return spacing[0], spacing[1]
-
-
-def plane_of(dataset: pydicom.Dataset, number: int = 1) -> PatientPlane | None:
-    """Return the plane of a frame in the patient; None if the header does not state it.
-
-    number: of the frame, counted from 1.
-    """
-    header = FrameHeader(dataset, number)
-    return frame_plane(header, spacing_of(header))
 
 
 def frame_plane(header: FrameHeader, spacing_mm: tuple[float, float] | None) -> PatientPlane | None:

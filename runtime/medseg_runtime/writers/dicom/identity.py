@@ -1,4 +1,4 @@
-"""What the DICOM objects of one result have in common: who made them, and UIDs that depend on nothing but the content.
+"""What the DICOM objects of one result have in common: who made them, their series, and UIDs that depend on nothing but the content.
 
 UIDs are hashes of everything that decides the content, because an archive keeps the first object that it has under a UID.
 """
@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pydicom
 from pydicom.uid import generate_uid
 
@@ -15,8 +18,26 @@ from medseg_runtime._version import __version__
 from medseg_runtime.result.segmentation import Segmentation
 
 MAKER, MODEL = "MedSegLatDiff", "medseg-infer"
-SERIES_NUMBER = 900
-"""Of the segmentations; the overlay's and the structure set's follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A series of our objects. Each kind has one of its own: viewers show one object of a series."""
+
+    number: int
+    name: str
+
+    @property
+    def description(self) -> str:
+        """The Series Description. What tells series apart comes first, because viewers cut the end off."""
+        return f"{self.name} ({MAKER}, research only)"
+
+
+CONSENSUS = Series(900, "Consensus")
+REPRESENTATIVES = Series(901, "Representatives")
+CONFIDENCE = Series(902, "Confidence")
+OVERLAY = Series(903, "Overlay")
+STRUCTURES = Series(904, "Structures")
 
 
 def parameters(result: Segmentation) -> dict[str, str]:
@@ -44,10 +65,15 @@ def entropy(results: Sequence[Segmentation], headers: Sequence[pydicom.Dataset],
     return [
         *(str(header.SOPInstanceUID) for header in headers),
         *(image.sha256 for image in images),
-        *(hashlib.sha256(array.tobytes()).hexdigest() for r in results for array in (r.masks, r.confidence)),
+        *(sha256_of(array) for result in results for array in (result.masks, result.confidence)),
         repr((frames, parameters(results[0]), __version__)),
         repr(tuple(libraries)),
     ]
+
+
+def sha256_of(array: npt.NDArray[np.generic]) -> str:
+    """Return the SHA-256 of an array's values."""
+    return hashlib.sha256(array.tobytes()).hexdigest()
 
 
 def uid(decides: Sequence[str], kind: str) -> str:

@@ -13,11 +13,9 @@ those of `identity`, and the object is read back and compared before it is retur
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 
 import numpy as np
 import pydicom
@@ -27,7 +25,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from medseg_runtime._version import __version__
 from medseg_runtime.errors import ParameterError
-from medseg_runtime.figures.overlay import CONSENSUS, with_class_axis
+from medseg_runtime.figures.overlay import with_class_axis
 from medseg_runtime.figures.viewport import Bool, Color
 from medseg_runtime.readers.dicom.frame_header import is_enhanced
 from medseg_runtime.readers.patient_plane import PatientPlane
@@ -36,12 +34,14 @@ from medseg_runtime.result.polygons import polygons
 from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Term, finding
+from medseg_runtime.writers.dicom.colors import consensus_color, sample_color
 from medseg_runtime.writers.dicom.identity import (
     MAKER,
     MODEL,
-    SERIES_NUMBER,
+    STRUCTURES,
     entropy,
     parameters,
+    sha256_of,
     uid,
 )
 from medseg_runtime.writers.dicom.read_back import check_structures
@@ -141,28 +141,26 @@ def structure_set(results: Sequence[Segmentation], chosen: Representatives | Non
 
 
 def _rois(results: Sequence[Segmentation], chosen: Representatives | None) -> Iterator[Roi]:
-    """Yield per class the consensus and the chosen samples, in colors that repeat."""
-    result, colors = results[0], cycle(CONSENSUS)
+    """Yield per class the consensus and the chosen samples, in the colors of the SEG."""
+    result = results[0]
     of_slices = [with_class_axis(each) for each in results]
     for index, name in enumerate(result.classes):
-        found = [
-            (
-                "consensus",
-                f"at least half of {result.samples} samples",
-                [consensus[index] for _, _, consensus in of_slices],
-            )
-        ]
-        for k, share in () if chosen is None else zip(chosen.samples, chosen.shares, strict=True):
-            description = f"stands for {share:.0%} of {result.samples} samples"
-            found.append((f"sample {k:02d}", description, [masks[k, index] for masks, _, _ in of_slices]))
         code = finding(name, result.provenance.task).kind
-        for kind, description, masks in found:
+        yield Roi(
+            name=f"{name} consensus"[:64],
+            description=f"at least half of {result.samples} samples",
+            code=code,
+            color=consensus_color(index),
+            masks=np.stack([consensus[index] for _, _, consensus in of_slices]),
+        )
+        pairs = [] if chosen is None else list(zip(chosen.samples, chosen.shares, strict=True))
+        for place, (k, share) in enumerate(pairs):
             yield Roi(
-                name=f"{name} {kind}"[:64],
-                description=description,
+                name=f"{name} sample {k:02d}"[:64],
+                description=f"stands for {share:.0%} of {result.samples} samples",
                 code=code,
-                color=next(colors),
-                masks=np.stack(masks),
+                color=sample_color(index * len(pairs) + place),
+                masks=np.stack([masks[k, index] for masks, _, _ in of_slices]),
             )
 
 
@@ -191,13 +189,9 @@ def _dataset(
 
 def _uids(results: Sequence[Segmentation], headers: Sequence[Dataset], rois: Sequence[Roi]) -> tuple[str, str]:
     """Return the UIDs of the object and of its series."""
-    of_rois = (each for roi in rois for each in (roi.name, roi.description, _sha256(roi.masks)))
+    of_rois = (each for roi in rois for each in (roi.name, roi.description, sha256_of(roi.masks)))
     decides = [*entropy(results, headers, (pydicom.__version__,)), *of_rois]
     return uid(decides, "RTSTRUCT"), uid(decides, "structure sets")
-
-
-def _sha256(masks: Bool) -> str:
-    return hashlib.sha256(masks.tobytes()).hexdigest()
 
 
 def _equipment_and_label(result: Segmentation, header: Dataset) -> Dataset:
@@ -207,8 +201,8 @@ def _equipment_and_label(result: Segmentation, header: Dataset) -> Dataset:
         if keyword in header:
             dataset[keyword] = header[keyword]
     dataset.SOPClassUID, dataset.Modality, dataset.OperatorsName = RTStructureSetStorage, "RTSTRUCT", ""
-    dataset.SeriesNumber, dataset.InstanceNumber = SERIES_NUMBER + 2, 1
-    dataset.SeriesDescription = "MedSegLatDiff structures (research only)"
+    dataset.SeriesNumber, dataset.InstanceNumber = STRUCTURES.number, 1
+    dataset.SeriesDescription = STRUCTURES.description
     dataset.Manufacturer, dataset.ManufacturerModelName, dataset.SoftwareVersions = MAKER, MODEL, __version__
     dataset.DeviceSerialNumber = result.provenance.bundle_sha256[:16] or "none"
     dataset.StructureSetLabel, dataset.StructureSetName = "MEDSEGLATDIFF", "Research only, not approved"
