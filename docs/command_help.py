@@ -13,11 +13,18 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from medseg_export.cli import app as export
+from medseg_runtime.commands.compare import app as compare
 from medseg_runtime.commands.doctor import app as doctor
 from medseg_runtime.commands.infer import app as infer
 from medseg_trainer.cli import app as train
 
-APPS = {"medseg-infer": infer, "medseg-doctor": doctor, "medseg-train": train, "medseg-export": export}
+APPS = {
+    "medseg-infer": infer,
+    "medseg-compare": compare,
+    "medseg-doctor": doctor,
+    "medseg-train": train,
+    "medseg-export": export,
+}
 
 
 def main() -> None:

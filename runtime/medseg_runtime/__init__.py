@@ -31,6 +31,7 @@ from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.series import list_series, read_series, read_volume
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.distribution import Distribution
+from medseg_runtime.result.growth import Growth, compare
 from medseg_runtime.result.limits import Limit
 from medseg_runtime.result.measure import measure
 from medseg_runtime.result.measurements import Measurements
@@ -52,6 +53,7 @@ __all__ = [
     "EngineError",
     "ExportError",
     "Frames",
+    "Growth",
     "ImageError",
     "Limit",
     "Measurements",
@@ -67,6 +69,7 @@ __all__ = [
     "Segmenter",
     "SourceImage",
     "__version__",
+    "compare",
     "list_series",
     "measure",
     "read_clip",

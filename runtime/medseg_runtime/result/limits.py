@@ -9,10 +9,11 @@ from numbers import Real
 
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.measurements import UNITS
 
-IN_MM = ("area_mm2", "long_axis_mm", "short_axis_mm", "mean_diameter_mm")
-IN_PIXELS = ("area_px", "long_axis_px", "short_axis_px", "mean_diameter_px")
-OF_VOLUME = ("volume_mm3", "equivalent_diameter_mm")
+IN_PIXELS = tuple(f"{name}_px" for name, units in UNITS.items() if "px" in units)
+IN_MM = tuple(f"{name}_{units[0]}" for name, units in UNITS.items() if "px" in units)
+OF_VOLUME = tuple(f"{name}_{units[0]}" for name, units in UNITS.items() if "px" not in units)
 """Names of measurements with their unit, as `Measurements.named` has them."""
 EXAMPLE = "volume_mm3=250"
 

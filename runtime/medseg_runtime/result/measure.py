@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from medseg_runtime.errors import ParameterError
 from medseg_runtime.result.measurements import Measurements, measured
@@ -21,7 +22,7 @@ def measure(segmentations: Sequence[Segmentation]) -> tuple[Measurements, ...]:
     """
     if not segmentations:
         raise ParameterError("there is no segmentation to measure", "Give at least one.")
-    if len({_hypotheses(each) for each in segmentations}) > 1:
+    if len({hypotheses(each) for each in segmentations}) > 1:
         raise ParameterError(
             "the segmentations differ in bundle, number of samples, seed, sampler, steps or threshold",
             "Segment all slices with the same request.",
@@ -29,16 +30,31 @@ def measure(segmentations: Sequence[Segmentation]) -> tuple[Measurements, ...]:
     return measured([each.measured_slice() for each in segmentations], segmentations[0].classes)
 
 
-def _hypotheses(segmentation: Segmentation) -> tuple[object, ...]:
-    """Return all that must be equal for sample k of two slices to be the same hypothesis."""
-    request, provenance = segmentation.request, segmentation.provenance
-    return (
-        provenance.bundle,
-        provenance.bundle_sha256,
-        segmentation.classes,
-        segmentation.samples,
-        segmentation.sampler,
-        segmentation.steps,
-        request.seed,
-        request.threshold,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hypotheses:
+    """All that must be equal for sample k of two results to be the same hypothesis."""
+
+    bundle_sha256: str
+    classes: tuple[str, ...]
+    samples: int
+    seed: int
+    sampler: str
+    steps: int
+    threshold: float
+
+    def differing(self, other: Hypotheses) -> list[str]:
+        """Return the names of what differs from another."""
+        return [each.name for each in fields(self) if getattr(self, each.name) != getattr(other, each.name)]
+
+
+def hypotheses(segmentation: Segmentation) -> Hypotheses:
+    """Return what the samples of a segmentation are made from."""
+    return Hypotheses(
+        bundle_sha256=segmentation.provenance.bundle_sha256,
+        classes=segmentation.classes,
+        samples=segmentation.samples,
+        seed=segmentation.request.seed,
+        sampler=segmentation.sampler,
+        steps=segmentation.steps,
+        threshold=segmentation.request.threshold,
     )

@@ -18,7 +18,7 @@ def measurement_record(measurements: Sequence[Measurements], limits: Sequence[Li
             "class": each.class_name,
             "slices": each.slices,
             "presence": rounded(each.presence, 6),
-            **{name: _distribution(found) for name, found in each.named().items()},
+            **{name: distribution_record(found) for name, found in each.named().items()},
             "limits": [
                 {"measurement": limit.measurement, "limit": float(limit.value), "share_above": share_above(each, limit)}
                 for limit in limits
@@ -33,7 +33,8 @@ def share_above(measurements: Measurements, limit: Limit) -> float:
     return measurements.named()[limit.measurement].share_above(limit.value)
 
 
-def _distribution(found: Distribution) -> dict[str, Any]:
+def distribution_record(found: Distribution) -> dict[str, Any]:
+    """Return a distribution as JSON takes it: figures of all samples, of those that are not empty (`present`), and the values."""
     return {
         "unit": found.unit,
         **_figures(found),

@@ -68,7 +68,16 @@ class Measurements:
         return {f"{name}_{each.unit}": each for name, each in found.items() if each is not None}
 
 
-NAMES = ("area", "long_axis", "short_axis", "mean_diameter", "volume", "equivalent_diameter")
+UNITS = {
+    "area": ("mm2", "px"),
+    "long_axis": ("mm", "px"),
+    "short_axis": ("mm", "px"),
+    "mean_diameter": ("mm", "px"),
+    "volume": ("mm3",),
+    "equivalent_diameter": ("mm",),
+}
+"""Of each measurement: where the spacing is known, and where it is not."""
+NAMES = tuple(UNITS)
 
 
 def measured(slices: Sequence[MeasuredSlice], classes: Sequence[str]) -> tuple[Measurements, ...]:
