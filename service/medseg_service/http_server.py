@@ -107,7 +107,8 @@ class HttpServer:
         return f"{'http' if self._server.config.ssl is None else 'https'}://{host}:{port}"
 
     def start(self) -> None:
-        """Serve in a thread."""
+        """Serve in a thread. Connections are taken from here on, and answered a moment later."""
+        self.bound.listen()
         self._thread.start()
 
     def stop(self) -> None:

@@ -17,10 +17,12 @@ from pathlib import Path
 from threading import Lock
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 
 from medseg_runtime.errors import ImageError, OutputError
 from medseg_runtime.files.sweep import remove_folder
 from medseg_runtime.readers.dicom.guard import reading
+from medseg_runtime.readers.dicom.parse import parse
 from medseg_service.node.database import Database
 
 HEADER = (
@@ -28,6 +30,8 @@ HEADER = (
     "BodyPartExamined", "Manufacturer",
 )  # fmt: skip
 MODE = 0o600
+UNDEFINED = 0xFFFFFFFF
+"""Length of an element that ends with a delimiter (PS3.5, 7.1.1)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +57,8 @@ def parse_object(content: bytes) -> ReceivedObject:
         ImageError: it is not DICOM, is cut short, or lacks a valid UID.
     """
     with reading():
-        header = pydicom.dcmread(io.BytesIO(content))  # whole: an object that is cut short is noticed
+        header = parse(io.BytesIO(content))
+        _check_whole(header)
         values = {keyword: str(header.get(keyword) or "") for keyword in HEADER}
     for keyword in HEADER[:4]:
         if not is_uid(values[keyword]):
@@ -69,6 +74,13 @@ def parse_object(content: bytes) -> ReceivedObject:
         body_part=values["BodyPartExamined"],
         manufacturer=values["Manufacturer"],
     )
+
+
+def _check_whole(header: pydicom.Dataset) -> None:
+    """Refuse an object whose last element is shorter than it says; pydicom takes what is there."""
+    for element in header.elements():
+        if isinstance(element, RawDataElement) and element.length not in (UNDEFINED, len(element.value or b"")):
+            raise ImageError("the DICOM object is cut short", "Send it again.")
 
 
 def is_uid(text: str) -> bool:

@@ -6,10 +6,9 @@ import io
 import logging
 from collections.abc import Iterator
 
-import pydicom
-
 from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.guard import reading
+from medseg_runtime.readers.dicom.parse import parse
 from medseg_runtime.readers.dicom.pointing_sr import ImagePoint, PatientPoint, PointedFinding, read_findings
 from medseg_service.node.job import Order
 from medseg_service.node.object_store import ReceivedObject, is_uid
@@ -65,7 +64,7 @@ def _order(finding: PointedFinding, evidence: dict[str, tuple[str, str]], receiv
 def _evidence(content: bytes) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield the objects that a report rests on: SOP Instance UID, and the UIDs of study and series."""
     with reading():
-        report = pydicom.dcmread(io.BytesIO(content))
+        report = parse(io.BytesIO(content))
         for keyword in EVIDENCE:
             for study in report.get(keyword) or []:
                 for series in study.get("ReferencedSeriesSequence") or []:

@@ -1,0 +1,46 @@
+"""Reports that point become orders."""
+
+import pytest
+
+from medseg_service.node.object_store import parse_object
+from medseg_service.node.pointing import orders_of
+from tests.runtime.dicom.structured_reports import by_highdicom, group, report, scoord, scoord3d
+from tests.runtime.dicom.structured_reports import image as pointed_image
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+PLACE = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
+
+
+def test_a_point_in_an_image(image):
+    source = image()
+    (order,) = orders_of(parse_object(by_highdicom(source, x=60.5, y=40.25)))
+    assert (order.study, order.series) == (source.StudyInstanceUID, source.SeriesInstanceUID)
+    assert (order.instance, order.center, order.center_mm) == (source.SOPInstanceUID, (60.5, 40.25), None)
+    assert order.trigger == "1.2.3.101#1"
+
+
+def test_a_point_in_the_patient(image):
+    source = image()
+    (order,) = orders_of(parse_object(by_highdicom(source, point_mm=(-100.0, -80.0, -77.5))))
+    assert (order.series, order.instance) == (source.SeriesInstanceUID, None)
+    assert (order.center_mm, order.reference_frame) == ((-100.0, -80.0, -77.5), source.FrameOfReferenceUID)
+
+
+def test_every_finding_is_an_order_and_an_unclear_one_is_none(caplog):
+    content = report(
+        group(scoord("POINT", [1, 2], pointed_image("1.2.3.5000"))),
+        group(scoord("POINT", [3, 4], pointed_image("1.2.3.5000", frame=7))),
+        group(scoord("MULTIPOINT", [1, 1, 2, 2], pointed_image("1.2.3.5000"))),
+        group(scoord3d("POINT", [1, 2, 3], "1.9")),
+        **PLACE,
+    )
+    first, second, third = orders_of(parse_object(content))
+    assert [first.center, second.center, third.center_mm] == [(1.0, 2.0), (3.0, 4.0), (1.0, 2.0, 3.0)]
+    assert [first.frame, second.frame, third.reference_frame] == [None, 7, "1.9"]
+    assert {first.study, first.series} == {"1.2.3", ""}  # without evidence the series is looked up by the instance
+    assert "1 of the 4 findings" in caplog.text
+
+
+def test_a_report_without_coordinates_and_an_image_ask_for_nothing(image, as_file):
+    assert orders_of(parse_object(report(group(), **PLACE))) == []
+    assert orders_of(parse_object(as_file(image()))) == []
