@@ -11,6 +11,7 @@ GET  /metrics          for Prometheus
 from __future__ import annotations
 
 import logging
+import math
 import re
 import secrets
 from collections.abc import Callable
@@ -140,6 +141,8 @@ def order_of(body: bytes, *, needs_point: bool) -> Order:
             raise ParameterError(f"{name} is not a UID", "Send the UID from the DICOM header.")
     if asked.point_px is not None and asked.point_mm is not None:
         raise ParameterError("there are two points", "Send point_px or point_mm.")
+    if not all(map(math.isfinite, (*(asked.point_px or ()), *(asked.point_mm or ())))):
+        raise ParameterError("a coordinate is not a finite number", "Send numbers.")
     if (asked.point_px is None) != (asked.instance is None):
         raise ParameterError("point_px and instance go together", "Send both, or point_mm alone.")
     if asked.frame is not None and (asked.instance is None or asked.frame < 1):
