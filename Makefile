@@ -88,6 +88,7 @@ lock: $(VENV)/.dev
 	$(COMPILE) --no-deps --no-emit-package torch constraints.txt --output-file locks/ci.txt
 	$(COMPILE) --constraint constraints.txt locks/tools.in --output-file locks/tools.txt
 	$(COMPILE) --constraint constraints.txt --extra cpu --extra dicom pyproject.toml --output-file locks/runtime.txt
+	$(COMPILE) --constraint constraints.txt --extra cpu --extra node pyproject.toml --output-file locks/node.txt
 	rm -rf $(LOCKED) && $(PYTHON) -m venv --without-pip $(LOCKED)
 	$(BIN)/pip --python $(LOCKED)/bin/python install --quiet --require-hashes --no-deps --requirement locks/runtime.txt
 	$(BIN)/pip --python $(LOCKED)/bin/python install --quiet --no-deps .
