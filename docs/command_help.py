@@ -16,6 +16,7 @@ from medseg_export.cli import app as export
 from medseg_runtime.commands.compare import app as compare
 from medseg_runtime.commands.doctor import app as doctor
 from medseg_runtime.commands.infer import app as infer
+from medseg_service.node.cli import app as node
 from medseg_trainer.cli import app as train
 
 APPS = {
@@ -24,6 +25,7 @@ APPS = {
     "medseg-doctor": doctor,
     "medseg-train": train,
     "medseg-export": export,
+    "medseg-node": node,
 }
 
 

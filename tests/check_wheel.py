@@ -1,4 +1,4 @@
-"""Check that a wheel holds the three packages and the shipped model, and nothing else.
+"""Check that a wheel holds the four packages and the shipped model, and nothing else.
 
 python tests/check_wheel.py dist/medseglatdiff-0.1.0-py3-none-any.whl
 """
@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-PACKAGES = {"medseg_runtime", "medseg_trainer", "medseg_export"}
+PACKAGES = {"medseg_runtime", "medseg_trainer", "medseg_export", "medseg_service"}
 BUNDLE = "medseg_runtime/bundles/lidc-nodule"
 NEVER_IN_BASE = ("torch", "onnx", "lightning", "safetensors", "openvino", "tensorrt")
 
@@ -46,7 +46,7 @@ def main() -> None:
     wheel = Path(sys.argv[1])
     if found := faults(wheel):
         sys.exit("\n".join(f"{wheel.name}: {fault}" for fault in found))
-    print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, three packages, one bundle")  # noqa: T201 - a script
+    print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, four packages, one bundle")  # noqa: T201 - a script
 
 
 if __name__ == "__main__":

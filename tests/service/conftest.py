@@ -1,5 +1,6 @@
 """What the suites of the services share."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -11,6 +12,8 @@ for package in ("httpx", "pynetdicom", "starlette", "uvicorn", "prometheus_clien
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
     """certificates(name) -> (certificate, key): self-signed, for localhost and 127.0.0.1."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is absent: as root, apt-get install openssl")
     folder = tmp_path_factory.mktemp("certificates")
 
     def make(name):
