@@ -163,6 +163,10 @@ def infer(
             metavar="NAME=NUMBER",
         ),
     ] = None,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="Also write report.html, one page with all of it; of several images an index too."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -208,6 +212,7 @@ def infer(
             "dicom_seg": dicom_seg,
             "rtstruct": rtstruct,
             "nifti": nifti,
+            "html": html,
         }
         limits = tuple(Limit.parse(text) for text in limit or ())
         arguments.check_together(asked, files, slices=slices, max_samples=max_samples)

@@ -46,6 +46,7 @@ class Settings:
     nifti: bool
     limits: tuple[Limit, ...]
     """Of measurements."""
+    html: bool
     force: bool
 
 
@@ -101,6 +102,7 @@ def _run_job(
             nifti=settings.nifti,
             measurements=measurements,
             limits=settings.limits,
+            html=settings.html,
             run=entry.run,
             announce=partial(audit.announce, entry),
         )
@@ -145,4 +147,5 @@ def line_for(job: Job, done: Done, limits: Sequence[Limit], *, as_json: bool) ->
     if as_json:
         return json.dumps(json.loads((job.out / RECORD).read_text(encoding="utf-8")))
     figures = ", ".join([*key_figures(done.result), *measurement_figures(done.measurements, limits)])
-    return f"{printable(job.image.name)}: {figures} -> {printable(job.out / 'overlay.png')}"
+    shown = next(name for name in (REPORT, "overlay.png") if name in done.files)
+    return f"{printable(job.image.name)}: {figures} -> {printable(job.out / shown)}"

@@ -32,6 +32,8 @@ ZOOMED = 0.36
 """... until they take this fraction of the view."""
 MIN_VIEW = 32
 """Smallest side of a view, in image pixels: less does not show where it is."""
+ZOOMED_TILE = 0.6, 16
+"""The same two of a tile, which is small."""
 
 PAD = 24
 """Margin of a page, in screen pixels."""
@@ -47,9 +49,18 @@ def render_overlay(pixels: Pixels, segmentation: Segmentation, *, title: str | N
     pixels: (H, W) or (H, W, 3), the image that was segmented.
     """
     masks, *_ = with_class_axis(segmentation)
-    view = Viewport.fitting(_zoom(masks, segmentation.placement.field, ZOOMED, MIN_VIEW), PANEL)
+    view = Viewport.fitting(view_of(segmentation), PANEL)
     left, right = _panels(pixels, segmentation, view, _colors(masks))
     return _render_panels(left, right, _locator(pixels, view), segmentation, title, "samples, smallest to largest")
+
+
+def view_of(segmentation: Segmentation, share: float = ZOOMED, least: int = MIN_VIEW) -> Box:
+    """Return the part of the image that the overlay shows, which also fixes its window.
+
+    share: fraction of the view that the masks take. least: smallest side of the view, in image pixels.
+    """
+    masks, *_ = with_class_axis(segmentation)
+    return _zoom(masks, segmentation.placement.field, share, least)
 
 
 def render_frame(segmentation: Segmentation) -> Canvas:
@@ -108,7 +119,7 @@ def _render_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, 
     """Render samples in tiles; labels: sample number -> label."""
     masks, _, _ = with_class_axis(segmentation)
     numbers, colors = list(labels), _colors(masks)
-    view = Viewport.fitting(_zoom(masks, segmentation.placement.field, 0.6, 16), TILE)
+    view = Viewport.fitting(view_of(segmentation, *ZOOMED_TILE), TILE)
     photo, (width, height) = photograph(pixels, view), view.size
     columns = math.ceil(math.sqrt(len(labels)))
     step_x, step_y = max(width, 90) + 14, height + 36

@@ -11,7 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from medseg_runtime.figures.viewport import Canvas, Float32, Viewport
-from medseg_runtime.model.preprocess import Pixels
+from medseg_runtime.model.preprocess import Box, Pixels
+
+Window = tuple[float, float]
+"""The values that are shown as black and as white."""
 
 INFERNO = np.array(
     [
@@ -33,17 +36,34 @@ _COVERING = np.rint(0.9 * _RAMP).astype(np.uint8)
 
 
 def photograph(pixels: Pixels, view: Viewport) -> Canvas:
-    """Render the image. Grey, and color of more than 8 bits, is scaled between the 0.5 and 99.5 percentile of the view."""
+    """Render the image, windowed by what the view shows of it."""
     box = view.box
-    visible = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
-    if pixels.ndim == 2 or pixels.dtype != np.uint8:
-        ends = np.rint(np.array((0.005, 0.995)) * (visible.size - 1)).astype(int)
-        # np.percentile would import numpy.ma, which is slow
-        low, high = np.partition(visible.reshape(-1), ends)[ends].astype(np.float64)
-        span = high - low if high > low else 1.0
-        visible = np.clip(255.0 * (visible.astype(np.float64) - low) / span, 0, 255).astype(np.uint8)
+    visible = eight_bit(pixels[box.y : box.y + box.height, box.x : box.x + box.width], window_of(pixels, box))
     method = Image.Resampling.BICUBIC if view.scale > 1 else Image.Resampling.BOX
     return np.array(Image.fromarray(visible).resize(view.size, method).convert("RGB"))
+
+
+def window_of(pixels: Pixels, box: Box) -> Window | None:
+    """Return the values to show as black and as white: the 0.5 and 99.5 percentile of a box in the image.
+
+    None for color of 8 bits, which is shown as it is.
+    """
+    if pixels.ndim == 3 and pixels.dtype == np.uint8:
+        return None
+    visible = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    ends = np.rint(np.array((0.005, 0.995)) * (visible.size - 1)).astype(int)
+    # np.percentile would import numpy.ma, which is slow
+    low, high = np.partition(visible.reshape(-1), ends)[ends].astype(np.float64).tolist()
+    return low, high
+
+
+def eight_bit(pixels: Pixels, window: Window | None) -> npt.NDArray[np.uint8]:
+    """Return pixels from 0 to 255: scaled by a window, or without one as they are."""
+    if window is None:
+        return pixels.astype(np.uint8, copy=False)
+    low, high = window
+    span = high - low if high > low else 1.0
+    return np.clip(255.0 * (pixels.astype(np.float64) - low) / span, 0, 255).astype(np.uint8)
 
 
 def inferno(values: Float32) -> Canvas:

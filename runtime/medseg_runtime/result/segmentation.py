@@ -124,6 +124,7 @@ class Segmentation:
         rtstruct: bool = False,
         nifti: bool = False,
         limits: Sequence[Limit] = (),
+        html: bool = False,
     ) -> None:
         """Write the result folder, whole or not at all; `medseg_runtime.writers.folder` lists its files.
 
@@ -133,6 +134,7 @@ class Segmentation:
             Without `representatives`, the DICOM objects hold four of them.
         rtstruct: also write a DICOM structure set with the contours of the consensus and of the representatives, if any.
         limits: of measurements; result.json says which share of the samples is above each.
+        html: also write `report.html`, one page that people open.
 
         Raises:
             OutputError: the folder exists or cannot be written; then nothing has changed on disk.
@@ -149,6 +151,7 @@ class Segmentation:
             rtstruct=rtstruct,
             nifti=nifti,
             limits=limits,
+            html=html,
         )
 
 

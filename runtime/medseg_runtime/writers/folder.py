@@ -7,6 +7,7 @@
     confidence.npy    (H, W)         (classes, H, W) float32 in [0, 1]
     overlay.png, samples.png, result.json
     representatives.png           if asked for; result.json says which samples, and their shares
+    report.html                   if asked for
     dicom/*.dcm, nifti/*.nii.gz   if asked for
 
 Everything is made in memory, written to a hidden folder beside the result, flushed to disk and renamed. Apart from `dicom/`, no
@@ -22,6 +23,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +41,12 @@ from medseg_runtime.result.segmentation import Segmentation, common_representati
 from medseg_runtime.result.summary import rounded, summarise
 from medseg_runtime.writers.png import png
 
-RECORD = "result.json"
+RECORD, REPORT = "result.json", "report.html"
 DICOM_FOLDER, DICOM_FOLDER_MODE, DICOM_FILE_MODE = Path("dicom"), 0o750, 0o640
 """DICOM objects name the patient: nobody but the user and the group may read them. The umask may take more."""
 RESULT = FolderKind("result", RECORD, frozenset({
     "masks", "consensus", "confidence", "consensus.png", "confidence.png", "confidence.npy",
-    "overlay.png", "samples.png", "representatives.png", "dicom", "nifti", RECORD,
+    "overlay.png", "samples.png", "representatives.png", "dicom", "nifti", REPORT, RECORD,
     "overlay.mp4", "overlay.webm", "frames.csv", "SHA256SUMS",  # of a clip
 }))  # fmt: skip
 
@@ -61,6 +63,7 @@ def write_result(
     nifti: bool = False,
     measurements: Sequence[Measurements] | None = None,
     limits: Sequence[Limit] = (),
+    html: bool = False,
     run: Run | None = None,
     announce: Callable[[dict[str, str]], None] | None = None,
 ) -> dict[str, str]:
@@ -72,6 +75,7 @@ def write_result(
     representatives: choose at most this many samples that represent all, or "all", and render them.
     dicom_seg, rtstruct, nifti: also write DICOM segmentations, a DICOM structure set or NIfTI volumes of all slices.
     measurements: of these results together, if they are at hand. limits: result.json says which share of the samples is above each.
+    html: also write one page that people open, of all slices.
     run: identifies the run in result.json; by default a new one.
     announce: is called with the SHA-256 of each file before the folder appears.
 
@@ -110,6 +114,7 @@ def write_result(
         record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
     files |= _structures(results, None if representatives is None else chosen) if rtstruct else {}
     files |= _nifti_files(results) if nifti else {}
+    files |= _report(results, index, record, chosen) if html else {}
     record["outputs"] = hashes = _hashes(files)
     files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
     hashes = hashes | _hashes({RECORD: files[RECORD]})
@@ -130,6 +135,14 @@ def _nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
     from medseg_runtime.writers.nifti import nifti_files
 
     return {f"nifti/{name}": content for name, content in nifti_files(results).items()}
+
+
+def _report(
+    results: Sequence[Segmentation], index: int, record: dict[str, Any], chosen: Representatives | None
+) -> dict[str, bytes]:
+    from medseg_runtime.writers.html.report import report
+
+    return {REPORT: report(results, index, record, chosen)}
 
 
 def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
