@@ -33,9 +33,24 @@ def run_batch(
             failed += _run_images(program, images, segmenter, settings, log, as_json=as_json)
         for clip in clips:
             failed += _run_clip(program, clip, segmenter, settings, log, as_json=as_json)
+    if settings.html and len(jobs) > 1 and failed < len(jobs):
+        failed += _write_index(program, jobs[0].out.parent)
     if failed and len(jobs) > 1:
         complain(program, f"{failed} of {len(jobs)} images failed. The others are finished.")
     return failed
+
+
+def _write_index(program: str, folder: Path) -> int:
+    """Write the index of the reports; return how many failed."""
+    from medseg_runtime.writers.html.index import write_index
+
+    try:
+        path = write_index(folder)
+    except MedsegError as error:
+        complain(program, str(error))
+        return 1
+    say(f"All reports -> {printable(path)}", err=True)
+    return 0
 
 
 def _is_clip(path: Path, frames: Frames | None) -> bool:

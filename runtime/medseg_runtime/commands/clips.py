@@ -21,7 +21,7 @@ from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.readers.clip import ALL, read_clip
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.writers.clip_folder import write_clip
-from medseg_runtime.writers.folder import RECORD
+from medseg_runtime.writers.folder import RECORD, REPORT
 from medseg_runtime.writers.video import check_encoder
 
 Progress = Callable[[Iterator[Any], int | None], Iterator[Any]]
@@ -42,7 +42,9 @@ def run_clip(job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, p
         with closing(segmenter.segment_all(clip, request)) as outcomes:
             results = (outcome.result() for outcome in progress(outcomes, clip.count))
             announce = partial(audit.announce, entry)
-            entry.outputs = write_clip(job.out, clip, results, force=settings.force, run=entry.run, announce=announce)
+            entry.outputs = write_clip(
+                job.out, clip, results, force=settings.force, html=settings.html, run=entry.run, announce=announce
+            )
     record: dict[str, Any] = json.loads((job.out / RECORD).read_text(encoding="utf-8"))
     return record
 
@@ -89,5 +91,6 @@ def clip_line(job: Job, record: dict[str, Any], *, as_json: bool) -> str:
             for each in record["classes"]
         ),
     ]
-    overlay = next(name for name in record["outputs"] if name.startswith("overlay."))
-    return f"{printable(job.image.name)}: {', '.join(figures)} -> {printable(job.out / overlay)}"
+    shown = next(name for name in record["outputs"] if name.startswith("overlay."))
+    shown = REPORT if REPORT in record["outputs"] else shown
+    return f"{printable(job.image.name)}: {', '.join(figures)} -> {printable(job.out / shown)}"

@@ -138,7 +138,7 @@ def infer(
     slices: Annotated[
         int,
         typer.Option(
-            help="Number of slices around the point in a series: measured together, and in --dicom-seg, --rtstruct and --nifti."
+            help="Number of slices around the point in a series: measured together, and in --html, --dicom-seg, --rtstruct and --nifti."
         ),
     ] = 1,
     dicom_seg: Annotated[
@@ -230,7 +230,7 @@ def infer(
         raise typer.Exit(1) from error
     jobs: list[Job] = []
     try:
-        jobs = _plan(images, out, location, force=force)
+        jobs = _plan(images, out, location, force=force, html=html)
         trust = {
             "trust_graphs": trust_graphs,
             "require_signature": require_signature,
@@ -253,7 +253,9 @@ def infer(
         raise typer.Exit(1)
 
 
-def _plan(images: list[Path], out: Path | None, location: Location, *, force: bool) -> list[Job]:
+def _plan(
+    images: list[Path], out: Path | None, location: Location, *, force: bool, html: bool
+) -> list[Job]:
     """List the jobs, and check that each result folder may be written."""
     from medseg_runtime.commands.inputs import plan
     from medseg_runtime.files.publish import check_output
@@ -264,6 +266,10 @@ def _plan(images: list[Path], out: Path | None, location: Location, *, force: bo
         warn(PROGRAM, warning)
     for job in planned.jobs:
         check_output(job.out, RESULT, force=force)
+    if html and len(planned.jobs) > 1:
+        from medseg_runtime.writers.html.index import check_index
+
+        check_index(planned.jobs[0].out.parent)
     return list(planned.jobs)
 
 

@@ -27,7 +27,7 @@ from medseg_runtime.result.representatives import Choice
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import source_warnings
-from medseg_runtime.writers.folder import RECORD, write_result
+from medseg_runtime.writers.folder import RECORD, REPORT, write_result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,5 +147,5 @@ def line_for(job: Job, done: Done, limits: Sequence[Limit], *, as_json: bool) ->
     if as_json:
         return json.dumps(json.loads((job.out / RECORD).read_text(encoding="utf-8")))
     figures = ", ".join([*key_figures(done.result), *measurement_figures(done.measurements, limits)])
-    shown = next(name for name in (REPORT, "overlay.png") if name in done.files)
+    shown = REPORT if (job.out / REPORT).exists() else "overlay.png"
     return f"{printable(job.image.name)}: {figures} -> {printable(job.out / shown)}"

@@ -6,6 +6,7 @@
     masks/000001.tif ...        one page of 1 bit per sample, in the order of the samples
     frames.csv                  a line per frame and class: time, areas, agreement
     SHA256SUMS                  of these files, as `sha256sum --check` reads it
+    report.html                 if asked for
     result.json                 what the frames have in common
 
 With several classes there is a folder for each in consensus, confidence and masks. Memory does not grow with the number of frames.
@@ -23,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +38,12 @@ from medseg_runtime.readers.clip import Clip
 from medseg_runtime.result.provenance import Run
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import rounded, summarise
-from medseg_runtime.writers.folder import RECORD, RESULT
+from medseg_runtime.writers.folder import RECORD, REPORT, RESULT
 from medseg_runtime.writers.png import png
 from medseg_runtime.writers.video import VideoWriter
+
+if TYPE_CHECKING:
+    from medseg_runtime.writers.html.clip import ClipReport
 
 SUMS = "SHA256SUMS"
 DIGITS = 6
@@ -79,13 +83,14 @@ def write_clip(
     results: Iterable[Segmentation],
     *,
     force: bool = False,
+    html: bool = False,
     run: Run | None = None,
     announce: Callable[[dict[str, str]], None] | None = None,
 ) -> dict[str, str]:
     """Write the result folder of a clip and return the SHA-256 of the files directly in it.
 
     clip: what the results are of. results: of its frames in their order, of equal numbers of samples; taken one by one.
-    force: replace an older result. run: identifies the run in result.json; by default a new one.
+    force: replace an older result. html: also write one page that people open. run: identifies the run in result.json; by default a new one.
     announce: is called with the hashes that are returned before the folder appears.
 
     Raises:
@@ -93,7 +98,7 @@ def write_clip(
         ParameterError: the masks were not kept, or PyAV cannot encode.
     """
     run = Run() if run is None else run
-    totals = _Totals()
+    totals, page = _Totals(), _page() if html else None
     with published(out, RESULT, force=force) as folder:
         video = VideoWriter(folder, "overlay", clip.rate)
         try:
@@ -105,20 +110,32 @@ def write_clip(
                     totals.add(result)
                     _write_frame(folder, result, sums)
                     _write_rows(table, result, header=totals.frames == 1)
+                    if page is not None:
+                        page.add(result)
                     video.add(render_frame(result), result.source.time_s or 0.0)
         except BaseException:
             with suppress(MedsegError):  # the first error counts
                 video.close()
             raise
         video.close()
-        hashes = _with_sums(folder, [video.path.name, "frames.csv"])
-        record = {"run": {"id": run.id, "time_utc": run.time_utc}} | _summary(totals, clip) | {"outputs": hashes}
+        record = {"run": {"id": run.id, "time_utc": run.time_utc}} | _summary(totals, clip)
+        last = [video.path.name, "frames.csv"]
+        if page is not None:
+            (folder / REPORT).write_bytes(page.page(record))
+            last.append(REPORT)
+        hashes = record["outputs"] = _with_sums(folder, last)
         content = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
         (folder / RECORD).write_bytes(content)
         hashes = hashes | {RECORD: hashlib.sha256(content).hexdigest()}
         if announce is not None:
             announce(hashes)
     return hashes
+
+
+def _page() -> ClipReport:
+    from medseg_runtime.writers.html.clip import ClipReport
+
+    return ClipReport()
 
 
 def _write_frame(folder: Path, result: Segmentation, sums: IO[str]) -> None:

@@ -29,7 +29,8 @@ HOLE = re.compile(r"\{\{([a-z]+)\}\}")
 def report_page(title: str, data: Mapping[str, Any]) -> bytes:
     """Return the page of a report. title: plain text. data: see `report.js`; slices as `slices.carried` has them."""
     script = "\n".join(source(name) for name in SCRIPTS)
-    return page("report.html", title, style=source("report.css"), script=script, report=json_for_html(data))
+    style = source("base.css") + source("report.css")
+    return page("report.html", title, style=style, script=script, report=json_for_html(data))
 
 
 def page(template: str, title: str, *, style: str, script: str = "", **parts: str) -> bytes:

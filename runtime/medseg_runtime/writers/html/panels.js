@@ -9,7 +9,7 @@ function fillMeasurements(body, measurements, { chosen, selected, onChoose }) {
     }, capital(each.name))),
     element("td", {}, quantity(each.median, each.unit)),
     element("td", {}, `${digits(each.low)} – ${digits(each.high)}`),
-    element("td", {}, selected === NO_SAMPLE ? "" : digits(each.values[selected])))));
+    element("td", {}, selected === NO_SAMPLE ? "–" : digits(each.values[selected])))));
 }
 
 /** Fill the list of samples that represent all, each with its share; a click shows one. */
@@ -17,7 +17,7 @@ function fillRepresentatives(list, report, { colors, onSelect }) {
   list.replaceChildren(...report.representatives.map(({ sample, share }) => element("li", {},
     element("button", { type: "button", "aria-pressed": "false", "data-sample": sample, onclick: () => onSelect(sample) },
       element("canvas", { width: 1, height: 1, "aria-hidden": "true" }),
-      element("span", { class: "name" }, capital(sampleName(sample, report.samples))),
+      element("span", { class: "name" }, report.sizes[sample] ? capital(sampleName(sample, report.samples)) : "Empty"),
       element("span", { class: "share" }, percent(share)),
       shareBar(share, colors[sample])))));
 }

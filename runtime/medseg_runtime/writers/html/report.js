@@ -10,10 +10,11 @@
  *   spacing             [row, column] in mm per pixel, or null
  *   samples, classes    how many samples, and the names of the classes
  *   sizes               of each sample, to rank its color
- *   start, slices       the index of the first slice to show; each slice { label, areas, above, load }
+ *   slice               what a slice is called
+ *   start, slices       the index of the first slice to show; each slice { label, areas, above, load, measurements if it has its own }
  *     areas[c][k]       pixels of class c in sample k; above[c][n]: pixels that at least n samples contain
  *     load()            => promise of { box, step, masks: Masks, pictures: [{ bitmap, x, y, width, height }] }, see masks.js
- *   measurements        [{ class, name, unit, values: one a sample, median, low, high, limit or null, note }]
+ *   measurements        of all slices: [{ class, name, unit, values: one a sample, median, low, high, limit or null, note }]
  *   representatives     [{ sample, share }]
  *   warnings            sentences
  *   provenance          [[name, value]]
@@ -25,7 +26,8 @@ function showReport(report) {
   const viewer = new Viewer(at("image"), report, { onPoint: showPoint, onStep: (change) => openSlice(viewer.wanted + change) });
 
   function measurements() {
-    return report.measurements.filter((each) => each.class === viewer.view.class_);
+    const all = [...report.measurements, ...(report.slices[viewer.index].measurements || [])];
+    return all.filter((each) => each.class === viewer.view.class_);
   }
 
   function area(pixels) {
@@ -81,7 +83,7 @@ function showReport(report) {
     clearTimeout(state.saying);
     state.saying = setTimeout(() => {
       const text = [at("sample-value"), at("least-value"), at("slice-value")].map((value) => value.textContent);
-      at("live").textContent = `Outlines: ${text[0]}. Consensus: ${text[1]}. ${text[2]}`;
+      at("live").textContent = `Outlines: ${text[0]}. Consensus: ${text[1]}.${text[2] && ` ${report.slice}: ${text[2]}.`}`;
     }, 400);
   }
 
@@ -118,6 +120,7 @@ function showReport(report) {
     at("sample").max = report.samples;
     at("least").max = report.samples;
     at("slice").max = report.slices.length - 1;
+    at("slice-name").textContent = report.slice;
     at("slice-row").hidden = report.slices.length === 1;
     at("class").replaceChildren(...report.classes.map((name) => element("option", {}, name)));
     at("class-row").hidden = report.classes.length === 1;

@@ -13,9 +13,11 @@ import numpy as np
 
 from medseg_runtime.figures.overlay import ZOOMED_TILE, view_of
 from medseg_runtime.figures.photo import window_of
+from medseg_runtime.result.measure import measure
 from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.html.page import report_page
+from medseg_runtime.writers.html.sizes import sizes
 from medseg_runtime.writers.html.slices import BACKGROUND, SMALL_BACKGROUND, carried, step_of
 
 REPRESENTATIVES = 4
@@ -34,57 +36,67 @@ def report(
         ParameterError: the masks were not kept.
     """
     result = results[index]
-    window = window_of(result.source.pixels, view_of(result))
+    home = view_of(result)
+    window = window_of(result.source.pixels, home)
     several = len(results) > 1
     slices = [
         carried(
             each,
             window,
+            home,
             label=f"{number} of {len(results)}" if several else "",
             background=SMALL_BACKGROUND if several else BACKGROUND,
         )
         for number, each in enumerate(results, start=1)
     ]
-    sizes = np.sum([each.areas.reshape(each.samples, -1).sum(axis=1) for each in results], axis=0)
-    return assembled(result, record, slices, start=index, sizes=sizes.tolist(), chosen=chosen)
-
-
-def assembled(
-    result: Segmentation,
-    record: Mapping[str, Any],
-    slices: Sequence[Mapping[str, Any]],
-    *,
-    start: int,
-    sizes: Sequence[int],
-    chosen: Representatives | None,
-) -> bytes:
-    """Return a page of slices. result: the one to show first. sizes: of each sample, over all slices."""
-    names = ", ".join(result.classes)
-    title = f"{names[:1].upper()}{names[1:]}: {result.samples} plausible outlines"
+    totals = np.sum([each.areas.reshape(each.samples, -1).sum(axis=1) for each in results], axis=0)
     chosen = result.representatives(min(REPRESENTATIVES, result.samples)) if chosen is None else chosen
+    return report_page(
+        title_of(result),
+        common(result, record)
+        | {
+            "home": asdict(home),
+            "near": asdict(view_of(result, *ZOOMED_TILE)),
+            "note": reduced_note(step_of(result)),
+            "sizes": totals.tolist(),
+            "start": index,
+            "slice": "Slice",
+            "slices": slices,
+            "measurements": sizes(measure(results)),
+            "representatives": [
+                {"sample": int(k), "share": round(float(share), 6)}
+                for k, share in zip(chosen.samples, chosen.shares, strict=True)
+            ],
+        },
+    )
+
+
+def title_of(result: Segmentation) -> str:
+    """Return the title of a report."""
+    names = ", ".join(result.classes)
+    return f"{names[:1].upper()}{names[1:]}: {result.samples} plausible outlines"
+
+
+def common(result: Segmentation, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the slices of a report have in common. result: one of them. record: the content of result.json."""
     height, width = result.source.pixels.shape[:2]
-    data = {
-        "title": title,
+    return {
+        "title": title_of(result),
         "summary": _summary(record),
-        "note": _note(result),
         "image": {"width": width, "height": height},
-        "home": asdict(view_of(result)),
-        "near": asdict(view_of(result, *ZOOMED_TILE)),
         "spacing": result.source.spacing_mm,
         "samples": result.samples,
         "classes": result.classes,
-        "sizes": sizes,
-        "start": start,
-        "slices": slices,
-        "measurements": [],
-        "representatives": [
-            {"sample": int(k), "share": round(float(share), 6)}
-            for k, share in zip(chosen.samples, chosen.shares, strict=True)
-        ],
         "warnings": record["warnings"],
         "provenance": provenance_rows(record),
     }
-    return report_page(title, data)
+
+
+def reduced_note(step: int) -> str:
+    """Say how the picture differs from the image, where it does."""
+    if step == 1:
+        return ""
+    return f"The image and its outlines are shown at 1/{step} of their size. The numbers are of the full size."
 
 
 def _summary(record: Mapping[str, Any]) -> str:
@@ -93,18 +105,10 @@ def _summary(record: Mapping[str, Any]) -> str:
     if image["spacing_mm"]:
         row, column = image["spacing_mm"]
         parts.append(f"{column:.3g} × {row:.3g} mm per pixel")
-    agreement = [each["mean_pairwise_iou"] for each in record["classes"]]
+    agreement = [each.get("mean_pairwise_iou") for each in record["classes"]]
     if None not in agreement:
         parts.append("mean pairwise IoU " + " / ".join(f"{value:.2f}" for value in agreement))
     return " · ".join(parts)
-
-
-def _note(result: Segmentation) -> str:
-    """Say how the picture differs from the image, where it does."""
-    step = step_of(result)
-    if step == 1:
-        return ""
-    return f"The image and its outlines are shown at 1/{step} of their size. The numbers are of the full size."
 
 
 def provenance_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,44 @@
+"""A headless Chromium that opens pages from the disk, and complains of each request, console message and policy violation."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+CHROMIUM = Path("/usr/bin/chromium")
+RECORD_VIOLATIONS = "addEventListener('securitypolicyviolation', (event) => (window.violations ||= []).push(event.blockedURI))"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[dev]'")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser: {CHROMIUM} is absent (Debian's package chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """opened(path, **options of a context) -> the page, drawn. At the end nothing was asked for and nothing complained."""
+
+    @contextmanager
+    def open_page(path, **options):
+        context = browser.new_context(**{"viewport": {"width": 500, "height": 900}} | options)
+        context.add_init_script(RECORD_VIOLATIONS)
+        page, problems = context.new_page(), []
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: Path(unquote(urlsplit(request.url).path)) == path or problems.append(request.url))
+        page.goto(path.absolute().as_uri())
+        if path.name == "report.html":
+            page.wait_for_selector("body[data-ready]")
+        yield page
+        problems += page.evaluate("window.violations || []")
+        assert problems == []
+        context.close()
+
+    return open_page
