@@ -253,9 +253,7 @@ def infer(
         raise typer.Exit(1)
 
 
-def _plan(
-    images: list[Path], out: Path | None, location: Location, *, force: bool, html: bool
-) -> list[Job]:
+def _plan(images: list[Path], out: Path | None, location: Location, *, force: bool, html: bool) -> list[Job]:
     """List the jobs, and check that each result folder may be written."""
     from medseg_runtime.commands.inputs import plan
     from medseg_runtime.files.publish import check_output

@@ -96,7 +96,7 @@ def write_result(
         "samples.png": render_samples(result.source.pixels, result),
     }
     chosen = None
-    if representatives is not None or dicom_seg:
+    if representatives is not None or dicom_seg or html:
         chosen = common_representatives(results, FEW if representatives is None else representatives)
         record["representatives"] = [
             {"sample": int(k), "weight": rounded(float(share), 6)}
@@ -114,7 +114,8 @@ def write_result(
         record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
     files |= _structures(results, None if representatives is None else chosen) if rtstruct else {}
     files |= _nifti_files(results) if nifti else {}
-    files |= _report(results, index, record, chosen) if html else {}
+    if html and chosen is not None:
+        files[REPORT] = _report(results, index, record, chosen, measurements, limits)
     record["outputs"] = hashes = _hashes(files)
     files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
     hashes = hashes | _hashes({RECORD: files[RECORD]})
@@ -138,11 +139,16 @@ def _nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
 
 
 def _report(
-    results: Sequence[Segmentation], index: int, record: dict[str, Any], chosen: Representatives | None
-) -> dict[str, bytes]:
+    results: Sequence[Segmentation],
+    index: int,
+    record: Mapping[str, Any],
+    chosen: Representatives,
+    measurements: Sequence[Measurements],
+    limits: Sequence[Limit],
+) -> bytes:
     from medseg_runtime.writers.html.report import report
 
-    return {REPORT: report(results, index, record, chosen)}
+    return report(results, index, record, chosen, measurements, limits)
 
 
 def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:

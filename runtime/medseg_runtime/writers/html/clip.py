@@ -65,7 +65,9 @@ class ClipReport:
         )
 
     def _note(self, step: int) -> str:
-        kept = f"{len(self._frames)} of {self._count} frames are shown; the overlay plays all." if self._stride > 1 else ""
+        kept = (
+            f"{len(self._frames)} of {self._count} frames are shown; the overlay plays all." if self._stride > 1 else ""
+        )
         return " ".join(filter(None, (kept, reduced_note(step))))
 
 

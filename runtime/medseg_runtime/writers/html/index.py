@@ -56,7 +56,8 @@ def write_index(folder: Path) -> Path:
             temporary.write_bytes(index_page(records))
     except OSError as error:
         raise OutputError(
-            f"{printable(path)} cannot be written: {error.strerror}", "The results are whole. Free some space, and run again."
+            f"{printable(path)} cannot be written: {error.strerror}",
+            "The results are whole. Free some space, and run again.",
         ) from error
     return path
 
@@ -106,5 +107,7 @@ def _row(name: str, record: Record, most: float) -> str:
 
 def _strip(areas: list[float], most: float) -> str:
     """Return the areas as ticks on a scale that all rows share."""
-    ticks = "".join(f'<line x1="{160 * area / most:.1f}" x2="{160 * area / most:.1f}" y1="2" y2="16"/>' for area in areas if most)
+    ticks = "".join(
+        f'<line x1="{160 * area / most:.1f}" x2="{160 * area / most:.1f}" y1="2" y2="16"/>' for area in areas if most
+    )
     return f'<svg viewBox="-2 0 164 18" aria-hidden="true"><path d="M0 16.5H160"/>{ticks}</svg>' if ticks else ""

@@ -1,6 +1,6 @@
 """A result as one HTML file that people open: no server, no request, nothing of a DICOM header, no path and no name.
 
-    results => slices (slices.py) and what they have in common => page (page.py), drawn by the scripts beside this file
+results => slices (slices.py) and what they have in common => page (page.py), drawn by the scripts beside this file
 """
 
 from __future__ import annotations
@@ -13,24 +13,28 @@ import numpy as np
 
 from medseg_runtime.figures.overlay import ZOOMED_TILE, view_of
 from medseg_runtime.figures.photo import window_of
-from medseg_runtime.result.measure import measure
+from medseg_runtime.result.limits import Limit
+from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.html.page import report_page
 from medseg_runtime.writers.html.sizes import sizes
 from medseg_runtime.writers.html.slices import BACKGROUND, SMALL_BACKGROUND, carried, step_of
 
-REPRESENTATIVES = 4
-"""How many are shown if nobody says."""
-
 
 def report(
-    results: Sequence[Segmentation], index: int, record: Mapping[str, Any], chosen: Representatives | None = None
+    results: Sequence[Segmentation],
+    index: int,
+    record: Mapping[str, Any],
+    chosen: Representatives,
+    measurements: Sequence[Measurements],
+    limits: Sequence[Limit] = (),
 ) -> bytes:
     """Return the report of a result as a page.
 
     results: one, or those of neighbouring slices of a series in their order. index: the one to show first.
-    record: the content of result.json. chosen: the samples that represent all; by default up to `REPRESENTATIVES`.
+    record: the content of result.json. chosen: the samples that represent all.
+    measurements: of the results together. limits: to mark in their histograms.
 
     Raises:
         ParameterError: the masks were not kept.
@@ -50,7 +54,6 @@ def report(
         for number, each in enumerate(results, start=1)
     ]
     totals = np.sum([each.areas.reshape(each.samples, -1).sum(axis=1) for each in results], axis=0)
-    chosen = result.representatives(min(REPRESENTATIVES, result.samples)) if chosen is None else chosen
     return report_page(
         title_of(result),
         common(result, record)
@@ -62,7 +65,7 @@ def report(
             "start": index,
             "slice": "Slice",
             "slices": slices,
-            "measurements": sizes(measure(results)),
+            "measurements": sizes(measurements, limits),
             "representatives": [
                 {"sample": int(k), "share": round(float(share), 6)}
                 for k, share in zip(chosen.samples, chosen.shares, strict=True)

@@ -6,23 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from medseg_runtime.result.distribution import Distribution
+from medseg_runtime.result.limits import Limit
 from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.summary import rounded
 
 UNITLESS = ("_mm3", "_mm2", "_mm", "_px")
 
 
-def sizes(measured: Sequence[Measurements]) -> list[dict[str, Any]]:
-    """Return the measurements of all classes for `report.js`, volumes first."""
+def sizes(measured: Sequence[Measurements], limits: Sequence[Limit] = ()) -> list[dict[str, Any]]:
+    """Return the measurements of all classes for `report.js`, volumes first, each with the last limit that is given of it."""
+    given = {limit.measurement: limit.value for limit in limits}
     return [
-        _entry(index, name, distribution, _note(each, len(distribution)))
+        _entry(index, name, distribution, given.get(name), _note(each, len(distribution)))
         for index, each in enumerate(measured)
         for name, distribution in sorted(each.named().items(), key=lambda pair: pair[1].unit != "mm3")
     ]
 
 
-def _entry(class_index: int, name: str, distribution: Distribution, note: str) -> dict[str, Any]:
+def _entry(class_index: int, name: str, distribution: Distribution, limit: float | None, note: str) -> dict[str, Any]:
     found = distribution.present
+    above = (
+        "" if limit is None else f"{100 * distribution.share_above(limit):.0f} % of all samples are above {limit:g}."
+    )
     return {
         "class": class_index,
         "name": _plain(name),
@@ -31,8 +36,8 @@ def _entry(class_index: int, name: str, distribution: Distribution, note: str) -
         "median": rounded(found.median),
         "low": rounded(found.low),
         "high": rounded(found.high),
-        "limit": None,
-        "note": note,
+        "limit": limit,
+        "note": " ".join(filter(None, (above, note))),
     }
 
 

@@ -27,7 +27,7 @@ Float32 = npt.NDArray[np.float32]
 
 LONGEST = 1024
 """Longer side, in pixels, of a picture and of masks."""
-BACKGROUND = 384
+BACKGROUND = 320
 """Longer side of the whole image behind the part that the network saw; of many slices `SMALL_BACKGROUND`."""
 SMALL_BACKGROUND = 192
 LOSSLESS = 1 << 14
@@ -93,9 +93,7 @@ def _above(confidence: Float32, samples: int) -> list[int]:
     return above
 
 
-def _pictures(
-    pixels: Pixels, near: Box, window: Window | None, longest: int, background: int
-) -> list[dict[str, Any]]:
+def _pictures(pixels: Pixels, near: Box, window: Window | None, longest: int, background: int) -> list[dict[str, Any]]:
     """Return the whole image, and in front of it a part; only the first if that is all of it."""
     height, width = pixels.shape[:2]
     whole = Box(x=0, y=0, width=width, height=height)

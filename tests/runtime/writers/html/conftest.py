@@ -1,5 +1,6 @@
 """A headless Chromium that opens pages from the disk, and complains of each request, console message and policy violation."""
 
+import importlib.util
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -7,7 +8,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
-RECORD_VIOLATIONS = "addEventListener('securitypolicyviolation', (event) => (window.violations ||= []).push(event.blockedURI))"
+RECORD_VIOLATIONS = (
+    "addEventListener('securitypolicyviolation', (event) => (window.violations ||= []).push(event.blockedURI))"
+)
 
 
 @pytest.fixture(scope="session")
@@ -21,18 +24,29 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def firefox():
+    """The context manager of marionette.py, which is beside this file and in no package."""
+    spec = importlib.util.spec_from_file_location("marionette", Path(__file__).with_name("marionette.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.firefox
+
+
 @pytest.fixture
 def opened(browser):
     """opened(path, **options of a context) -> the page, drawn. At the end nothing was asked for and nothing complained."""
 
     @contextmanager
     def open_page(path, **options):
-        context = browser.new_context(**{"viewport": {"width": 500, "height": 900}} | options)
+        context = browser.new_context(**{"viewport": {"width": 740, "height": 900}} | options)
         context.add_init_script(RECORD_VIOLATIONS)
         page, problems = context.new_page(), []
         page.on("console", lambda message: problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: Path(unquote(urlsplit(request.url).path)) == path or problems.append(request.url))
+        page.on(
+            "request", lambda request: Path(unquote(urlsplit(request.url).path)) == path or problems.append(request.url)
+        )
         page.goto(path.absolute().as_uri())
         if path.name == "report.html":
             page.wait_for_selector("body[data-ready]")
