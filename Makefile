@@ -19,11 +19,12 @@ CT_SMALL = $$($(BIN)/python -c "from pydicom.data import get_testdata_file as f;
 .PHONY: demo test test-slow test-ohif fuzz bench bench-full lint types boundaries wheel docs docs-help test-lowest lock locked
 
 demo: $(VENV)/.demo
-	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --out results/phantom --force
-	$(BIN)/medseg-infer "$(CT_SMALL)" --samples 16 --out results/ct-small --force
+	$(BIN)/medseg-infer examples/nodule-phantom.png --samples 16 --html --out results/phantom --force
+	$(BIN)/medseg-infer "$(CT_SMALL)" --samples 16 --html --out results/ct-small --force
 	@echo
-	@echo "A synthetic nodule:  results/phantom/overlay.png"
-	@echo "A real CT crop:      results/ct-small/overlay.png (no nodule in its middle: see how the outlines disagree)"
+	@echo "Open these pages in a browser, for example with xdg-open. They need no network:"
+	@echo "  $(CURDIR)/results/phantom/report.html     a synthetic nodule"
+	@echo "  $(CURDIR)/results/ct-small/report.html    a real CT crop without a nodule: see how the outlines disagree"
 
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow"

@@ -31,7 +31,7 @@ def faults(wheel: Path) -> list[str]:
     found += [f"{name} is missing" for name in sorted(wanted - names)]
     if f"{BUNDLE}/bundle.json" in names and len(graphs) != 3:
         found.append(f"{BUNDLE}/bundle.json lists {len(graphs)} graphs, not 3")
-    code_or_model = (".py", ".typed", ".json", ".onnx", ".md")
+    code_or_model = (".py", ".typed", ".json", ".onnx", ".md", ".html", ".css", ".js")
     found += [
         f"{name} does not belong in a wheel"
         for name in sorted(names)

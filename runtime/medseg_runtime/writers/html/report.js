@@ -121,6 +121,7 @@ function showReport(report) {
     at("least").max = report.samples;
     at("slice").max = report.slices.length - 1;
     at("slice-name").textContent = report.slice;
+    if (report.slices.length > 1) at("keys").textContent = at("keys").textContent.replace("Wheel, ", "Wheel: slices. Ctrl and wheel, ");
     at("slice-row").hidden = report.slices.length === 1;
     at("class").replaceChildren(...report.classes.map((name) => element("option", {}, name)));
     at("class-row").hidden = report.classes.length === 1;
