@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.accuracy import by_steps, identity, representatives, samples_auto
+from benchmarks.accuracy import by_steps, growth, identity, representatives, samples_auto
 from benchmarks.common.page import Page
 from benchmarks.gpu import page as gpu
 from benchmarks.gpu.report import Report as GpuReport
@@ -27,6 +27,7 @@ READERS: dict[str, Callable[[Path], Page]] = {
     "accuracy": lambda path: by_steps.page(by_steps.Accuracy.read(path)),
     "baselines": lambda path: baselines.page(BaselineReport.read(path)),
     "gpu": lambda path: gpu.page(GpuReport.read(path)),
+    "growth": lambda path: growth.page(growth.GrowthOfNodules.read(path)),
     "identity": lambda path: identity.page(identity.IdentityOfSamples.read(path)),
     "latency": lambda path: latency.page(LatencyReport.read(path)),
     "recipe": lambda path: ablations.page(AblationReport.read(path)),
