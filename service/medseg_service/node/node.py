@@ -102,6 +102,7 @@ class Node:
         self.results, letters = config.state / "results", config.state / "dead"
         self._endings = Endings(jobs=self.jobs, letters=letters, audit=self.audit, metrics=self.metrics)
         self._workers = [WorkerProcess(path) for _ in range(config.model.workers)]
+        self.metrics.workers.set_function(self._ready_workers)
         self._stages = self._make_stages()
         self._sweeper = Sweeper(
             retention=config.retention,
@@ -159,11 +160,14 @@ class Node:
             metrics=self.metrics,
             token=None if http.token_file is None else read_token(http.token_file),
             needs_point=needs_point,
-            is_ready=lambda: any(worker.running for worker in self._workers),
+            is_ready=lambda: self._ready_workers() > 0,
             accepted=self._accepted,
         )
         context = None if http.tls is None else server_context(http.tls)
         return HttpServer(api.application(), bound_socket(http.host, http.port), context)
+
+    def _ready_workers(self) -> int:
+        return sum(worker.ready for worker in self._workers)
 
     def _make_stages(self) -> list[Stage]:
         gathering = Gathering(

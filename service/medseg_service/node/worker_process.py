@@ -40,10 +40,14 @@ class WorkerProcess:
         self._process: subprocess.Popen[str] | None = None
         self._lock = Lock()
         self._stopped = False
+        self._loaded = False
 
     @property
-    def running(self) -> bool:
-        """Whether there is a process."""
+    def ready(self) -> bool:
+        """Whether the process runs and has loaded the model."""
+        return self._loaded and self._runs()
+
+    def _runs(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -53,8 +57,9 @@ class WorkerProcess:
             BackendError: it cannot load the model.
             WorkerDied: it ended, or was stopped.
         """
-        if self.running:
+        if self._runs():
             return
+        self._loaded = False
         with self._lock:
             if self._stopped:
                 raise WorkerDied("it was stopped")
@@ -68,7 +73,9 @@ class WorkerProcess:
             )
         try:
             self._answer(START_S)
+            self._loaded = True
         except JobFailed as error:
+            self._death()
             raise BackendError(error.reason["problem"], error.reason["remedy"]) from error
 
     def segment(self, order: Order, series: Path, out: Path, timeout_s: float) -> dict[str, Any]:
