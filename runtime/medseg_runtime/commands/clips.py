@@ -55,6 +55,7 @@ def _request(settings: Settings) -> SampleRequest:
     for option, given in (
         ("--dicom-seg", settings.dicom_seg),
         ("--rtstruct", settings.rtstruct),
+        ("--sr", settings.sr),
         ("--nifti", settings.nifti),
         ("--limit", bool(settings.limits)),
         ("--representatives", settings.representatives is not None),

@@ -138,7 +138,7 @@ def infer(
     slices: Annotated[
         int,
         typer.Option(
-            help="Number of slices around the point in a series: measured together, and in --html, --dicom-seg, --rtstruct and --nifti."
+            help="Number of slices around the point in a series: measured together, and in --html, --dicom-seg, --rtstruct, --sr and --nifti."
         ),
     ] = 1,
     dicom_seg: Annotated[
@@ -152,6 +152,13 @@ def infer(
         bool,
         typer.Option(
             "--rtstruct", help="Also write a DICOM structure set: contours of the consensus and of the representatives."
+        ),
+    ] = False,
+    sr: Annotated[
+        bool,
+        typer.Option(
+            "--sr",
+            help="Also write a DICOM Structured Report: measurements and their distribution. Implies --dicom-seg.",
         ),
     ] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Also write NIfTI volumes.")] = False,
@@ -211,6 +218,7 @@ def infer(
             "representatives": None if representatives is None else arguments.parse_representatives(representatives),
             "dicom_seg": dicom_seg,
             "rtstruct": rtstruct,
+            "sr": sr,
             "nifti": nifti,
             "html": html,
         }

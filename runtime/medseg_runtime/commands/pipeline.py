@@ -43,6 +43,7 @@ class Settings:
     """How many samples that represent all to choose and show, if any."""
     dicom_seg: bool
     rtstruct: bool
+    sr: bool
     nifti: bool
     limits: tuple[Limit, ...]
     """Of measurements."""
@@ -99,6 +100,7 @@ def _run_job(
             representatives=settings.representatives,
             dicom_seg=settings.dicom_seg,
             rtstruct=settings.rtstruct,
+            sr=settings.sr,
             nifti=settings.nifti,
             measurements=measurements,
             limits=settings.limits,
@@ -119,7 +121,7 @@ def _read(job: Job, settings: Settings, entry: Entry, segmenter: Segmenter, imag
         height, width = image.pixels.shape[:2]
         mask_bytes = len(target.images) * height * width * len(segmenter.manifest.classes)
         check_memory(settings.request.limit, mask_bytes, at_once=images_at_once)
-    if settings.dicom_seg:
+    if settings.dicom_seg or settings.sr:
         from medseg_runtime.writers.dicom import seg
 
         target = replace(target, images=seg.check_sources(target.images))

@@ -122,6 +122,7 @@ class Segmentation:
         representatives: Choice | None = None,
         dicom_seg: bool = False,
         rtstruct: bool = False,
+        sr: bool = False,
         nifti: bool = False,
         limits: Sequence[Limit] = (),
         html: bool = False,
@@ -133,6 +134,7 @@ class Segmentation:
         dicom_seg, nifti: also write DICOM objects or NIfTI volumes, for a DICOM source; both need the extra `dicom`.
             Without `representatives`, the DICOM objects hold four of them.
         rtstruct: also write a DICOM structure set with the contours of the consensus and of the representatives, if any.
+        sr: also write a DICOM Structured Report with the measurements, and the segmentations, which it refers to.
         limits: of measurements; result.json says which share of the samples is above each.
         html: also write `report.html`, one page that people open.
 
@@ -149,6 +151,7 @@ class Segmentation:
             representatives=representatives,
             dicom_seg=dicom_seg,
             rtstruct=rtstruct,
+            sr=sr,
             nifti=nifti,
             limits=limits,
             html=html,

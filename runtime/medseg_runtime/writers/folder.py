@@ -60,6 +60,7 @@ def write_result(
     representatives: Choice | None = None,
     dicom_seg: bool = False,
     rtstruct: bool = False,
+    sr: bool = False,
     nifti: bool = False,
     measurements: Sequence[Measurements] | None = None,
     limits: Sequence[Limit] = (),
@@ -74,6 +75,7 @@ def write_result(
     force: replace an older result; a folder that holds anything else is never touched.
     representatives: choose at most this many samples that represent all, or "all", and render them.
     dicom_seg, rtstruct, nifti: also write DICOM segmentations, a DICOM structure set or NIfTI volumes of all slices.
+    sr: also write a DICOM Structured Report with the measurements, and the segmentations, which it refers to.
     measurements: of these results together, if they are at hand. limits: result.json says which share of the samples is above each.
     html: also write one page that people open, of all slices.
     run: identifies the run in result.json; by default a new one.
@@ -96,7 +98,7 @@ def write_result(
         "samples.png": render_samples(result.source.pixels, result),
     }
     chosen = None
-    if representatives is not None or dicom_seg or html:
+    if representatives is not None or dicom_seg or sr or html:
         chosen = common_representatives(results, FEW if representatives is None else representatives)
         record["representatives"] = [
             {"sample": int(k), "weight": rounded(float(share), 6)}
@@ -106,10 +108,16 @@ def write_result(
         pictures["representatives.png"] = render_representatives(result.source.pixels, result, chosen)
     record["timings_ms"]["draw"] = rounded(1e3 * (time.perf_counter() - start))
     files = dict(_maps(result)) | {name: png(picture) for name, picture in pictures.items()}
-    if dicom_seg:
+    if dicom_seg or sr:
         from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
 
-        objects = dicom_objects(results, pictures["overlay.png"], index=index, chosen=chosen)
+        objects = dicom_objects(
+            results,
+            pictures["overlay.png"],
+            index=index,
+            chosen=chosen,
+            measurements=measurements if sr else None,
+        )
         files |= {f"dicom/{name}": content for name, content in objects.files.items()}
         record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
     files |= _structures(results, None if representatives is None else chosen) if rtstruct else {}

@@ -11,6 +11,8 @@ ABNORMAL: Term = ("49755003", "SCT", "Morphologically Abnormal Structure")
 NODULE: Term = ("27925004", "SCT", "Nodule")
 LESION: Term = ("52988006", "SCT", "Lesion")
 LUNG: Term = ("39607008", "SCT", "Lung")
+ARTIFICIAL_INTELLIGENCE: Term = ("123110", "DCM", "Artificial Intelligence")
+"""Family of an algorithm, CID 7162."""
 
 
 @dataclass(frozen=True, slots=True)

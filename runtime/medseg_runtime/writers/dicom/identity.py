@@ -38,6 +38,7 @@ REPRESENTATIVES = Series(901, "Representatives")
 CONFIDENCE = Series(902, "Confidence")
 OVERLAY = Series(903, "Overlay")
 STRUCTURES = Series(904, "Structures")
+MEASUREMENTS = Series(905, "Measurements")
 
 
 def parameters(result: Segmentation) -> dict[str, str]:

@@ -11,6 +11,8 @@ import pydicom
 
 from medseg_runtime.errors import OutputError
 from medseg_runtime.readers.patient_plane import PatientPlane
+from medseg_runtime.writers.dicom.codes import Term
+from medseg_runtime.writers.dicom.measurement_group import Value
 from medseg_runtime.writers.dicom.reference import functional_group, position_of
 
 Bool = npt.NDArray[np.bool_]
@@ -81,6 +83,44 @@ def check_structures(
             found[index] |= _filled(x, y, masks.shape[1:])
         if not np.array_equal(found, masks):
             raise _differs()
+
+
+def check_values(content: bytes, expected: Sequence[Sequence[Value]]) -> None:
+    """Compare every value of a Structured Report, with its concepts and unit.
+
+    expected: per Measurement Group.
+
+    Raises:
+        OutputError: they differ.
+    """
+    root = pydicom.dcmread(io.BytesIO(content))
+    (measurements,) = (item for item in root.ContentSequence if _code(item, CONCEPT_NAME) == IMAGING_MEASUREMENTS)
+    found = [
+        [_value(item) for item in group.ContentSequence if item.ValueType == "NUM"]
+        for group in measurements.ContentSequence
+    ]
+    if found != [list(values) for values in expected]:
+        raise _differs()
+
+
+CONCEPT_NAME, CONCEPT = "ConceptNameCodeSequence", "ConceptCodeSequence"
+IMAGING_MEASUREMENTS: Term = ("126010", "DCM", "Imaging Measurements")
+
+
+def _value(item: pydicom.Dataset) -> Value:
+    (measured,) = item.MeasuredValueSequence
+    derivations = [_code(child, CONCEPT) for child in item.get("ContentSequence") or []]
+    return Value(
+        quantity=_code(item, CONCEPT_NAME),
+        derivation=derivations[0] if derivations else None,
+        value=float(measured.NumericValue),
+        unit=_code(measured, "MeasurementUnitsCodeSequence"),
+    )
+
+
+def _code(item: pydicom.Dataset, keyword: str) -> Term:
+    (code,) = item[keyword].value
+    return str(code.get("CodeValue")), str(code.CodingSchemeDesignator), str(code.CodeMeaning)
 
 
 def _in_plane(points_mm: Float64, plane: PatientPlane) -> tuple[Float64, Float64, Float64]:

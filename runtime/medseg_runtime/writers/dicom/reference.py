@@ -81,7 +81,7 @@ def _check_identifiers(header: pydicom.Dataset) -> None:
     if kind.is_private or kind.name == kind:  # highdicom asks the standard which attributes its objects share
         raise OutputError(
             "a DICOM object cannot refer to this source: its SOPClassUID is none of the standard",
-            "Leave --dicom-seg and --rtstruct out.",
+            "Leave --dicom-seg, --rtstruct and --sr out.",
         )
 
 
@@ -89,7 +89,7 @@ def cannot_refer(keywords: Sequence[str]) -> OutputError:
     """Return the error for elements that a DICOM object needs, and that are absent or not valid."""
     return OutputError(
         f"a DICOM object cannot refer to this source: {', '.join(keywords)} is absent or not valid",
-        "Export it again from its archive, or leave --dicom-seg and --rtstruct out.",
+        "Export it again from its archive, or leave --dicom-seg, --rtstruct and --sr out.",
     )
 
 

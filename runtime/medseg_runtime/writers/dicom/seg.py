@@ -4,6 +4,7 @@
     representatives.dcm   BINARY SEG: of each class a few samples that stand for all, with their shares in the labels
     confidence.dcm        FRACTIONAL SEG: per class the share of samples, a probability; k of N is stored exactly for N up to 255
     overlay.dcm           Secondary Capture of the overlay, which any viewer shows
+    measurements.dcm      Structured Report with the measurements, if asked for; see `sr`
 
 Each has a series of its own. Viewers take one object of a series, and one that cannot show a kind is not kept from showing the others.
 A SEG has a frame per segment and slice.
@@ -26,9 +27,10 @@ from medseg_runtime.errors import OutputError
 from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.readers.dicom.guard import import_highdicom
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.measurements import Measurements
 from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation, common_representatives
-from medseg_runtime.writers.dicom.codes import Term
+from medseg_runtime.writers.dicom.codes import ARTIFICIAL_INTELLIGENCE, Term
 from medseg_runtime.writers.dicom.encoding import encoded
 from medseg_runtime.writers.dicom.identity import (
     CONFIDENCE,
@@ -51,6 +53,7 @@ from medseg_runtime.writers.dicom.segments import (
     representative_segments,
 )
 from medseg_runtime.writers.dicom.sources import prepare, writing
+from medseg_runtime.writers.dicom.sr import measurement_report
 
 MAX_SEGMENTS = 65535
 
@@ -66,13 +69,19 @@ class DicomObjects:
 
 
 def dicom_objects(
-    results: Sequence[Segmentation], overlay: Canvas, *, index: int = 0, chosen: Representatives | None = None
+    results: Sequence[Segmentation],
+    overlay: Canvas,
+    *,
+    index: int = 0,
+    chosen: Representatives | None = None,
+    measurements: Sequence[Measurements] | None = None,
 ) -> DicomObjects:
     """Return the DICOM files.
 
     results: of one image, or of slices of one series in their order.
     overlay: (h, w, 3) RGB; index: of the slice that it shows.
     chosen: the samples to write as segments; by default a few that represent all.
+    measurements: of all results together, for a report that refers to the consensus; None for no report.
 
     Raises:
         ParameterError: a source is not DICOM, or highdicom is not installed.
@@ -88,6 +97,9 @@ def dicom_objects(
             "confidence.dcm": writer.confidence(),
             "overlay.dcm": secondary_capture(results[index], headers[index], overlay, writer.entropy),
         }
+        if measurements is not None:
+            with writing("a DICOM SR", "--sr"):
+                files["measurements.dcm"] = measurement_report(results, measurements, headers, files["consensus.dcm"])
         return DicomObjects(files=files, warnings=_left_out_notes(left_out))
 
 
@@ -190,7 +202,7 @@ class _Writer:
             algorithm_type="SEMIAUTOMATIC" if self.provenance.needs_point else "AUTOMATIC",
             algorithm_identification=highdicom.AlgorithmIdentificationSequence(
                 name=f"MedSegLatDiff {self.provenance.bundle}"[:64],
-                family=self._coded(("123109", "DCM", "Artificial Intelligence")),
+                family=self._coded(ARTIFICIAL_INTELLIGENCE),
                 version=__version__,
                 parameters=parameters(self.results[0]),
             ),

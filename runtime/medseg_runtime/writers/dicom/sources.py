@@ -59,7 +59,7 @@ def _check_origin(image: SourceImage) -> None:
     if origin is None:
         raise ParameterError(
             "a DICOM SEG refers to a DICOM image, and this one is not",
-            "Leave --dicom-seg out, or give the DICOM file.",
+            "Leave --dicom-seg and --sr out, or give the DICOM file.",
         )
     if origin.plane is None:
         missing = missing_of_plane(FrameHeader(origin.header, origin.frame))
@@ -68,7 +68,7 @@ def _check_origin(image: SourceImage) -> None:
     elif has_position(origin) and origin.plane.thickness_mm is None:
         raise ParameterError(
             "a DICOM SEG needs the slice thickness (SliceThickness), which this source does not state",
-            "Leave --dicom-seg out.",
+            "Leave --dicom-seg and --sr out.",
         )
 
 
