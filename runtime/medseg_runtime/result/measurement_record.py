@@ -66,4 +66,7 @@ def measurement_figures(measurements: Sequence[Measurements], limits: Sequence[L
 
 def said(found: Distribution) -> str:
     """Return median and 5th to 95th percentile as text, with the unit."""
-    return f"{found.median:.3g} {found.unit} ({found.low:.3g} to {found.high:.3g})"
+    median, low, high = (
+        f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in (found.median, found.low, found.high)
+    )
+    return f"{median} {found.unit} ({low} to {high})"

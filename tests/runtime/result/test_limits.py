@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medseg_runtime import Limit, ParameterError
-from medseg_runtime.result.measurement_record import measurement_record, share_above
+from medseg_runtime.result.distribution import Distribution
+from medseg_runtime.result.measurement_record import measurement_record, said, share_above
 from medseg_runtime.result.measurements import MeasuredSlice, measured
 from medseg_runtime.testing import toy_segmenter
 
@@ -39,6 +40,11 @@ def test_an_empty_sample_is_above_no_limit_and_has_no_part_in_what_is_present():
         2.0,
         6.5,
     )
+
+
+def test_sizes_are_said_without_powers_of_ten():
+    assert said(Distribution(np.array([1234.5]), "mm3")) == "1234 mm3 (1234 to 1234)"
+    assert said(Distribution(np.array([6.789]), "mm")) == "6.79 mm (6.79 to 6.79)"
 
 
 def test_what_is_not_defined_is_none():
