@@ -167,3 +167,17 @@ def test_the_command_refuses_a_count_out_of_range_before_anything_is_done(count,
     assert done.exit_code == 1
     assert f"--representatives {count} of 12 samples is out of range. Use 1 to 12, or more --samples." in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_all_are_every_sample_in_its_order(image, tmp_path, monkeypatch):
+    done = infer(monkeypatch, image, "--samples", 12, "--representatives", "all", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert [entry["sample"] for entry in record["representatives"]] == list(range(12))
+    assert {entry["weight"] for entry in record["representatives"]} == {0.083333}
+
+
+def test_a_number_of_representatives_in_words_is_refused(image, tmp_path, monkeypatch):
+    done = infer(monkeypatch, image, "--representatives", "four", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "'four' is not a number of representatives. Give --representatives 4, for example, or all." in done.output
