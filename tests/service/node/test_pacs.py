@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from benchmarks.robustness.node_process import running_node
 from medseg_runtime.readers.image import read_image
@@ -106,23 +107,32 @@ def test_what_arrives_in_the_archive_is_segmented_and_comes_back_once(pacs, imag
         assert archive.count() == 2 + len(made)
 
 
+def nodule(image):
+    """Put the synthetic nodule of the README into a slice; its grey is that of -1000 to 100 HU."""
+    grey = np.asarray(Image.open(ROOT / "examples" / "nodule-phantom.png").convert("L"), np.float64)
+    hu = np.rint(grey / 255 * 1100 - 1000)
+    image.PixelData = (hu - image.RescaleIntercept).astype("<i2").tobytes()
+    return image
+
+
 @quiet
 @pytest.mark.ohif
 @pytest.mark.timeout(900)
 def test_the_viewer_draws_the_consensus_where_it_is(pacs, image, as_file, tmp_path):
     from tests.support.viewer import opened
 
-    source = image()
+    source = nodule(image())
     with pacs() as (archive, node), ohif.served(archive.dicomweb) as url:
         segmented(archive, source, as_file)
         while 'medseg_node_jobs{state="done"} 1.0' not in httpx.get(f"{node.url}/metrics").text:
             time.sleep(0.2)
         result = next((tmp_path / "node-state" / "results").glob("*"))
         mask = np.load(result / "confidence.npy") >= 0.5
+        assert mask.any()
         with opened(url, str(source.StudyInstanceUID)) as viewer:
             assert not viewer.drawn().any()
             series = viewer.series()
-            viewer.load(next((name for name in series if "consensus" in name), series[0]))
+            viewer.load(next(name for name in series if name.startswith("Consensus")))
             plane = read_image(as_file(source)).plane
             drawn, expected = viewer.drawn(), viewer.expected(mask, plane)
             viewer.page.screenshot(path=tmp_path / "viewer.png")
