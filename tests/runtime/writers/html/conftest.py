@@ -1,13 +1,14 @@
 """A headless Chromium that opens pages from the disk, and complains of each request, console message and policy violation."""
 
 import importlib.util
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 RECORD_VIOLATIONS = (
     "addEventListener('securitypolicyviolation', (event) => (window.violations ||= []).push(event.blockedURI))"
 )
@@ -16,8 +17,8 @@ RECORD_VIOLATIONS = (
 @pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install '.[dev]'")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser: {CHROMIUM} is absent (Debian's package chromium)")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome (Debian's package chromium)")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
