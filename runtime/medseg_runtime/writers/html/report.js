@@ -47,7 +47,17 @@ function showReport(report) {
 
   /** Bring sliders, values and panels in line with the view. */
   function refresh() {
-    const { sample, least, class_, map } = viewer.view;
+    const { sample, map } = viewer.view;
+    showValues();
+    at("ramp-name").textContent = map === ENTROPY_MAP ? "Entropy, 0 to 1 bit" : "Confidence, 0 to 1";
+    at("ramp-key").hidden = map === "none";
+    fillMeasurements(at("measurements"), measurements(), { chosen: state.measurement, selected: sample, onChoose: choose });
+    showHistogram();
+    markSelected(at("representatives"), sample);
+  }
+
+  function showValues() {
+    const { sample, least, class_ } = viewer.view;
     const slice = report.slices[viewer.index];
     at("sample").value = sample + 1;
     at("sample-value").textContent = sample === NO_SAMPLE ? "all"
@@ -57,11 +67,6 @@ function showReport(report) {
     at("slice").value = viewer.index;
     at("slice-value").textContent = slice.label;
     for (const id of ["sample", "least", "slice"]) at(id).setAttribute("aria-valuetext", at(`${id}-value`).textContent);
-    at("ramp-name").textContent = map === ENTROPY_MAP ? "Entropy, 0 to 1 bit" : "Confidence, 0 to 1";
-    at("ramp-key").hidden = map === "none";
-    fillMeasurements(at("measurements"), measurements(), { chosen: state.measurement, selected: sample, onChoose: choose });
-    showHistogram();
-    markSelected(at("representatives"), sample);
     say();
   }
 
@@ -94,7 +99,7 @@ function showReport(report) {
 
   function listen() {
     at("sample").addEventListener("input", () => { viewer.show({ sample: Number(at("sample").value) - 1 }); refresh(); });
-    at("least").addEventListener("input", () => { viewer.show({ least: Number(at("least").value) }); refresh(); });
+    at("least").addEventListener("input", () => { viewer.show({ least: Number(at("least").value) }); showValues(); });
     at("slice").addEventListener("input", () => openSlice(Number(at("slice").value)));
     at("class").addEventListener("change", () => {
       state.measurement = 0;
