@@ -18,8 +18,8 @@ SUBJECTS = {
     "folder": "`medseg-infer`, a folder of three images",
     "dicom": "`medseg-infer --dicom-seg`, one DICOM file",
     "first": "`medseg-infer` with an empty cache half the time: engines are compared and compiled",
-    "training": "`medseg-train fit`, three small stages",
-    "export": "`medseg-export --force`, its graphs made once before",
+    "training": "`medseg-train fit`, three small stages, forked after the imports",
+    "export": "`medseg-export --force`, forked after the imports, its graphs made once before",
 }
 WHOLE = ("whole results", "whole bundles", "states saved")
 """What was found and read after the kills."""

@@ -8,10 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
+from typing import IO
 
+from benchmarks.robustness.kills import small_export
+from benchmarks.robustness.kills.forked import Forked
 from benchmarks.robustness.kills.small_fit import write_data
 from benchmarks.robustness.kills.training import fit
+from benchmarks.robustness.kills.trials import Program
 from medseg_export.bundle_writer import BUNDLE
 from medseg_runtime.errors import MedsegError
 from medseg_runtime.model.bundle import Bundle
@@ -31,23 +36,22 @@ class Export:
         self.run, self.bundle = folder / "run", folder / "bundles" / "bundle"
         write_data(folder / "data")
         self.graphs = folder / "earlier"
+        fit(folder / "data", self.run)
         program = [sys.executable, "-c", "from medseg_export.cli import main; main()"]
-        for command in (
-            fit(folder / "data", self.run),
-            [*program, "--ckpt", str(self.run), "--out", str(self.graphs)],
-        ):
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [*program, "--ckpt", str(self.run), "--out", str(self.graphs)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        import_module("medseg_runtime.backends.onnxruntime_cpu")  # for all forks
         self.runs, self.there = 0, False
 
-    def command(self, chance: random.Random) -> list[str]:
-        """Return the export."""
+    def start(self, chance: random.Random, errors: IO[str]) -> Program:
+        """Start the export."""
         del chance
         if self.runs % (self.kills_between + 1) == 4:
             shutil.rmtree(self.bundle, ignore_errors=True)
             self.there = False
         self.runs += 1
-        program = [sys.executable, "-m", "benchmarks.robustness.kills.small_export", str(self.graphs)]
-        return [*program, "--ckpt", str(self.run), "--out", str(self.bundle), "--force"]
+        options = ["--ckpt", str(self.run), "--out", str(self.bundle), "--force"]
+        return Forked(small_export.main, ["medseg-export", str(self.graphs), *options], errors)
 
     def check_kill(self, found: Counter[str]) -> None:
         """Load the bundle, which checks every hash, and look for files that do not belong to it."""

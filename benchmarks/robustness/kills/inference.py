@@ -7,16 +7,18 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from stat import S_IMODE
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from benchmarks.robustness.kills.trials import Program
 from medseg_runtime.commands.audit import PUBLISHING
 from medseg_runtime.commands.audit_check import check_audit
 from medseg_runtime.files import cache
@@ -48,8 +50,8 @@ class Inference:
         self.there: set[str] = set()
         self.runs = 0
 
-    def command(self, chance: random.Random) -> list[str]:
-        """Return a run; one of eleven finds no older result, and begins another audit file."""
+    def start(self, chance: random.Random, errors: IO[str]) -> Program:
+        """Start a run; one of eleven finds no older result, and begins another audit file."""
         if self.runs % (self.kills_between + 1) == 5:
             for path in self.out.iterdir() if self.out.is_dir() else ():
                 if not path.name.startswith(PARTIAL):
@@ -59,7 +61,9 @@ class Inference:
         self.runs += 1
         program = [sys.executable, "-c", "from medseg_runtime.commands.infer import program; program()"]
         options = ["--samples", str(chance.randint(2, 3)), "--force", "--audit", str(self.audit), *self.options]
-        return [*program, *map(str, self.inputs()), *options]
+        return subprocess.Popen(
+            [*program, *map(str, self.inputs()), *options], stdout=subprocess.DEVNULL, stderr=errors
+        )
 
     def inputs(self) -> list[Path | str]:
         """Return images and result folder: here a folder of three images."""
@@ -107,14 +111,14 @@ class FirstInference(Inference):
 
     options = ()
 
-    def command(self, chance: random.Random) -> list[str]:
+    def start(self, chance: random.Random, errors: IO[str]) -> Program:
         """Empty the cache by chance, but for what killed runs left."""
         folder = cache.cache_folder()
         if folder is not None and chance.random() < 0.5:
             for path in folder.rglob("*"):
                 if path.is_file() and not path.name.startswith(".partial-"):
                     path.unlink()
-        return super().command(chance)
+        return super().start(chance, errors)
 
     def inputs(self) -> list[Path | str]:
         """Return a picture and its result folder."""

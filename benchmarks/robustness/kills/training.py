@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError, safe_open
 
-from benchmarks.robustness.kills.small_fit import write_data
+from benchmarks.robustness.kills import small_fit
+from benchmarks.robustness.kills.forked import Forked
+from benchmarks.robustness.kills.trials import Program
 
 HALF, LOG, OTHER_END = "half file", "log damaged or doubled", "other end than an undisturbed run"
 
@@ -30,18 +32,18 @@ class Training:
         """Write data, and train a run without a kill."""
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         self.data, self.run = folder / "data", folder / "run"
-        write_data(self.data)
-        subprocess.run(fit(self.data, folder / "undisturbed"), check=True, stderr=subprocess.DEVNULL)
+        small_fit.write_data(self.data)
+        fit(self.data, folder / "undisturbed")
         self.expected = contents(folder / "undisturbed")
         self.runs = 0
 
-    def command(self, chance: random.Random) -> list[str]:
-        """Return the training: it goes on, or begins after a run that ended."""
+    def start(self, chance: random.Random, errors: IO[str]) -> Program:
+        """Start the training: it goes on, or begins after a run that ended."""
         del chance
-        if self.runs % (self.kills_between + 1) == 1:
+        if self.runs % (self.kills_between + 1) == 2:  # two whole runs come first
             shutil.rmtree(self.run, ignore_errors=True)
         self.runs += 1
-        return fit(self.data, self.run)
+        return Forked(small_fit.main, arguments(self.data, self.run), errors)
 
     def check_kill(self, found: Counter[str]) -> None:
         """Read every file of the run."""
@@ -64,10 +66,15 @@ class Training:
             print(f"{OTHER_END}: {[name for name in files | self.expected if files.get(name) != self.expected.get(name)]}")  # fmt: skip
 
 
-def fit(data: Path, run: Path) -> list[str]:
-    """Return the command of a small training."""
-    program = [sys.executable, "-m", "benchmarks.robustness.kills.small_fit"]
-    return [*program, "fit", "smallest", "--data", str(data), "--classes", "disc", "--out", str(run)]
+def fit(data: Path, run: Path) -> None:
+    """Train the small run in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.robustness.kills.small_fit", *arguments(data, run)[1:]]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def arguments(data: Path, run: Path) -> list[str]:
+    """Return the command line of a small training."""
+    return ["medseg-train", "fit", "smallest", "--data", str(data), "--classes", "disc", "--out", str(run)]
 
 
 def contents(run: Path) -> dict[str, Any]:

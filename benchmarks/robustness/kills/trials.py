@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -10,18 +11,34 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from tempfile import TemporaryFile
+from typing import IO, Protocol
 
 from benchmarks.common.json_record import JsonRecord
 from benchmarks.robustness.kills.orphans import age_orphans, orphans
 
 SIGNALS = {signal.SIGKILL: 8, signal.SIGTERM: 1, signal.SIGINT: 1}
 """How often each is sent, of ten."""
-PATIENCE_SECONDS = 120
-"""For a run to end after a signal that it may handle."""
+PATIENCE_SECONDS, RUN_SECONDS = 120, 600
+"""For a run to end after a signal that it may handle, and without one."""
+SHRINKS = 0.8
+"""Of the time that a run takes: the least that is left of it by a faster one."""
 ORPHANS, UNSWEPT, FAILED, HANGS = "orphans", "orphan not swept", "next run failed", "run hangs"
 FAULTS = (UNSWEPT, FAILED, HANGS)
 """Of every subject."""
+
+
+class Program(Protocol):
+    """A process, as `subprocess.Popen` has it."""
+
+    def poll(self) -> int | None:
+        """Return its status, None while it runs."""
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, and return its status."""
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
 
 
 class Subject(Protocol):
@@ -35,8 +52,8 @@ class Subject(Protocol):
     def prepare(self, folder: Path) -> None:
         """Make what the command needs in an empty folder."""
 
-    def command(self, chance: random.Random) -> list[str]:
-        """Return the next command. What earlier ones left may be removed, so that some find nothing."""
+    def start(self, chance: random.Random, errors: IO[str]) -> Program:
+        """Start the command. What earlier ones left may be removed first, so that some find nothing. errors: for stderr."""
 
     def check_kill(self, found: Counter[str]) -> None:
         """Count what a killed run left, and each fault."""
@@ -68,7 +85,7 @@ class Trials:
 
     def __init__(self, subject: Subject, folder: Path, chance: random.Random) -> None:
         self.subject, self.folder, self.chance = subject, folder, chance
-        self.killed, self.found = Counter[str](), Counter[str]()
+        self.killed, self.found, self.longest = Counter[str](), Counter[str](), 0.0
         subject.prepare(folder)
         self.run_to_end()
         self.run_to_end()
@@ -77,12 +94,15 @@ class Trials:
         """Run without a kill. It succeeds, and removes what killed runs left, if that is old enough."""
         age_orphans(self.folder)
         start = time.perf_counter()
-        done = subprocess.run(self.subject.command(self.chance), capture_output=True, text=True, check=False)
-        self.longest = time.perf_counter() - start
+        with TemporaryFile("w+") as errors:
+            status = self.subject.start(self.chance, errors).wait(RUN_SECONDS)
+            if status:
+                self.found[FAILED] += 1
+                errors.seek(0)
+                print(f"{FAILED}: {errors.read()[-2000:]}", flush=True)
+        # a run that goes on where a killed one stopped is shorter than a whole one
+        self.longest = max(time.perf_counter() - start, SHRINKS * self.longest)
         self.found["runs to the end"] += 1
-        if done.returncode:
-            self.found[FAILED] += 1
-            print(done.stderr[-2000:], flush=True)
         self._check_end()
 
     def _check_end(self) -> None:
@@ -95,9 +115,8 @@ class Trials:
     def kill(self) -> None:
         """Run, and send a signal at some time."""
         number = self.chance.choices(list(SIGNALS), list(SIGNALS.values()))[0]
-        process = subprocess.Popen(
-            self.subject.command(self.chance), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        with Path(os.devnull).open("w") as nowhere:
+            process = self.subject.start(self.chance, nowhere)
         time.sleep(self.chance.uniform(0.05, 1.0) * self.longest)
         if process.poll() is not None:
             self.found["ended before the signal"] += 1
@@ -105,12 +124,12 @@ class Trials:
             return
         process.send_signal(number)
         try:
-            process.wait(PATIENCE_SECONDS)
+            status = process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self.found[HANGS] += 1
-            process.kill()
-            process.wait()
-        if process.returncode == 0:
+            process.send_signal(signal.SIGKILL)
+            status = process.wait(PATIENCE_SECONDS)
+        if status == 0:
             self.found["ended in spite of the signal"] += 1
         else:
             self.killed[number.name] += 1
