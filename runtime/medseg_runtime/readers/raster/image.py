@@ -60,6 +60,10 @@ _UNDO_ORIENTATION: dict[int, Callable[[Pixels], Pixels]] = {
 """Undo the orientation that Pillow applies to TIFFs while decoding: (H, W) or (H, W, C) => as stored."""
 
 
+PIXELS_AT_ONCE = 1 << 18
+"""Composited on black together."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Raster:
     """What a file stores: not turned, not composited."""
@@ -205,10 +209,17 @@ def _is_white_is_zero(picture: Image.Image) -> bool:
 
 
 def _on_black(values: Pixels, alpha: Alpha) -> Pixels:
-    """Composite on black: (H, W) or (H, W, 3) unsigned integers, and alpha (H, W)."""
-    highest = _highest(alpha)
-    opacity = alpha.astype(np.uint64) if values.ndim == 2 else alpha.astype(np.uint64)[:, :, None]
-    return np.asarray((values * opacity + highest // 2) // highest).astype(values.dtype)
+    """Composite on black: (H, W) or (H, W, 3) unsigned integers, and alpha (H, W).
+
+    Some rows at a time: the products have 64 bits, and would take more memory than decoding did.
+    """
+    highest, composited = _highest(alpha), np.empty(values.shape, values.dtype)
+    rows = max(1, PIXELS_AT_ONCE // values.shape[1])
+    for start in range(0, len(values), rows):
+        part = slice(start, start + rows)
+        opacity = alpha[part].astype(np.uint64).reshape(-1, values.shape[1], *[1] * (values.ndim - 2))
+        composited[part] = (values[part] * opacity + highest // 2) // highest
+    return composited
 
 
 def _deep_grey(picture: ImageFile.ImageFile) -> Pixels:

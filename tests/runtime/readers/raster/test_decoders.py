@@ -2,12 +2,14 @@
 
 import io
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from medseg_runtime import ImageError
+from medseg_runtime.machine.memory import DECODING_BYTES
 from medseg_runtime.readers.raster.image import decode, read_raster
 
 tifffile = pytest.importorskip("tifffile")
@@ -109,6 +111,24 @@ def test_transparent_pixels_are_black_at_every_depth(bits):
     assert not found.pixels[:5].any()
     np.testing.assert_array_equal(found.pixels[5:], values[5:, :, :3])
     assert "composited on black" in found.warnings[0]
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_compositing_takes_no_more_memory_than_was_checked_before_decoding(kind):
+    side = 800
+    values = RNG.integers(0, np.iinfo(kind).max, (side, side, 4), kind, endpoint=True)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric="rgb", extrasamples=["unassalpha"])
+    tracemalloc.start()
+    try:
+        found = read_raster(buffer.getvalue(), "")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < DECODING_BYTES * side * side
+    highest = np.iinfo(kind).max
+    products = values[:, :, :3].astype(np.uint64) * values[:, :, 3:]
+    np.testing.assert_array_equal(found.pixels, (2 * products + highest) // (2 * highest))
 
 
 def test_colors_of_16_bits_that_are_multiplied_by_alpha_are_those_on_black():
