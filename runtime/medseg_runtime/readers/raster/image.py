@@ -60,7 +60,7 @@ _UNDO_ORIENTATION: dict[int, Callable[[Pixels], Pixels]] = {
 """Undo the orientation that Pillow applies to TIFFs while decoding: (H, W) or (H, W, C) => as stored."""
 
 
-PIXELS_AT_ONCE = 1 << 18
+PIXELS_AT_ONCE = 1 << 16
 """Composited on black together."""
 
 
