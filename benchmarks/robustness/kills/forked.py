@@ -59,7 +59,8 @@ def _run(program: Callable[[], object], arguments: Sequence[str], errors: IO[str
     except SystemExit as end:
         status = int(end.code or 0)
     except BaseException:  # noqa: BLE001 - as the interpreter does at its end
-        traceback.print_exc()
+        traceback.print_exc(file=errors)
+        errors.flush()
     finally:
         sys.stderr.flush()
         os._exit(status)
