@@ -93,6 +93,7 @@ def _kept(name: str) -> Choice | None:
         choice: Choice | None = None if kept is None else typed(Choice, parse_json(kept.content.decode()), "choice")
     except (ValueError, TypeError, RecursionError):
         return None
+    return choice
 
 
 def _compare(bundle: Bundle, precision: PrecisionName) -> Choice:
