@@ -43,6 +43,8 @@ RIGHT = ("results", "errors")
 WRONG = ("half results", "something left", "tracebacks", "hangs")
 HANG_SECONDS = 120
 BLOCK = 512
+ENTRY = ("program", "exit_at_once", "main", "run_command")
+"""Functions that run before there is anybody to report an error."""
 OURS = f"{os.sep}medseg_runtime{os.sep}"
 Fault = Callable[[int, Callable[[], None]], None]
 """Make the k-th call fail from now on: (k, what to call when it does)."""
@@ -178,7 +180,7 @@ def _memory(k: int, fired: Callable[[], None]) -> None:
     calls = [0]
 
     def trace(frame: FrameType, _event: str, _argument: object) -> None:
-        if OURS in frame.f_code.co_filename and frame.f_code.co_name != "program":  # the entry point itself
+        if OURS in frame.f_code.co_filename and frame.f_code.co_name not in ENTRY:
             calls[0] += 1
             if calls[0] == k:
                 fired()

@@ -16,7 +16,7 @@ from benchmarks.robustness.stream import Stream
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report(Record):
-    """Parts that were measured; each has its own date and command."""
+    """The parts that were measured; each has its own date and command."""
 
     kills: tuple[Kills, ...]
     faults: tuple[Faults, ...]
@@ -24,13 +24,13 @@ class Report(Record):
 
 
 def gather(parts: Path, command: str) -> Report:
-    """Put the records of a folder together.
+    """Put the records of a folder together. Subjects and kinds that were not tried are left out.
 
     Raises:
-        OSError: a part has not been measured.
+        OSError: there is no stream.
     """
-    kills = tuple(Kills.read(parts / f"kills-{subject}.json") for subject in SUBJECTS)
-    faults = tuple(Faults.read(parts / f"faults-{kind}.json") for kind in FAULTS)
+    kills = tuple(Kills.read(path) for subject in SUBJECTS if (path := parts / f"kills-{subject}.json").exists())
+    faults = tuple(Faults.read(path) for kind in FAULTS if (path := parts / f"faults-{kind}.json").exists())
     stream = Stream.read(parts / "stream.json")
     seconds = sum(part.seconds for part in kills) + sum(part.seconds for part in faults) + stream.seconds
     return Report(
