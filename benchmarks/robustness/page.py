@@ -112,7 +112,7 @@ def _faults(faults: Sequence[Faults]) -> Section:
         (
             (
                 "`medseg-infer --dicom-seg` on one DICOM file, once for each k until no call fails any more. It ends with a whole result, or with one "
-                "error line and nothing on the disk."
+                "error line and nothing on the disk; with both, if the call came after the result was published."
             ),
             table(header, rows),
         ),
