@@ -101,7 +101,7 @@ def _faults(faults: Sequence[Faults]) -> Section:
         (
             FAULTS[part.kind],
             f"{sum(part.outcomes.values()):,}",
-            *(f"{part.outcomes[outcome]:,}" for outcome in (*RIGHT, *WRONG)),
+            *(f"{part.outcomes.get(outcome, 0):,}" for outcome in (*RIGHT, *WRONG)),
             f"{part.seconds:.0f}",
             f"`{part.command}`",
         )
