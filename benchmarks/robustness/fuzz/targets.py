@@ -124,6 +124,16 @@ def _series(folder: Path) -> Read:
     return read
 
 
+def _pointing_report(_: Path) -> Read:
+    from medseg_runtime.readers.dicom.pointing_sr import choose, read_findings
+
+    def read(content: bytes) -> object:
+        found = read_findings(content)
+        return choose(found, 1).location(), [str(each) for each in found]
+
+    return read
+
+
 def _clip(folder: Path) -> Read:
     from medseg_runtime.readers.clip import Frames, read_clip
 
@@ -323,6 +333,7 @@ TARGETS: dict[str, Target] = {
     "DICOM": Target(reads=_image, seeds=seeds.dicoms, change=dicom.change, runs=30_000, largest=64 * KIB),
     "DICOM series": Target(reads=_series, seeds=seeds.series, change=archives.change_zip(dicom.change), runs=5_000, largest=64 * KIB),
     "DICOM clip": Target(reads=_clip, seeds=seeds.clips, change=dicom.change, runs=5_000, largest=64 * KIB),
+    "pointing SR": Target(reads=_pointing_report, seeds=seeds.pointing_reports, change=dicom.change, runs=10_000, largest=16 * KIB),
     "video": Target(reads=_clip, seeds=seeds.videos, change=octets.change, runs=5_000, largest=32 * KIB),
     "volume": Target(reads=_volume, seeds=seeds.volumes, change=archives.change_gzip(octets.change), runs=30_000),
     "config.json": Target(reads=_configuration, seeds=seeds.configurations, change=json_tree.change, runs=60_000),

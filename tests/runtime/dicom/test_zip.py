@@ -1,13 +1,18 @@
 """Studies in a zip."""
 
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from medseg_runtime import ImageError, read_series
+from medseg_runtime.files import zip_file
 from medseg_runtime.readers.dicom import study_files
+
+
+SIZE = 64 << 20
 
 
 def encrypted(path):
@@ -57,6 +62,37 @@ def test_a_zip_of_much_is_refused_before_it_is_read(five_slices, tmp_path, monke
     zipfile.ZipFile(empty, "w").close()
     with pytest.raises(ImageError, match="holds no DICOM image"):
         read_series(empty)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_cannot_be_read_in_part_are_refused(method, tmp_path):
+    """A kilobyte that claims 200 bytes would be unpacked to 64 MiB, or to gigabytes."""
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("IM1.dcm", bytes(128) + b"DICM" + bytes(SIZE))
+    claiming(200)(path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="compressed in a way that cannot be read here. Unpack it"):
+            read_series(path)
+        assert tracemalloc.get_traced_memory()[1] < SIZE / 8
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_that_lists_too_many_files_is_refused_before_the_list_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.txt", b"")
+    with pytest.raises(ImageError, match="holds no DICOM image"):
+        read_series(path)
+    monkeypatch.setattr(study_files, "MAX_ZIP_FILES", 19)
+    with pytest.raises(ImageError, match=r"the zip holds 20 files, more than 19. Zip the slices"):
+        read_series(path)
+    monkeypatch.setattr(zip_file, "MAX_LIST_BYTES", 500)
+    with pytest.raises(ImageError, match=r"too many files: its list of files has 0 MiB. Zip the slices"):
+        read_series(path)
 
 
 def test_slices_of_a_zip_are_those_of_its_folder(five_slices, tmp_path, zip_of):

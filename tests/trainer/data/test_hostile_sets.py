@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from medseg_runtime.errors import DataError
+from medseg_runtime.files.zip_file import SPLIT, BoundedZip
 from medseg_trainer.data.archive import MAX_MEMBER_BYTES, files_in_folder, files_in_zips
 from medseg_trainer.data.layouts import read_cases
 from medseg_trainer.data.lidc import RATERS, ROOT
@@ -76,6 +77,54 @@ def test_a_name_of_a_zip_that_is_not_in_utf_8_is_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
     with pytest.raises(DataError, match=r"a\.zip cannot be read"):
         files_in_zips([path])
+
+
+def listing(entry, count):
+    """A zip whose list has an entry many times."""
+    return entry * count + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(entry) * count, 0, 0)
+
+
+def test_a_zip_of_a_million_files_is_refused_before_the_list_is_read(tmp_path):
+    (tmp_path / "a.zip").write_bytes(listing(struct.pack("<4s6H3L5H2Lc", b"PK\1\2", *[0] * 16, b"x"), 1_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"a\.zip holds too many files: its list of files has 45 MiB. Pack them into"):
+            files_in_zips([tmp_path / "a.zip"])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_encrypted_zip_says_so(tmp_path):
+    path = zipped(tmp_path / "a.zip", [("mask.png", encoded(MASK))])
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip is encrypted. Unpack it with its password"):
+        files_in_zips([path])["mask.png"]()
+
+
+def test_a_part_of_a_zip_says_so(tmp_path):
+    whole = zipped(tmp_path / "a.zip", [("mask.png", encoded(MASK))], zipfile.ZIP_STORED).read_bytes()
+    last, first = tmp_path / "b.zip", tmp_path / "b.z01"
+    first.write_bytes(SPLIT + whole[:60])
+    last.write_bytes(whole[60:])
+    with pytest.raises(DataError, match=r"b\.zip is one part of a zip in several. Join the parts first: `zip -s 0 b\.zip"):
+        files_in_zips([last])["mask.png"]()
+    first.rename(tmp_path / "c.zip")
+    with pytest.raises(DataError, match=r"c\.zip is one part of a zip in several"):
+        files_in_zips([tmp_path / "c.zip"])
+    with pytest.raises(DataError, match=r"b\.zip cannot be read: .*Copy or download it again"):
+        files_in_zips([last])["mask.png"]()
+
+
+def test_the_file_of_a_zip_is_closed_with_it(tmp_path):
+    path = zipped(tmp_path / "a.zip", [("a.png", b"1")])
+    with BoundedZip(path) as archive:
+        assert archive.read("a.png") == b"1"
+    assert archive._file.closed
+    with pytest.raises(FileNotFoundError):
+        BoundedZip(tmp_path / "b.zip")
 
 
 NO_FILES = {
