@@ -30,7 +30,7 @@ from benchmarks.robustness.fuzz.report import Finding, FuzzReport, Outcome, Poin
 from benchmarks.robustness.fuzz.targets import TARGETS
 
 PROGRAM = "python -m benchmarks.robustness.fuzz"
-PARTS = 4
+PARTS = 8
 """Processes for one target, if no input ends one: what a library leaks is freed, and a campaign that is stopped goes on."""
 STARTS = 20
 """Most processes besides."""
@@ -61,7 +61,8 @@ def main() -> None:
     with one_line_errors(PROGRAM):
         machine = inspect_machine()
         with ThreadPoolExecutor(given.workers) as pool:
-            list(pool.map(lambda name: _fuzz(name, folder, given.share), given.targets or TARGETS))
+            names = sorted(given.targets or TARGETS, key=lambda name: TARGETS[name].runs)
+            list(pool.map(lambda name: _fuzz(name, folder, given.share), names))
         outcomes = {name: found for name in TARGETS if (found := outcome_in(folder / name)) is not None}
         report = FuzzReport(
             date=today(),
@@ -108,12 +109,15 @@ def _one_process(name: str, folder: Path, runs: int, seed: int) -> tuple[list[Po
     child = [sys.executable, "-m", "benchmarks.robustness.fuzz.child", name]
     options = ["--folder", str(folder), "--runs", str(runs), "--seed", str(seed)]
     start = time.perf_counter()
-    with (folder / f"log.{seed}").open("w+b") as log:
+    with (folder / f"log.{seed}").open("wb") as log:
         subprocess.run([*child, *options], cwd=ROOT, stdout=log, stderr=log, check=False)
-        log.seek(0)
-        lines = log.read().decode(errors="replace").splitlines()
-    found = [match for match in map(STATUS.match, lines) if match]
-    return [Point(int(match[1]), int(match[3]), int(match[4])) for match in found], time.perf_counter() - start
+    return _curve(folder / f"log.{seed}"), time.perf_counter() - start
+
+
+def _curve(log: Path) -> list[Point]:
+    """Return the curve that libFuzzer printed."""
+    found = map(STATUS.match, log.read_text(errors="replace").splitlines())
+    return [Point(int(match[1]), int(match[3]), int(match[4])) for match in found if match]
 
 
 def _thinned(curve: list[Point]) -> Iterator[Point]:
