@@ -138,7 +138,7 @@ def main() -> None:
             judge(path.read_bytes())
         options = {
             "runs": given.runs, "seed": given.seed, "max_len": target.largest, "len_control": 0, "timeout": HANG_SECONDS,
-            "rss_limit_mb": MOST_MIB, "print_final_stats": 1, "artifact_prefix": f"{folder / 'findings'}/",
+            "rss_limit_mb": MOST_MIB, "mutate_depth": 1, "print_final_stats": 1, "artifact_prefix": f"{folder / 'findings'}/",
         }  # fmt: skip
         arguments = [sys.argv[0], *(f"-{name}={value}" for name, value in options.items()), str(folder / "corpus")]
         atheris.Setup(arguments, judge, custom_mutator=_mutator(target), internal_libfuzzer=True)
