@@ -43,7 +43,7 @@ KEPT_GROUPS = (0x0000, 0x0002, 0x0004, 0x0028, 0x5400, 0x7FE0)
 KEPT = {
     "SOPClassUID", "SpecificCharacterSet", "Modality", "PatientSex", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "LengthToEnd", "LossyImageCompression", "ReferencedImageSequence",
-    "PatientOrientation", "Laterality", "ImageLaterality", "QueryRetrieveLevel", "SliceThickness", "SpacingBetweenSlices",
+    "PatientOrientation", "Laterality", "ImageLaterality", "QueryRetrieveLevel", "SliceThickness", "SpacingBetweenSlices", "GantryDetectorTilt",
 }  # fmt: skip
 """Coded values and geometry, without which the file is no image that is read, or highdicom writes no SEG."""
 

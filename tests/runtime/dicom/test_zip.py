@@ -35,7 +35,15 @@ def claiming(size):
     return write
 
 
+def nameless(path):
+    """What `zipfile` does not write: an entry whose name has no letter."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x", b"")
+        archive.infolist()[-1].filename = ""
+
+
 BAD_ZIPS = {
+    "a file without a name": (nameless, "holds a file without a name"),
     "encrypted": (encrypted, "with its password"),
     "cut short": (lambda path: path.write_bytes(path.read_bytes()[:9999]), "the zip is damaged"),
     "a flipped bit": (lambda path: path.write_bytes(path.read_bytes()[:500] + b"\xff\0\xff" + path.read_bytes()[503:]), "damaged"),

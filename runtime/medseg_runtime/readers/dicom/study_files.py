@@ -123,6 +123,8 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
                 raise ImageError(f"the zip holds {len(entries):,} files, more than {MAX_ZIP_FILES:,}", SERIES_ALONE)
             if any(entry.flag_bits & ENCRYPTED for entry in entries):
                 raise ImageError("the zip is encrypted", "Unpack it with its password, and give the folder.")
+            if not all(entry.filename for entry in entries):
+                raise ImageError("the zip holds a file without a name", UNPACK)
             if len({entry.filename for entry in entries}) != len(entries):
                 raise ImageError("the zip holds two files of one name", UNPACK)
             if sum(entry.file_size for entry in entries) > MAX_ZIP_BYTES:
