@@ -122,6 +122,7 @@ def test_slicer_finds_what_it_shows(written, tmp_path):
             "SegmentAlgorithmName", "SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence",
         } <= set(segment)  # fmt: skip
     assert len({segment["SegmentLabel"] for segment in segments}) == len(segments)
+    assert all(segment["SegmentDescription"].startswith("Sample ") for segment in segments)
     colors = {tuple(segment["recommendedDisplayRGBValue"]) for segment in segments}
     expected = [sample_color(number) for number in range(len(segments))]
     np.testing.assert_allclose(sorted(colors), sorted(expected), atol=3)  # by way of CIELab

@@ -59,6 +59,25 @@ def test_another_choice_is_another_series_and_leaves_the_others_alone(write, sou
         assert first[keyword].value != second[keyword].value
 
 
+def test_another_choice_of_as_many_is_another_object(segmented):
+    pytest.importorskip("highdicom")
+    from medseg_runtime.writers.dicom.seg import dicom_objects
+
+    choices = [Representatives(np.array(samples), np.array([0.5, 0.5])) for samples in ([0, 1], [0, 2])]
+    result, overlay = segmented(4), np.zeros((4, 4, 3), np.uint8)
+    objects = [dicom_objects([result], overlay, chosen=chosen).files["representatives.dcm"] for chosen in choices]
+    assert (
+        len(
+            {
+                str(opened(content)[keyword].value)
+                for content in objects
+                for keyword in ("SOPInstanceUID", "SeriesInstanceUID")
+            }
+        )
+        == 4
+    )
+
+
 def test_another_overlay_is_another_object(segmented):
     pytest.importorskip("highdicom")
     from medseg_runtime.writers.dicom.seg import dicom_objects
