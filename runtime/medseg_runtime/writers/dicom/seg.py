@@ -166,7 +166,7 @@ class _Writer:
     ) -> pydicom.Dataset:
         """Return a SEG. description: of its content. choice: what decides the content besides the results."""
         decides = [*self.entropy, choice]
-        seg = self.highdicom.seg.Segmentation(
+        seg: pydicom.Dataset = self.highdicom.seg.Segmentation(
             source_images=self.headers,
             pixel_array=np.stack([segment.values for segment in segments], axis=-1),
             segment_descriptions=[self._description(number, s) for number, s in enumerate(segments, start=1)],
