@@ -112,7 +112,9 @@ def test_all_that_is_pinned_is_locked():
     assert set(pins(ROOT / "constraints.txt")) - set(pins(LOCKS / "ci.txt")) == UNHASHED, "run `make lock`"
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("runtime", ("", "cpu", "dicom")), ("node", ("", "cpu", "dicom", "node"))])
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("runtime", ("", "cpu", "dicom")), ("node", ("", "cpu", "dicom", "node"))]
+)
 def test_what_an_image_installs_is_pinned_and_all_that_it_needs(lock, extras):
     locked = set(pins(LOCKS / f"{lock}.txt"))
     assert locked <= set(pins(ROOT / "constraints.txt"))

@@ -1,9 +1,9 @@
 """A CT in which every element that can hold one has a mark of its own, and the search for marks in all that a command leaves.
 
-    text, names, bytes   QZX00001
-    UIDs                 1.2.826.0.1.9773.1
-    numbers              977300001
-    dates, times         18770101 to 18991231, 012345.9xxxxx
+text, names, bytes   QZX00001
+UIDs                 1.2.826.0.1.9773.1
+numbers              977300001
+dates, times         18770101 to 18991231, 012345.9xxxxx
 """
 
 import datetime
@@ -34,7 +34,9 @@ FORMS = {
 """Value representation -> mark."""
 
 IN_ALL = re.compile(rb"QZX[-\d][\dp]{4}|1\.2\.826\.0\.1\.9773\.\d|Q\0Z\0X\0\d")
-IN_TEXT = re.compile(rb"9773\d{5}(?!\d)|18[789]\d(0[1-9]|1[012])[0-3]\d(?!\d)|18[789]\d-(0[1-9]|1[012])-[0-3]\d|012345\.9")
+IN_TEXT = re.compile(
+    rb"9773\d{5}(?!\d)|18[789]\d(0[1-9]|1[012])[0-3]\d(?!\d)|18[789]\d-(0[1-9]|1[012])-[0-3]\d|012345\.9"
+)
 """Only text is searched for numbers: in compressed pixels they come by chance."""
 TEXT_FILES = (".json", ".jsonl", ".html", ".csv", ".txt", ".log", "", ".svg")
 

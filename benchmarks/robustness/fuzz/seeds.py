@@ -92,10 +92,17 @@ def pointing_reports() -> Iterator[bytes]:
     """Structured Reports with a point, an outline and a line, in an image and in the patient."""
     sr = import_module("tests.runtime.dicom.structured_reports")
     image = sr.image("1.2.3.5100", frame=1)
-    graphics = {"POINT": [3, 4], "CIRCLE": [3, 4, 5, 6], "ELLIPSE": [0, 1, 2, 1, 1, 0, 1, 2], "POLYLINE": [0, 0, 4, 0, 4, 4, 0, 0]}
+    graphics = {
+        "POINT": [3, 4],
+        "CIRCLE": [3, 4, 5, 6],
+        "ELLIPSE": [0, 1, 2, 1, 1, 0, 1, 2],
+        "POLYLINE": [0, 0, 4, 0, 4, 4, 0, 0],
+    }
     for graphic, data in graphics.items():
         yield sr.report(sr.group(sr.scoord(graphic, data, image), label=MARK), PatientName=MARK)
-    yield sr.report(sr.group(sr.scoord3d("POINT", [1, 2, 3], "1.2.3")), sr.group(sr.scoord("POLYLINE", [0, 0, 4, 0], image)))
+    yield sr.report(
+        sr.group(sr.scoord3d("POINT", [1, 2, 3], "1.2.3")), sr.group(sr.scoord("POLYLINE", [0, 0, 4, 0], image))
+    )
     yield dicom("reportsi.dcm")
 
 

@@ -52,7 +52,7 @@ def segment(
         folder = out / str(number) if len(targets) > 1 else out
         images = seg.check_sources(target.images)
         results = [segmenter.segment(image, replace(request, center=target.center)) for image in images]
-        hashes = write_result(folder, results, index=target.index, force=True, dicom_seg=True)
+        hashes = write_result(folder, results, index=target.index, force=True, dicom_seg=True, sr=True)
         prefix = f"{number}/" if len(targets) > 1 else ""
         outputs |= {f"{prefix}{name}": sha256 for name, sha256 in hashes.items() if name.startswith("dicom/")}
         found += results

@@ -113,7 +113,17 @@ def test_the_choice_holds_for_any_number_of_threads(cache_home, tiny_bundle, tri
         b'{"backend": "onnxruntime", "backend": "openvino", "precision": "float32", "why": ""}',
         None,
     ],
-    ids=["text", "incomplete", "no such engine", "wrong type", "no such precision", "list", "deep", "twice", "flipped bit"],
+    ids=[
+        "text",
+        "incomplete",
+        "no such engine",
+        "wrong type",
+        "no such precision",
+        "list",
+        "deep",
+        "twice",
+        "flipped bit",
+    ],
 )
 def test_a_damaged_choice_is_made_again(cache_home, tiny_bundle, tried, content):
     open_backend("auto", tiny_bundle)

@@ -88,7 +88,9 @@ def test_a_zip_of_a_million_files_is_refused_before_the_list_is_read(tmp_path):
     (tmp_path / "a.zip").write_bytes(listing(struct.pack("<4s6H3L5H2Lc", b"PK\1\2", *[0] * 16, b"x"), 1_000_000))
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=r"a\.zip holds too many files: its list of files has 45 MiB. Pack them into"):
+        with pytest.raises(
+            DataError, match=r"a\.zip holds too many files: its list of files has 45 MiB. Pack them into"
+        ):
             files_in_zips([tmp_path / "a.zip"])
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
@@ -109,7 +111,9 @@ def test_a_part_of_a_zip_says_so(tmp_path):
     last, first = tmp_path / "b.zip", tmp_path / "b.z01"
     first.write_bytes(SPLIT + whole[:60])
     last.write_bytes(whole[60:])
-    with pytest.raises(DataError, match=r"b\.zip is one part of a zip in several. Join the parts first: `zip -s 0 b\.zip"):
+    with pytest.raises(
+        DataError, match=r"b\.zip is one part of a zip in several. Join the parts first: `zip -s 0 b\.zip"
+    ):
         files_in_zips([last])["mask.png"]()
     first.rename(tmp_path / "c.zip")
     with pytest.raises(DataError, match=r"c\.zip is one part of a zip in several"):
