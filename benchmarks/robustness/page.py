@@ -69,7 +69,8 @@ def _kills(kills: Sequence[Kills]) -> Section:
         (
             (f"{sum(sum(part.killed.values()) for part in kills):,} runs were ended at a random moment between 5 % and 100 % of the time that an "
             "undisturbed one takes. After each, everything on the disk was read. Every few kills a run went to its end: it had to succeed, and "
-            "to remove the hidden files and folders that killed runs had left, which were made to look two days old."),
+            "to remove the hidden files and folders that killed runs had left, which were made to look two days old. Where fewer were killed "
+                "than a command names, the same command goes on."),
             table(header, [_kill_row(part) for part in kills]),
             *(f"Faults looked for, {SUBJECTS[part.subject]}: {_counted(part.faults)}." for part in kills),
         ),
@@ -111,7 +112,7 @@ def _faults(faults: Sequence[Faults]) -> Section:
         "The k-th call fails",
         (
             (
-                "`medseg-infer --dicom-seg` on one DICOM file, once for each k until no call fails any more. It ends with a whole result, or with one "
+                "`medseg-infer --dicom-seg` on one DICOM file, once for each k, or each so-many-th with `--every`, until no call fails any more. It ends with a whole result, or with one "
                 "error line and nothing on the disk; with both, if the call came after the result was published."
             ),
             table(header, rows),
