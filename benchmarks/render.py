@@ -16,6 +16,7 @@ from benchmarks.gpu.report import Report as GpuReport
 from benchmarks.latency import page as latency
 from benchmarks.latency.report import Report as LatencyReport
 from benchmarks.robustness import page as robustness
+from benchmarks.robustness.fuzz.page import read_report as read_fuzz_report
 from benchmarks.robustness.report import Report as RobustnessReport
 from benchmarks.training.ablations import page as ablations
 from benchmarks.training.ablations.report import Report as AblationReport
@@ -26,6 +27,7 @@ READERS: dict[str, Callable[[Path], Page]] = {
     "ablations": lambda path: ablations.page(AblationReport.read(path)),
     "accuracy": lambda path: by_steps.page(by_steps.Accuracy.read(path)),
     "baselines": lambda path: baselines.page(BaselineReport.read(path)),
+    "fuzz": read_fuzz_report,
     "gpu": lambda path: gpu.page(GpuReport.read(path)),
     "growth": lambda path: growth.page(growth.GrowthOfNodules.read(path)),
     "identity": lambda path: identity.page(identity.IdentityOfSamples.read(path)),

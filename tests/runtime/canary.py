@@ -6,7 +6,7 @@ numbers              977300001
 dates, times         18770101 to 18991231, 012345.9xxxxx
 """
 
-import datetime
+import datetime as dt
 import gzip
 import io
 import re
@@ -22,7 +22,7 @@ from pydicom.tag import Tag
 TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT")
 BYTES = ("OB", "OW", "UN")
 WHOLE = ("SL", "UL", "SV", "UV")
-FIRST_DAY = datetime.date(1877, 1, 1)
+FIRST_DAY = dt.date(1877, 1, 1)
 FORMS = {
     **dict.fromkeys(TEXT, "QZX{:05d}"),
     **dict.fromkeys(("DS", "IS"), "9773{:05d}"),
@@ -68,7 +68,7 @@ class Marks:
         if representation in ("FD", "FL"):
             return 977300000.0 + self.count % 100_000
         if representation == "DA":
-            return (FIRST_DAY + datetime.timedelta(self.count % 8000)).strftime("%Y%m%d")
+            return (FIRST_DAY + dt.timedelta(self.count % 8000)).strftime("%Y%m%d")
         return None
 
     def item(self, depth=1):

@@ -1,127 +1,164 @@
-"""No value of a DICOM header leaves by another door than `dicom/`: every element gets a token of its own, and all that is written is searched."""
+"""No value of a DICOM header leaves by another door than `dicom/`: every element gets a mark of its own, and all that is written is searched."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
 import warnings
+import zlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import pydicom
 import pytest
-from pydicom.data import get_testdata_file
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.sequence import Sequence
+import typer
+from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
 
-MARK = "QZX{:04d}"
-TEXT = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")
-KEPT = {"PhotometricInterpretation", "Modality", "BurnedInAnnotation", "SpecificCharacterSet", "PatientSex"}
-"""Coded values, without which the file is no image that is read, or highdicom writes no SEG."""
-MORE = (
-    "PatientName", "PatientID", "PatientAddress", "PatientComments", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName",
-    "ResponsiblePerson", "MilitaryRank", "Occupation", "InstitutionName", "InstitutionAddress", "ReferringPhysicianName",
-    "PerformingPhysicianName", "OperatorsName", "StationName", "StudyDescription", "SeriesDescription", "StudyID", "AccessionNumber",
-    "ProtocolName", "DeviceSerialNumber", "ImageComments", "FrameComments", "AdditionalPatientHistory", "RetrieveURL",
-    "RequestingPhysician", "CurrentPatientLocation", "AdmissionID", "ImageType", "RescaleType", "VOILUTFunction", "ImageLaterality",
-    "WindowCenterWidthExplanation", "BodyPartExamined", "ContentLabel", "Manufacturer", "ManufacturerModelName", "SoftwareVersions",
+from medseg_runtime.commands.infer import app
+from tests.runtime.canary import marked_ct, marked_elements, marks_in
+
+OUTPUTS = {
+    "folder": (),
+    "json": ("--json",),
+    "representatives": ("--representatives", "2"),
+    "limit": ("--limit", "long_axis_mm=3"),
+    "nifti": ("--nifti",),
+    "dicom": ("--dicom-seg", "--rtstruct", "--representatives", "2"),
+}
+"""What is written and printed, by the options that ask for it. A new option belongs here, and a test says if one is missing."""
+NEEDS = {"nifti": "nibabel", "dicom": "highdicom"}
+MODULES = (
+    "patient", "clinical-trial-subject", "general-study", "patient-study", "clinical-trial-study", "specimen", "frame-of-reference",
 )  # fmt: skip
-
-
-class Marked:
-    """A CT whose every text holds a token of its own: elements, private ones, nested ones."""
-
-    def __init__(self, **values):
-        self.dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
-        self.count = 0
-        for keyword in MORE:
-            vr = dictionary_VR(keyword)
-            setattr(self.dataset, keyword, self.token() if vr != "UR" else f"https://{self.token()}.example/x")
-        self.mark(self.dataset)
-        self.dataset.OtherPatientIDsSequence = Sequence([self.item(depth) for depth in range(3)])
-        block = self.dataset.private_block(0x0029, self.token(), create=True)
-        for offset, vr in enumerate(TEXT):
-            block.add_new(offset, vr, self.token())
-        block.add_new(0x20, "OB", self.token().encode() + b"\0")
-        block.add_new(0x21, "UN", self.token().encode() + b"\0")
-        block.add_new(0x22, "SQ", Sequence([self.item(1)]))
-        for keyword, value in values.items():
-            setattr(self.dataset, keyword, value)
-        self.dataset.preamble = b"QZX-preamble".ljust(128, b"\0")
-
-    def token(self):
-        self.count += 1
-        return MARK.format(self.count)
-
-    def mark(self, dataset):
-        for element in dataset:
-            if element.VR in TEXT and element.keyword not in KEPT:
-                element.value = self.token()
-
-    def item(self, depth):
-        item = pydicom.Dataset()
-        item.PatientID = self.token()
-        item.IssuerOfPatientID = self.token()
-        item.add_new(Tag(0x0010, 0x2000), "LO", self.token())
-        if depth:
-            item.OtherPatientIDsSequence = Sequence([self.item(depth - 1)])
-        return item
+"""The modules of PS3.3 that say of whom and in which study an object is: `dicom/` copies them as they are."""
+REFERRED = {
+    "ContentDate", "ContentTime", "StructureSetDate", "StructureSetTime", "ContributingEquipmentSequence", "PerFrameFunctionalGroupsSequence",
+    "ReferencedSeriesSequence", "SourceImageSequence", "ROIContourSequence", "ReferencedFrameOfReferenceSequence", "StructureSetROISequence",
+}  # fmt: skip
+"""Elements of `dicom/` that refer to the source by its UIDs, name the device that made it, or take its date."""
 
 
 def run(folder, image, *options, before=""):
-    """Run the command in a process of its own; return the exit code and all that it left and printed."""
+    """Run the command in a process of its own; return the exit code and all that it printed."""
     code = f"import sys\n{before}\nfrom medseg_runtime.commands.infer import main\nmain()"
-    arguments = [
-        str(image),
-        "--samples",
-        "2",
-        "--backend",
-        "onnxruntime",
-        "--center",
-        "60,60",
-        "--out",
-        "out",
-        "--audit",
-        "audit",
-    ]
+    usual = ["--samples", "2", "--backend", "onnxruntime", "--center", "60,60", "--out", "out", "--audit", "audit"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments, *options], cwd=folder, capture_output=True, check=False
+        [sys.executable, "-c", code, str(image), *usual, *options],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     return done.returncode, done.stdout, done.stderr
 
 
 def leaks(folder, *printed):
-    """Return the names of what holds a token, apart from `dicom/`."""
-    found = [f"printed {number}" for number, text in enumerate(printed) if b"QZX" in text]
+    """Return the names of what holds a mark, apart from the image and `dicom/`."""
+    found = {f"printed {number}": marks for number, text in enumerate(printed) if (marks := marks_in("", text))}
     for path in folder.rglob("*"):
-        if path.name == "image.dcm" or path.parent.name == "dicom":
-            continue
-        if b"QZX" in os.fsencode(path.name) or (path.is_file() and b"QZX" in path.read_bytes()):
-            found.append(path.relative_to(folder).as_posix())
+        name = path.relative_to(folder).as_posix()
+        if path.name != "image.dcm" and path.parent.name != "dicom":
+            marks = marks_in("", os.fsencode(path.name)) | (
+                marks_in(name, path.read_bytes()) if path.is_file() else set()
+            )
+            found |= {name: marks} if marks else {}
     return found
 
 
-def written(folder, dataset):
-    path = folder / "image.dcm"
-    dataset.save_as(path, enforce_file_format=True)
+def written(folder, dataset, name="image.dcm"):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.save_as(path, enforce_file_format=True)
     return path
 
 
+@cache
+def copied():
+    """The elements that may be in `dicom/` as the source has them, by the tables of highdicom."""
+    tables = Path(find_spec("highdicom").origin).parent / "_standard" / "module_attribute_map.json"
+    modules = json.loads(tables.read_text())
+    return REFERRED | {each["keyword"] for module in MODULES for each in modules[module] if not each["path"]}
+
+
 def test_the_marks_are_there():
-    marked = Marked()
-    assert marked.count > 80
-    assert all(dictionary_has_tag(keyword) for keyword in MORE)
+    dataset, count = marked_ct()
+    assert count > 10_000
+    marked = {name.partition("/")[0] for name in marked_elements(dataset)}
+    assert len(marked) > 3500
+    assert {
+        "PatientName",
+        "PatientBirthDate",
+        "StudyTime",
+        "PatientWeight",
+        "AccessionNumber",
+        "KVP",
+        "DeviceUID",
+    } <= marked
+    assert {element.VR for element in dataset if element.keyword in marked or element.tag.is_private} >= {
+        "AE", "CS", "DA", "DS", "DT", "FD", "IS", "LO", "LT", "OB", "PN", "SH", "SQ", "ST", "TM", "UC", "UI", "UN", "UR", "UT", "SL", "UL",
+    }  # fmt: skip
+    assert marked_elements(dataset.file_meta)
 
 
-@pytest.mark.parametrize("options", [(), ("--json",), ("--dicom-seg", "--nifti", "--representatives", "2")])
-def test_nothing_of_a_header_is_in_a_result(tmp_path, options):
-    if "--nifti" in options:
-        pytest.importorskip("highdicom")
-        pytest.importorskip("nibabel")
-    path = written(tmp_path, Marked().dataset)
-    code, out, err = run(tmp_path, path, *options)
+def test_marks_are_found_where_they_are_compressed():
+    mark = b"QZX00001"
+    chunk = b"Comment\0\0" + zlib.compress(mark)
+    png = b"\x89PNG\r\n\x1a\n" + len(chunk).to_bytes(4) + b"zTXt" + chunk + bytes(4)
+    assert all(
+        marks_in("x.bin", each) for each in (mark, gzip.compress(mark), png, b"Q\0Z\0X\x000\0", b"1.2.826.0.1.9773.5")
+    )
+    assert not marks_in("x.json", b"QZX, 9773, 1.2.826.0.1.3680043, 20261201")
+
+
+def test_every_option_that_writes_more_is_among_the_outputs():
+    options = typer.main.get_command(app).params
+    writing = {option.opts[0] for option in options if (option.help or "").startswith("Also write")}
+    assert {"--dicom-seg", "--nifti"} <= writing <= {option for options in OUTPUTS.values() for option in options}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_nothing_of_a_header_is_in_a_result(tmp_path, name):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    code, out, err = run(tmp_path, written(tmp_path, marked_ct()[0]), *OUTPUTS[name])
     assert code == 0, err
-    assert leaks(tmp_path, out, err) == []
-    if "--dicom-seg" in options:
-        assert b"QZX" in (tmp_path / "out" / "dicom" / "consensus.dcm").read_bytes()  # the search finds what is there
+    assert leaks(tmp_path, out, err) == {}
+    objects = list(tmp_path.glob("out/dicom/*"))
+    assert bool(objects) == (name == "dicom")
+    for path in objects:
+        found = {name.partition("/")[0] for name in marked_elements(pydicom.dcmread(path))}
+        assert found - copied() == set()
+        assert {"PatientName", "PatientID", "StudyInstanceUID"} <= found  # the search finds what is there
+
+
+def test_nothing_of_a_header_is_in_what_the_doctor_says(tmp_path):
+    assert run(tmp_path, written(tmp_path, marked_ct()[0]))[0] == 0
+    code = "from medseg_runtime.commands.doctor import main; main()"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for options, expected in (([], b"onnxruntime"), (["--audit", "audit"], b"last line")):
+        command = [sys.executable, "-c", code, *options]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert expected in done.stdout
+        assert leaks(tmp_path, done.stdout, done.stderr) == {}
+
+
+def test_the_name_of_a_file_is_printed_and_in_no_result(tmp_path):
+    """It is the user's own, who typed it. Results are sent on: they name the image by its hash."""
+    path = written(tmp_path, marked_ct()[0], "QZX-ward/QZX-Doe.dcm")
+    code, out, err = run(tmp_path, path, "--dicom-seg" if find_spec("highdicom") else "--json")
+    assert code == 0, err
+    path.unlink()
+    path.parent.rmdir()
+    assert b"QZX-Doe.dcm" in out
+    assert b"QZX-ward" not in out + err
+    assert leaks(tmp_path / "out") == {}
+    assert not any(b"QZX-" in file.read_bytes() for file in tmp_path.glob("out/dicom/*"))
 
 
 CRASHES = {
@@ -142,23 +179,23 @@ setattr(import_module(module), name, crash)
 @pytest.mark.parametrize("where", CRASHES)
 @pytest.mark.parametrize("error", ["ZeroDivisionError", "MemoryError", "OSError(28, 'No space left on device')"])
 def test_nothing_of_a_header_is_in_a_crash(tmp_path, where, error):
-    path = written(tmp_path, Marked().dataset)
+    path = written(tmp_path, marked_ct()[0])
     code, out, err = run(tmp_path, path, before=CRASH.format(error=error, where=CRASHES[where]))
     assert code != 0
-    assert leaks(tmp_path, out, err) == []
+    assert leaks(tmp_path, out, err) == {}
 
 
 BROKEN = {
-    "window": {"WindowCenter": "QZX", "WindowWidth": "QZX"},
-    "spacing": {"PixelSpacing": ["QZX", "QZX"]},
-    "slope": {"RescaleSlope": "QZX"},
-    "position": {"ImagePositionPatient": ["QZX", "1", "2"]},
-    "photometric interpretation": {"PhotometricInterpretation": "QZX"},
-    "modality": {"Modality": "QZX of a ward"},
-    "frames": {"NumberOfFrames": "QZX"},
-    "character set": {"SpecificCharacterSet": "QZX"},
-    "date": {"StudyDate": "QZX", "PatientBirthDate": "QZX"},
-    "class": {"SOPClassUID": "QZX"},
+    "window": {"WindowCenter": "QZX00000", "WindowWidth": "QZX00000"},
+    "spacing": {"PixelSpacing": ["QZX00000", "QZX00000"]},
+    "slope": {"RescaleSlope": "QZX00000"},
+    "position": {"ImagePositionPatient": ["QZX00000", "1", "2"]},
+    "photometric interpretation": {"PhotometricInterpretation": "QZX00000"},
+    "modality": {"Modality": "QZX00000 of a ward"},
+    "frames": {"NumberOfFrames": "QZX00000"},
+    "character set": {"SpecificCharacterSet": "QZX00000"},
+    "date": {"StudyDate": "QZX00000", "PatientBirthDate": "QZX00000"},
+    "class": {"SOPClassUID": "QZX00000"},
 }
 
 
@@ -169,7 +206,7 @@ def test_nothing_of_a_damaged_value_is_in_a_message(tmp_path, name):
         warnings.simplefilter("ignore")
         pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
         try:
-            marked = Marked().dataset
+            marked = marked_ct()[0]
             for keyword, value in BROKEN[name].items():
                 values = value if isinstance(value, list) else [value]
                 raw = "\\".join(values).encode()
@@ -180,6 +217,6 @@ def test_nothing_of_a_damaged_value_is_in_a_message(tmp_path, name):
             path = written(tmp_path, marked)
         finally:
             pydicom.config.settings.writing_validation_mode = None
-    assert b"QZX" in path.read_bytes()
+    assert b"QZX00000" in path.read_bytes()
     _, out, err = run(tmp_path, path, "--json")
-    assert leaks(tmp_path, out, err) == []
+    assert leaks(tmp_path, out, err) == {}

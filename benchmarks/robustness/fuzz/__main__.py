@@ -111,12 +111,13 @@ def _one_process(name: str, folder: Path, runs: int, seed: int) -> tuple[list[Po
     start = time.perf_counter()
     with (folder / f"log.{seed}").open("wb") as log:
         subprocess.run([*child, *options], cwd=ROOT, stdout=log, stderr=log, check=False)
-    return _curve(folder / f"log.{seed}"), time.perf_counter() - start
+    log_text = (folder / f"log.{seed}").read_text(encoding="utf-8", errors="replace")
+    return _curve_of(log_text), time.perf_counter() - start
 
 
-def _curve(log: Path) -> list[Point]:
+def _curve_of(log: str) -> list[Point]:
     """Return the curve that libFuzzer printed."""
-    found = map(STATUS.match, log.read_text(errors="replace").splitlines())
+    found = map(STATUS.match, log.splitlines())
     return [Point(int(match[1]), int(match[3]), int(match[4])) for match in found if match]
 
 

@@ -37,6 +37,7 @@ HANG_SECONDS = 120
 MOST_MIB = 3072
 GROWTH_MIB = 1024
 """By which one input may raise the highest memory of the process."""
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the file system is meant; the name in it is random
 
 
 class Judge:
@@ -124,9 +125,7 @@ def main() -> None:
     target, folder = TARGETS[given.target], given.folder.absolute()
     with ExitStack() as stack:
         stack.enter_context(atheris.instrument_imports(include=list(target.guided_by), enable_loader_override=False))
-        working = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
-        )
+        working = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None)))
         os.chdir(working)
         _write_seeds(target, folder / "corpus")
         (working / "input").mkdir()

@@ -45,12 +45,16 @@ def page(report: FuzzReport) -> Page:
         seed=1,
         facts={"Findings": f"{report.findings}", "Fuzzer": f"atheris {installed('atheris')} (libFuzzer)"},
         introduction=(
-            "An input must give a result or one error of ours. A finding is any other exception, a signal, more than 10 s of processor "
-            "time, 1 GiB more memory than ever before, text on stdout, a message with the patient's name, or one that cannot be printed.",
-            "Inputs are mutated by libFuzzer as bytes and, more often, in the structure of their format with checksums and lengths mended: "
-            "DICOM elements, protobuf fields, JSON trees, PNG chunks, zip members. Edges and features are those of the Python code of "
-            "`medseg_runtime` and `medseg_trainer`. Each target runs in a process of its own, so that a decoder's signal would be seen. "
-            "`graph, run` puts the graphs that the guard lets pass into a bundle with the right hash and draws two masks with ONNX Runtime.",
+            (
+                "An input must give a result or one error of ours. A finding is any other exception, a signal, more than 10 s of processor "
+                "time, 1 GiB more memory than ever before, text on stdout, a message with the patient's name, or one that cannot be printed."
+            ),
+            (
+                "Inputs are mutated by libFuzzer as bytes and, more often, in the structure of their format with checksums and lengths mended: "
+                "DICOM elements, protobuf fields, JSON trees, PNG chunks, zip members. Edges and features are those of the Python code of "
+                "`medseg_runtime` and `medseg_trainer`. Each target runs in a process of its own, so that a decoder's signal would be seen. "
+                "`graph, run` puts the graphs that the guard lets pass into a bundle with the right hash and draws two masks with ONNX Runtime."
+            ),
             "Edges and features are given at the start, from the first files, and at the end.",
         ),
         plot=Plot("Edges and features by number of inputs", lambda: _paint(report)),

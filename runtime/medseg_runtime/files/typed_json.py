@@ -73,7 +73,10 @@ def typed(kind: Any, value: Any, where: str) -> Any:
         if len(kinds) == len(value):
             return tuple(typed(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, value, strict=True)))
     elif kind is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise TypeError(f"{where} is larger than any float") from error
     elif type(value) is kind:  # not isinstance: true is not an int
         return value
     raise TypeError(f"{where} is {value!r:.60}, not {getattr(kind, '__name__', kind) if origin is None else kind}")

@@ -139,6 +139,8 @@ def order_of(body: bytes, *, needs_point: bool) -> Order:
     for name in ("study", "series", "instance"):
         if not is_uid(getattr(asked, name) or ("0" if name == "instance" else "")):
             raise ParameterError(f"{name} is not a UID", "Send the UID from the DICOM header.")
+    if not all(map(math.isfinite, (*(asked.point_px or ()), *(asked.point_mm or ())))):
+        raise ParameterError("the point is not of finite numbers", "Send pixels or millimetres.")
     if asked.point_px is not None and asked.point_mm is not None:
         raise ParameterError("there are two points", "Send point_px or point_mm.")
     if not all(map(math.isfinite, (*(asked.point_px or ()), *(asked.point_mm or ())))):

@@ -11,7 +11,6 @@ from medseg_runtime import ImageError, read_series
 from medseg_runtime.files import zip_file
 from medseg_runtime.readers.dicom import study_files
 
-
 SIZE = 64 << 20
 
 
@@ -81,7 +80,7 @@ def test_compressions_that_cannot_be_read_in_part_are_refused(method, tmp_path):
     claiming(200)(path)
     tracemalloc.start()
     try:
-        with pytest.raises(ImageError, match="compressed in a way that cannot be read here. Unpack it"):
+        with pytest.raises(ImageError, match=r"compressed in a way that cannot be read here. Unpack it"):
             read_series(path)
         assert tracemalloc.get_traced_memory()[1] < SIZE / 8
     finally:

@@ -117,6 +117,7 @@ def test_the_state_as_it_was_written_is_taken(run, resume, config):
         '{"step": -1}',
         '{"step": 2, "best": NaN}',
         '{"step": 2, "best": "x"}',
+        '{"step": 2, "best": 1' + "0" * 400 + "}",
         '{"step": 2, "more": 1}',
         '{"step": 2, "step": 3}',
         '{"step": ' + "9" * 5000 + "}",

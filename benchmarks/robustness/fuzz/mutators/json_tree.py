@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2**31, 2**63, -(2**63), 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "x", "1", "N",
+    None, True, False, 0, 1, -1, 2**31, 2**63, -(2**63), 10**30, 10**400, 0.5, 1e308, float("nan"), float("inf"), "", "x", "1", "N",
     "../x", "/dev/zero", "a\0b", "\x1b[31m", "\ud800", "é" * 300, [], {}, [[]], [1, 2], {"x": 1},
 )  # fmt: skip
 DEEP = 2000
