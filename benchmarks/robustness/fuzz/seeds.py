@@ -112,7 +112,7 @@ def series() -> Iterator[bytes]:
         slices = {}
         for number in range(3):
             dataset = pydicom.dcmread(io.BytesIO(dicom(name)))
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.UID(f"1.2.3.{number}")
             dataset.ImagePositionPatient = [0, 0, 3 * number]
             dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
             if name == "CT_small.dcm":
@@ -134,7 +134,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def volumes() -> Iterator[bytes]:
     """NIfTI, NRRD, MetaImage and .npy."""
-    import nibabel as nib
+    nib: Any = import_module("nibabel")
     import SimpleITK
 
     voxels = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)

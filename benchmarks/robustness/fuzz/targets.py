@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from random import Random
 
@@ -75,16 +76,17 @@ def _graph_run(folder: Path) -> Read:
 
     from medseg_runtime.inference.segmenter import Segmenter
     from medseg_runtime.model.bundle import MANIFEST_NAME, Manifest
+    from medseg_runtime.model.signatures import GraphName
 
-    bundle = seeds.import_module("tests.runtime.tiny_bundle")
+    bundle = import_module("tests.runtime.tiny_bundle")
     whole = Manifest.from_json((bundle.write_bundle(folder) / MANIFEST_NAME).read_text())
     image = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
     def read(content: bytes) -> object:
-        name = next((name for name in bundle.GRAPHS if name.encode() in content), "decoder")
-        graph = dataclasses.replace(whole.graphs[name], sha256=hashlib.sha256(content).hexdigest())  # type: ignore[index]
+        name: GraphName = next((name for name in whole.graphs if name.encode() in content), "decoder")
+        graph = dataclasses.replace(whole.graphs[name], sha256=hashlib.sha256(content).hexdigest())
         (folder / f"{name}.onnx").write_bytes(content)
-        manifest = dataclasses.replace(whole, graphs={**whole.graphs, name: graph})
+        manifest = dataclasses.replace(whole, graphs=dict(whole.graphs) | {name: graph})
         (folder / MANIFEST_NAME).write_text(manifest.to_json())
         try:
             with Segmenter.load(folder, backend="onnxruntime", threads=1) as segmenter:
@@ -211,7 +213,8 @@ def _signature(folder: Path) -> Read:
 
     def read(content: bytes) -> object:
         path.write_bytes(content[:64])
-        return check_signature(b"content", path, content[64:], "bundle.json")
+        check_signature(b"content", path, content[64:], "bundle.json")
+        return None
 
     return read
 

@@ -79,6 +79,14 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def is_link(path: Path) -> bool:
+    """Tell whether a path is a link; False for a name that is too long."""
+    try:
+        return path.is_symlink()
+    except OSError:  # too long
+        return False
+
+
 def _problem(status: os.stat_result, limit: int | None) -> str | None:
     if stat.S_ISDIR(status.st_mode):
         return "this is a folder"

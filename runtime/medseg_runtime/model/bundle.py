@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg_runtime.errors import BundleError, MedsegError
-from medseg_runtime.files.read import MAX_FILE_BYTES, read_bytes
+from medseg_runtime.files.read import MAX_FILE_BYTES, is_link, read_bytes
 from medseg_runtime.files.typed_json import MAX_JSON_BYTES, parse_json, typed
 from medseg_runtime.model.authenticity import SUFFIX, check_signature, read_public_key
 from medseg_runtime.model.graph_guard import GraphError, check_graph
@@ -241,7 +241,7 @@ def _read_graph(folder: Path, graph: Graph, trusted: bool) -> bytes:
     if Path(graph.file).name != graph.file:
         raise BundleError(f"bundle.json names a graph outside its folder: {graph.file!r}", remedy)
     path = folder / graph.file
-    if path.is_symlink() and path.resolve().parent != folder.resolve():
+    if is_link(path) and path.resolve().parent != folder.resolve():
         raise BundleError(
             f"{graph.file} is a link to a file outside the bundle", "Copy the bundle with its files: `cp -rL`."
         )

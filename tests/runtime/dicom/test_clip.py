@@ -34,6 +34,23 @@ def test_every_frame_is_the_one_that_frame_k_reads(cine):
         assert (image.frame, image.dicom.frame, image.sha256) == (number, number, clip.sha256)
 
 
+@pytest.mark.parametrize("frames", ["1000000000", "1e308"])
+def test_more_frames_than_a_file_can_hold_are_refused_at_once(frames, cine):
+    path = cine()
+    path.write_bytes(
+        path.read_bytes().replace(
+            b"IS\x02\x0030",
+            b"IS"
+            + len(frames + " " * (len(frames) % 2)).to_bytes(2, "little")
+            + frames.encode()
+            + b" " * (len(frames) % 2),
+            1,
+        )
+    )
+    with pytest.raises(ImageError, match=r"more frames \(NumberOfFrames\) than the file holds. Export"):
+        read_clip(path)
+
+
 TIMES = {
     "Frame Time": ({"FrameTime": "40"}, [0.0, 0.04, 0.08]),
     "Frame Time Vector": ({"FrameTimeVector": [0, 50, *[100] * 28]}, [0.0, 0.05, 0.15]),

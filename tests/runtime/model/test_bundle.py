@@ -283,7 +283,7 @@ def test_a_damaged_graph_is_refused(folder, name, damage):
 
 
 @pytest.mark.parametrize(
-    "file", ["../outside.onnx", "/etc/hostname", "sub/encoder.onnx", "..", ".", "", "a\0b", "\ud800"]
+    "file", ["../outside.onnx", "/etc/hostname", "sub/encoder.onnx", "..", ".", "", "a\0b", "\ud800", "x" * 300]
 )
 def test_a_graph_outside_the_folder_is_refused(folder, file):
     content = b"outside"

@@ -23,11 +23,14 @@ from medseg_runtime.readers.clip import USUAL_RATE, Clip, Frames
 from medseg_runtime.readers.dicom.codecs import is_video
 from medseg_runtime.readers.dicom.decode import decoder_of
 from medseg_runtime.readers.dicom.frame_header import FrameHeader
-from medseg_runtime.readers.dicom.guard import reading
+from medseg_runtime.readers.dicom.guard import DAMAGED, reading
 from medseg_runtime.readers.dicom.header import check_kind, modality
 from medseg_runtime.readers.dicom.image import frame_image, warn_of_text
 from medseg_runtime.readers.dicom.parse import parse
 from medseg_runtime.readers.source import READABLE, SourceImage
+
+MIN_FRAME_BYTES = 4
+"""Fewest bytes of a frame: 2x2 pixels, or the header of a fragment."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -66,6 +69,8 @@ def open_dicom(path: Path, frames: Frames) -> Clip:
         count = check_kind(dataset)
         if count == 1:
             raise ImageError("this DICOM object holds one frame, which is no clip", "Leave --frames out.")
+        if count * MIN_FRAME_BYTES > len(content):
+            raise ImageError("the object states more frames (NumberOfFrames) than the file holds", DAMAGED)
         last = frames.last or count
         if frames.first > count or last > count:
             raise ParameterError(f"this DICOM object has {count} frames", f"Give --frames within 1-{count}, or all.")
@@ -101,7 +106,8 @@ def _times(header: FrameHeader, count: int) -> list[float]:
     steps = [step / 1e3 for step in header.numbers("FrameTimeVector")]
     if len(steps) == count and all(0 < step < math.inf for step in steps[1:]):
         return list(accumulate(steps[1:], initial=0.0))
-    return [number / _rate(header) for number in range(count)]
+    rate = _rate(header)
+    return [number / rate for number in range(count)]
 
 
 def _rate(header: FrameHeader) -> float:

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from medseg_runtime.errors import BundleError, EngineError
 from medseg_runtime.files.names import printable
-from medseg_runtime.files.read import MAX_FILE_BYTES, read_bytes
+from medseg_runtime.files.read import MAX_FILE_BYTES, is_link, read_bytes
 from medseg_runtime.files.typed_json import MAX_JSON_BYTES, parse_json, typed
 from medseg_runtime.model.authenticity import SUFFIX, check_signature
 from medseg_runtime.model.bundle import Bundle, Precision
@@ -232,7 +232,7 @@ def read_record(folder: Path, remedy: str, *, public_key: bytes | None = None) -
 def _read_plan(folder: Path, plan: Plan, remedy: str) -> bytes:
     name = f"{printable(folder.name)}/{printable(plan.file)}"
     path = folder / plan.file
-    if Path(plan.file).name != plan.file or path.is_symlink():
+    if Path(plan.file).name != plan.file or is_link(path):
         raise EngineError(f"{name} lies outside the folder of its record", remedy)
     content = _read(path, remedy)
     if len(content) != plan.bytes or hashlib.sha256(content).hexdigest() != plan.sha256:
