@@ -26,7 +26,8 @@ OUTPUTS = {
     "representatives": ("--representatives", "2"),
     "limit": ("--limit", "long_axis_mm=3"),
     "nifti": ("--nifti",),
-    "dicom": ("--dicom-seg", "--rtstruct", "--representatives", "2"),
+    "html": ("--html",),
+    "dicom": ("--dicom-seg", "--rtstruct", "--sr", "--representatives", "2"),
 }
 """What is written and printed, by the options that ask for it. A new option belongs here, and a test says if one is missing."""
 NEEDS = {"nifti": "nibabel", "dicom": "highdicom"}
