@@ -38,6 +38,7 @@ MODULES = (
 REFERRED = {
     "ContentDate", "ContentTime", "StructureSetDate", "StructureSetTime", "ContributingEquipmentSequence", "PerFrameFunctionalGroupsSequence",
     "ReferencedSeriesSequence", "SourceImageSequence", "ROIContourSequence", "ReferencedFrameOfReferenceSequence", "StructureSetROISequence",
+    "ContentSequence", "CurrentRequestedProcedureEvidenceSequence",
 }  # fmt: skip
 """Elements of `dicom/` that refer to the source by its UIDs, name the device that made it, or take its date."""
 
