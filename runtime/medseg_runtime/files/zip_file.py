@@ -6,6 +6,7 @@ APPNOTE.TXT, sections 4.3.12 and 4.4 (https://pkware.cachefly.net/webdocs/casest
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from pathlib import Path
 
@@ -37,8 +38,10 @@ class BoundedZip(zipfile.ZipFile):
         self._file = _File(path.open("rb", buffering=0))
         try:
             super().__init__(self._file)
-        except BaseException:
+        except BaseException as error:
             self._file.close()
+            if isinstance(error, NotImplementedError | struct.error):
+                raise zipfile.BadZipFile(str(error)) from error
             raise
         self._file.limited = False
 

@@ -102,6 +102,15 @@ def test_a_zip_that_lists_too_many_files_is_refused_before_the_list_is_read(tmp_
         read_series(path)
 
 
+def test_a_zip_of_a_later_version_is_refused(five_slices, tmp_path, zip_of):
+    path = zip_of(five_slices, tmp_path / "study.zip")
+    packed = bytearray(path.read_bytes())
+    packed[packed.index(b"PK\1\2") + 6] = 245  # the version that is needed to extract it: 24.5
+    path.write_bytes(packed)
+    with pytest.raises(ImageError, match="the zip is damaged or cut short"):
+        read_series(path)
+
+
 def test_slices_of_a_zip_are_those_of_its_folder(five_slices, tmp_path, zip_of):
     packed, plain = read_series(zip_of(five_slices, tmp_path / "study.zip")), read_series(five_slices)
     for index in range(5):
