@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from medseg_runtime import Segmentation, Segmenter, SourceImage, read_image
+from medseg_runtime.result.output_request import OutputRequest
 from medseg_runtime.writers.folder import REPORT, write_result
 
 IMAGE = Path(__file__).parents[2] / "examples" / "nodule-phantom.png"
@@ -57,7 +58,7 @@ def main() -> None:
 def _report(segmenter: Segmenter, slices: int, samples: int, out: Path) -> Path:
     image: SourceImage = read_image(IMAGE)
     results: Sequence[Segmentation] = [segmenter(image, samples=samples) for _ in range(slices)]
-    write_result(out, results, html=True)
+    write_result(out, results, OutputRequest(html=True))
     return out / REPORT
 
 

@@ -16,6 +16,7 @@ from medseg_runtime.model.preprocess import Box
 if TYPE_CHECKING:
     from medseg_runtime.readers.clip import Frames
     from medseg_runtime.readers.target import Location
+    from medseg_runtime.result.output_request import OutputRequest
     from medseg_runtime.result.representatives import Choice
     from medseg_runtime.result.request import Samples
 
@@ -136,13 +137,13 @@ def _numbers(text: str, counts: tuple[int, ...], form: str) -> tuple[float, ...]
     return numbers
 
 
-def check_together(asked: Mapping[str, Any], files: Mapping[str, Any], *, slices: int, max_samples: int | None) -> None:
+def check_together(asked: Mapping[str, Any], outputs: OutputRequest, *, slices: int, max_samples: int | None) -> None:
     """Refuse options that do not go together.
 
     Raises:
         ParameterError: two of them do not.
     """
-    auto, representatives = asked["samples"] == "auto", files["representatives"]
+    auto, representatives = asked["samples"] == "auto", outputs.representatives
     if slices > 1 and auto:
         raise ParameterError(
             "--samples auto may draw another number for each slice, and one file holds them all",

@@ -33,7 +33,7 @@ def run_batch(
             failed += _run_images(program, images, segmenter, settings, log, as_json=as_json)
         for clip in clips:
             failed += _run_clip(program, clip, segmenter, settings, log, as_json=as_json)
-    if settings.html and len(jobs) > 1 and failed < len(jobs):
+    if settings.outputs.html and len(jobs) > 1 and failed < len(jobs):
         failed += _write_index(program, jobs[0].out.parent)
     if failed and len(jobs) > 1:
         complain(program, f"{failed} of {len(jobs)} images failed. The others are finished.")
@@ -74,7 +74,7 @@ def _run_images(
                 done = next(outcomes).result()
                 for warning in warnings_of(done):
                     warn(program, f"{name}: {warning}")
-                say(line_for(job, done, settings.limits, as_json=as_json))
+                say(line_for(job, done, settings.outputs.limits, as_json=as_json))
             failed += len(failure)
     return failed
 

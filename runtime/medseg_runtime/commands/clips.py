@@ -43,7 +43,13 @@ def run_clip(job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, p
             results = (outcome.result() for outcome in progress(outcomes, clip.count))
             announce = partial(audit.announce, entry)
             entry.outputs = write_clip(
-                job.out, clip, results, force=settings.force, html=settings.html, run=entry.run, announce=announce
+                job.out,
+                clip,
+                results,
+                force=settings.force,
+                html=settings.outputs.html,
+                run=entry.run,
+                announce=announce,
             )
     record: dict[str, Any] = json.loads((job.out / RECORD).read_text(encoding="utf-8"))
     return record
@@ -51,14 +57,14 @@ def run_clip(job: Job, segmenter: Segmenter, settings: Settings, audit: Audit, p
 
 def _request(settings: Settings) -> SampleRequest:
     """Return what is asked for each frame; refuse what does not go with a clip."""
-    location, request = settings.location, settings.request
+    location, request, outputs = settings.location, settings.request, settings.outputs
     for option, given in (
-        ("--dicom-seg", settings.dicom_seg),
-        ("--rtstruct", settings.rtstruct),
-        ("--sr", settings.sr),
-        ("--nifti", settings.nifti),
-        ("--limit", bool(settings.limits)),
-        ("--representatives", settings.representatives is not None),
+        ("--dicom-seg", outputs.dicom_seg),
+        ("--rtstruct", outputs.rtstruct),
+        ("--sr", outputs.sr),
+        ("--nifti", outputs.nifti),
+        ("--limit", bool(outputs.limits)),
+        ("--representatives", outputs.representatives is not None),
         ("--point-from", location.names_images),
         ("--frame", location.frame is not None),
         ("--slices", location.slices > 1),

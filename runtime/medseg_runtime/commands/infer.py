@@ -10,19 +10,16 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from medseg_runtime._version import __version__
-from medseg_runtime.commands.program import complain, exit_at_once, run_command, warn
+from medseg_runtime.commands.program import complain, exit_at_once, run_command
 from medseg_runtime.errors import MedsegError
 
 if TYPE_CHECKING:
-    from medseg_runtime.backends.base import BackendName, PrecisionName
     from medseg_runtime.commands.inputs import Job
-    from medseg_runtime.inference.segmenter import Segmenter
-    from medseg_runtime.readers.target import Location
 
 PROGRAM = "medseg-infer"
 
@@ -198,7 +195,9 @@ def infer(
     from medseg_runtime.commands.audit import Audit
     from medseg_runtime.commands.batch import run_batch
     from medseg_runtime.commands.pipeline import Settings
+    from medseg_runtime.commands.preparation import load_model, plan_jobs
     from medseg_runtime.result.limits import Limit
+    from medseg_runtime.result.output_request import OutputRequest
     from medseg_runtime.result.request import SampleRequest
     from medseg_runtime.result.stopping import MAX_SAMPLES
 
@@ -214,16 +213,16 @@ def infer(
         }
         location = arguments.parse_location(center, center_mm, frame, slices, series, point_from, finding)
         chosen = None if frames is None else arguments.parse_frames(frames)
-        files: dict[str, Any] = {
-            "representatives": None if representatives is None else arguments.parse_representatives(representatives),
-            "dicom_seg": dicom_seg,
-            "rtstruct": rtstruct,
-            "sr": sr,
-            "nifti": nifti,
-            "html": html,
-        }
-        limits = tuple(Limit.parse(text) for text in limit or ())
-        arguments.check_together(asked, files, slices=slices, max_samples=max_samples)
+        outputs = OutputRequest(
+            representatives=None if representatives is None else arguments.parse_representatives(representatives),
+            dicom_seg=dicom_seg,
+            rtstruct=rtstruct,
+            sr=sr,
+            nifti=nifti,
+            html=html,
+            limits=tuple(Limit.parse(text) for text in limit or ()),
+        )
+        arguments.check_together(asked, outputs, slices=slices, max_samples=max_samples)
         region = None if asked["region"] is None else asdict(asked["region"])
         drawn = {
             **asked,
@@ -231,23 +230,23 @@ def infer(
             "location": arguments.location_record(location, point_from),
             "frames": frames,
         }
-        log = Audit(audit, {**drawn, **files, "limits": list(map(str, limits))})
+        log = Audit(audit, {**drawn, **outputs.record()})
         log.check()
     except MedsegError as error:
         complain(PROGRAM, str(error))
         raise typer.Exit(1) from error
     jobs: list[Job] = []
     try:
-        jobs = _plan(images, out, location, force=force, html=html)
+        jobs = plan_jobs(PROGRAM, images, out, as_series=location.needs_series, force=force, html=html)
         trust = {
             "trust_graphs": trust_graphs,
             "require_signature": require_signature,
             "bundle_sha256": bundle_sha256,
         }
-        segmenter = _load(bundle, backend, precision, cuda_graphs=cuda_graphs, images=len(jobs), **trust)
+        segmenter = load_model(PROGRAM, bundle, backend, precision, cuda_graphs=cuda_graphs, images=len(jobs), **trust)
         log.provenance = segmenter.provenance
         settings = Settings(
-            request=SampleRequest(**asked), location=location, frames=chosen, limits=limits, force=force, **files
+            request=SampleRequest(**asked), location=location, frames=chosen, outputs=outputs, force=force
         )
         segmenter.check(settings.request)
     except MedsegError as error:
@@ -259,50 +258,3 @@ def infer(
         raise typer.Exit(1) from error
     if run_batch(PROGRAM, jobs, segmenter, settings, log, as_json=as_json):
         raise typer.Exit(1)
-
-
-def _plan(images: list[Path], out: Path | None, location: Location, *, force: bool, html: bool) -> list[Job]:
-    """List the jobs, and check that each result folder may be written."""
-    from medseg_runtime.commands.inputs import plan
-    from medseg_runtime.files.publish import check_output
-    from medseg_runtime.writers.folder import RESULT
-
-    planned = plan(images, out, as_series=location.needs_series)
-    for warning in planned.warnings:
-        warn(PROGRAM, warning)
-    for job in planned.jobs:
-        check_output(job.out, RESULT, force=force)
-    if html and len(planned.jobs) > 1:
-        from medseg_runtime.writers.html.index import check_index
-
-        check_index(planned.jobs[0].out.parent)
-    return list(planned.jobs)
-
-
-def _load(
-    bundle: Path | None, backend: str, precision: str, *, cuda_graphs: bool, images: int, **trust: Any
-) -> Segmenter:
-    """Load the model, with the number of threads that suits this many images.
-
-    trust: what `Segmenter.load` takes about whom to trust.
-    """
-    from medseg_runtime.backends.auto.select import COMPARISON_UNFINISHED
-    from medseg_runtime.backends.registry import BACKENDS
-    from medseg_runtime.files import cache
-    from medseg_runtime.inference.segmenter import Segmenter
-    from medseg_runtime.machine.threads import threads_for
-
-    on_gpu = backend in BACKENDS and BACKENDS[backend].device == "gpu"
-    segmenter = Segmenter.load(
-        bundle,
-        backend=cast("BackendName", backend),  # other names are refused there
-        precision=cast("PrecisionName", precision),
-        threads=None if on_gpu else threads_for(images),
-        cuda_graphs=cuda_graphs,
-        **trust,
-    )
-    if segmenter.backend.why == COMPARISON_UNFINISHED:
-        warn(PROGRAM, f"{segmenter.backend.name} is used: {COMPARISON_UNFINISHED}")
-    if problem := cache.problem():
-        warn(PROGRAM, f"the cache folder {problem}; it is not used. Run medseg-doctor.")
-    return segmenter

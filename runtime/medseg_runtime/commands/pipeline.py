@@ -19,15 +19,15 @@ from medseg_runtime.inference.workers import Outcome, Turns, run_workers
 from medseg_runtime.machine.memory import check_memory
 from medseg_runtime.readers.clip import Frames
 from medseg_runtime.readers.target import Location, Target, read_target
-from medseg_runtime.result.limits import Limit, check_limits
+from medseg_runtime.result.limits import Limit
 from medseg_runtime.result.measure import measure
 from medseg_runtime.result.measurement_record import measurement_figures
 from medseg_runtime.result.measurements import Measurements
-from medseg_runtime.result.representatives import Choice
+from medseg_runtime.result.output_request import OutputRequest
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.result.summary import source_warnings
-from medseg_runtime.writers.folder import RECORD, REPORT, write_result
+from medseg_runtime.writers.folder import RECORD, REPORT, check_sources, write_result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,15 +39,7 @@ class Settings:
     location: Location
     frames: Frames | None
     """Which frames of a clip to take; None for an image, and for all of a video."""
-    representatives: Choice | None
-    """How many samples that represent all to choose and show, if any."""
-    dicom_seg: bool
-    rtstruct: bool
-    sr: bool
-    nifti: bool
-    limits: tuple[Limit, ...]
-    """Of measurements."""
-    html: bool
+    outputs: OutputRequest
     force: bool
 
 
@@ -95,16 +87,10 @@ def _run_job(
         entry.outputs = write_result(
             job.out,
             results,
+            settings.outputs,
             index=target.index,
             force=settings.force,
-            representatives=settings.representatives,
-            dicom_seg=settings.dicom_seg,
-            rtstruct=settings.rtstruct,
-            sr=settings.sr,
-            nifti=settings.nifti,
             measurements=measurements,
-            limits=settings.limits,
-            html=settings.html,
             run=entry.run,
             announce=partial(audit.announce, entry),
         )
@@ -116,24 +102,11 @@ def _read(job: Job, settings: Settings, entry: Entry, segmenter: Segmenter, imag
     target = read_target(job.image, settings.location)
     image = target.images[target.index]
     entry.input_sha256 = image.sha256
-    check_limits(settings.limits, target.images)
     if len(target.images) > 1:  # the masks of all slices are kept until the files are written
         height, width = image.pixels.shape[:2]
         mask_bytes = len(target.images) * height * width * len(segmenter.manifest.classes)
         check_memory(settings.request.limit, mask_bytes, at_once=images_at_once)
-    if settings.dicom_seg or settings.sr:
-        from medseg_runtime.writers.dicom import seg
-
-        target = replace(target, images=seg.check_sources(target.images))
-    if settings.rtstruct:
-        from medseg_runtime.writers.dicom import rtstruct
-
-        rtstruct.check_sources(target.images)
-    if settings.nifti:
-        from medseg_runtime.writers import nifti
-
-        nifti.check_sources(target.images)
-    return target
+    return replace(target, images=check_sources(target.images, settings.outputs))
 
 
 def warnings_of(done: Done) -> Iterator[str]:

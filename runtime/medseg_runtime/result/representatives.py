@@ -55,6 +55,13 @@ class Representatives:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def record(self) -> list[dict[str, int | float]]:
+        """Return what result.json says of them."""
+        return [
+            {"sample": int(k), "weight": round(float(share), 6)}
+            for k, share in zip(self.samples, self.shares, strict=True)
+        ]
+
 
 def representatives(masks: Bool, count: int) -> Representatives:
     """Choose the masks that represent all of them best.

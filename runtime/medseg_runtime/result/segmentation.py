@@ -15,6 +15,7 @@ from medseg_runtime.model.preprocess import Placement
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.limits import Limit
 from medseg_runtime.result.measurements import MeasuredSlice, Measurements, measured
+from medseg_runtime.result.output_request import OutputRequest
 from medseg_runtime.result.provenance import Provenance
 from medseg_runtime.result.representatives import FEW, Choice, Representatives, every_sample, representatives
 from medseg_runtime.result.request import SampleRequest
@@ -144,18 +145,16 @@ class Segmentation:
         """
         from medseg_runtime.writers.folder import write_result  # a caller who saves nothing needs no pictures
 
-        write_result(
-            Path(folder),
-            [self],
-            force=force,
+        asked = OutputRequest(
             representatives=representatives,
             dicom_seg=dicom_seg,
             rtstruct=rtstruct,
             sr=sr,
             nifti=nifti,
-            limits=limits,
             html=html,
+            limits=tuple(limits),
         )
+        write_result(Path(folder), [self], asked, force=force)
 
 
 def common_representatives(results: Sequence[Segmentation], choice: Choice = FEW) -> Representatives:

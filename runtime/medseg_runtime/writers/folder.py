@@ -29,14 +29,17 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg_runtime.figures.overlay import render_overlay, render_representatives, render_samples
+from medseg_runtime.figures.viewport import Canvas
 from medseg_runtime.files.names import folder_names
 from medseg_runtime.files.publish import FolderKind, published
-from medseg_runtime.result.limits import Limit, check_limits
+from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.limits import check_limits
 from medseg_runtime.result.measure import measure
 from medseg_runtime.result.measurement_record import measurement_record
 from medseg_runtime.result.measurements import Measurements
+from medseg_runtime.result.output_request import NOTHING_MORE, OutputRequest
 from medseg_runtime.result.provenance import Run
-from medseg_runtime.result.representatives import FEW, Choice, Representatives
+from medseg_runtime.result.representatives import FEW, Representatives
 from medseg_runtime.result.segmentation import Segmentation, common_representatives
 from medseg_runtime.result.summary import rounded, summarise
 from medseg_runtime.writers.png import png
@@ -51,20 +54,39 @@ RESULT = FolderKind("result", RECORD, frozenset({
 }))  # fmt: skip
 
 
+def check_sources(images: Sequence[SourceImage], asked: OutputRequest) -> tuple[SourceImage, ...]:
+    """Check, before anything is computed, that `write_result` can write what is asked of these images.
+
+    images: one, or neighbouring slices of a series in their order. Return them, with a warning for each element of a DICOM header
+    that the DICOM objects will leave out.
+
+    Raises:
+        ParameterError, OutputError: as `write_result`.
+    """
+    check_limits(asked.limits, images)
+    if asked.rtstruct:
+        from medseg_runtime.writers.dicom import rtstruct  # pydicom is slow to import
+
+        rtstruct.check_sources(images)
+    if asked.nifti:
+        from medseg_runtime.writers import nifti
+
+        nifti.check_sources(images)
+    if not asked.segmentations:
+        return tuple(images)
+    from medseg_runtime.writers.dicom import seg
+
+    return seg.check_sources(images)
+
+
 def write_result(
     out: Path,
     results: Sequence[Segmentation],
+    asked: OutputRequest = NOTHING_MORE,
     *,
     index: int = 0,
     force: bool = False,
-    representatives: Choice | None = None,
-    dicom_seg: bool = False,
-    rtstruct: bool = False,
-    sr: bool = False,
-    nifti: bool = False,
     measurements: Sequence[Measurements] | None = None,
-    limits: Sequence[Limit] = (),
-    html: bool = False,
     run: Run | None = None,
     announce: Callable[[dict[str, str]], None] | None = None,
 ) -> dict[str, str]:
@@ -72,12 +94,9 @@ def write_result(
 
     out: the folder; it must not exist, unless it is empty.
     results: one, or those of neighbouring slices of a series in their order. `index`: the one that the PNG files show.
+    asked: what else to write.
     force: replace an older result; a folder that holds anything else is never touched.
-    representatives: choose at most this many samples that represent all, or "all", and render them.
-    dicom_seg, rtstruct, nifti: also write DICOM segmentations, a DICOM structure set or NIfTI volumes of all slices.
-    sr: also write a DICOM Structured Report with the measurements, and the segmentations, which it refers to.
-    measurements: of these results together, if they are at hand. limits: result.json says which share of the samples is above each.
-    html: also write one page that people open, of all slices.
+    measurements: of these results together, if they are at hand.
     run: identifies the run in result.json; by default a new one.
     announce: is called with the SHA-256 of each file before the folder appears.
 
@@ -86,47 +105,10 @@ def write_result(
         ParameterError: the masks were not kept, DICOM or NIfTI cannot be written of this source, or a limit is of what it does not show.
     """
     run = Run() if run is None else run
-    check_limits(limits, [each.source for each in results])
-    result, series = results[index], results if len(results) > 1 else ()
-    record = {"run": {"id": run.id, "time_utc": run.time_utc}} | summarise(result, series)
+    check_limits(asked.limits, [each.source for each in results])
     measurements = measure(results) if measurements is None else measurements
-    record["measurements"] = measurement_record(measurements, limits)
-    record["warnings"] += [warning for each in measurements for warning in each.warnings]
-    start = time.perf_counter()
-    pictures = {
-        "overlay.png": render_overlay(result.source.pixels, result),
-        "samples.png": render_samples(result.source.pixels, result),
-    }
-    chosen = None
-    if representatives is not None or dicom_seg or sr or html:
-        chosen = common_representatives(results, FEW if representatives is None else representatives)
-        record["representatives"] = [
-            {"sample": int(k), "weight": rounded(float(share), 6)}
-            for k, share in zip(chosen.samples, chosen.shares, strict=True)
-        ]
-    if representatives is not None and chosen is not None:
-        pictures["representatives.png"] = render_representatives(result.source.pixels, result, chosen)
-    record["timings_ms"]["draw"] = rounded(1e3 * (time.perf_counter() - start))
-    files = dict(_maps(result)) | {name: png(picture) for name, picture in pictures.items()}
-    if dicom_seg or sr:
-        from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
-
-        objects = dicom_objects(
-            results,
-            pictures["overlay.png"],
-            index=index,
-            chosen=chosen,
-            measurements=measurements if sr else None,
-        )
-        files |= {f"dicom/{name}": content for name, content in objects.files.items()}
-        record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
-    files |= _structures(results, None if representatives is None else chosen) if rtstruct else {}
-    files |= _nifti_files(results) if nifti else {}
-    if html and chosen is not None:
-        files[REPORT] = _report(results, index, record, chosen, measurements, limits)
-    record["outputs"] = hashes = _hashes(files)
-    files[RECORD] = (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
-    hashes = hashes | _hashes({RECORD: files[RECORD]})
+    files = _contents(results, index, asked, measurements, run)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     with published(out, RESULT, force=force) as folder:
         _write(folder, files)
         if announce is not None:
@@ -134,34 +116,61 @@ def write_result(
     return hashes
 
 
-def _structures(results: Sequence[Segmentation], chosen: Representatives | None) -> dict[str, bytes]:
-    from medseg_runtime.writers.dicom.rtstruct import structure_set
+def _contents(
+    results: Sequence[Segmentation], index: int, asked: OutputRequest, measurements: Sequence[Measurements], run: Run
+) -> dict[str, bytes]:
+    """Return the content of each file by its name, result.json last."""
+    result = results[index]
+    record = _record(results, index, asked, measurements, run)
+    start = time.perf_counter()
+    chosen = None
+    if asked.representatives is not None or asked.segmentations or asked.html:
+        chosen = common_representatives(results, FEW if asked.representatives is None else asked.representatives)
+        record["representatives"] = chosen.record()
+    drawn = None if asked.representatives is None else chosen
+    pictures = _pictures(result, drawn)
+    record["timings_ms"]["draw"] = rounded(1e3 * (time.perf_counter() - start))
+    files = dict(_maps(result)) | {name: png(picture) for name, picture in pictures.items()}
+    if asked.segmentations:
+        from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
 
-    return {"dicom/structures.dcm": structure_set(results, chosen)}
+        reported = measurements if asked.sr else None
+        objects = dicom_objects(results, pictures["overlay.png"], index=index, chosen=chosen, measurements=reported)
+        files |= {f"dicom/{name}": content for name, content in objects.files.items()}
+        record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
+    if asked.rtstruct:
+        from medseg_runtime.writers.dicom.rtstruct import structure_set
+
+        files["dicom/structures.dcm"] = structure_set(results, drawn)
+    if asked.nifti:
+        from medseg_runtime.writers.nifti import nifti_files
+
+        files |= {f"nifti/{name}": content for name, content in nifti_files(results).items()}
+    if asked.html and chosen is not None:
+        from medseg_runtime.writers.html.report import report
+
+        files[REPORT] = report(results, index, record, chosen, measurements, asked.limits)
+    record["outputs"] = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    return files | {RECORD: (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()}
 
 
-def _nifti_files(results: Sequence[Segmentation]) -> dict[str, bytes]:
-    from medseg_runtime.writers.nifti import nifti_files
-
-    return {f"nifti/{name}": content for name, content in nifti_files(results).items()}
-
-
-def _report(
-    results: Sequence[Segmentation],
-    index: int,
-    record: Mapping[str, Any],
-    chosen: Representatives,
-    measurements: Sequence[Measurements],
-    limits: Sequence[Limit],
-) -> bytes:
-    from medseg_runtime.writers.html.report import report
-
-    return report(results, index, record, chosen, measurements, limits)
+def _record(
+    results: Sequence[Segmentation], index: int, asked: OutputRequest, measurements: Sequence[Measurements], run: Run
+) -> dict[str, Any]:
+    """Return the content of result.json, as far as it is known before the files are made."""
+    record = {"run": {"id": run.id, "time_utc": run.time_utc}}
+    record |= summarise(results[index], results if len(results) > 1 else ())
+    record["measurements"] = measurement_record(measurements, asked.limits)
+    record["warnings"] += [warning for each in measurements for warning in each.warnings]
+    return record
 
 
-def _hashes(files: Mapping[str, bytes]) -> dict[str, str]:
-    """Return the SHA-256 of each file, in the order of their names."""
-    return {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+def _pictures(result: Segmentation, drawn: Representatives | None) -> dict[str, Canvas]:
+    pixels = result.source.pixels
+    pictures = {"overlay.png": render_overlay(pixels, result), "samples.png": render_samples(pixels, result)}
+    if drawn is not None:
+        pictures["representatives.png"] = render_representatives(pixels, result, drawn)
+    return pictures
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -14,11 +14,14 @@ from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.series import read_series
 from medseg_runtime.readers.stack import Stack
 from medseg_runtime.readers.target import Location, Target, read_target
+from medseg_runtime.result.output_request import OutputRequest
 from medseg_runtime.result.request import SampleRequest
 from medseg_runtime.result.segmentation import Segmentation
-from medseg_runtime.writers.dicom import seg
-from medseg_runtime.writers.folder import write_result
+from medseg_runtime.writers.folder import check_sources, write_result
 from medseg_service.node.job import Order
+
+ASKED = OutputRequest(dicom_seg=True, sr=True)
+"""Of each image: what is sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +53,9 @@ def segment(
     targets = read_targets(order, series, slices)
     for number, target in enumerate(targets):
         folder = out / str(number) if len(targets) > 1 else out
-        images = seg.check_sources(target.images)
+        images = check_sources(target.images, ASKED)
         results = [segmenter.segment(image, replace(request, center=target.center)) for image in images]
-        hashes = write_result(folder, results, index=target.index, force=True, dicom_seg=True, sr=True)
+        hashes = write_result(folder, results, ASKED, index=target.index, force=True)
         prefix = f"{number}/" if len(targets) > 1 else ""
         outputs |= {f"{prefix}{name}": sha256 for name, sha256 in hashes.items() if name.startswith("dicom/")}
         found += results

@@ -9,6 +9,7 @@ import pydicom
 import pytest
 
 from medseg_runtime.readers.image import read_image
+from medseg_runtime.result.output_request import OutputRequest
 from medseg_runtime.result.representatives import FEW, Representatives, every_sample
 from medseg_runtime.result.segmentation import common_representatives
 from medseg_runtime.testing import toy_manifest, toy_segmenter
@@ -156,7 +157,7 @@ def test_of_slices_the_samples_that_represent_all_of_them(five_slices, tmp_path)
     for result in results[:2]:
         result.kept_masks[:] = result.kept_masks[0]
     assert len(results[0].representatives(4)) == 1
-    write_result(tmp_path / "out", results, dicom_seg=True)
+    write_result(tmp_path / "out", results, OutputRequest(dicom_seg=True))
     seg = pydicom.dcmread(tmp_path / "out" / "dicom" / "representatives.dcm")
     assert len(seg.SegmentSequence) == 4
     assert len(common_representatives(results, 99)) == len(np.unique(results[2].masks, axis=0))

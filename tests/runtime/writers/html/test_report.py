@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 from medseg_runtime.figures import overlay, photo, text
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.output_request import OutputRequest
 from medseg_runtime.result.provenance import Run
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 from medseg_runtime.writers.folder import REPORT, write_result
@@ -36,8 +37,8 @@ def segment(source=SOURCE, samples=SAMPLES, **manifest):
     return toy_segmenter(toy_manifest(**manifest))(source, samples=samples, **where)
 
 
-def saved(folder, *results, index=0, **options):
-    write_result(folder / "out", results, index=index, html=True, run=RUN, **options)
+def saved(folder, *results, index=0, force=False, **asked):
+    write_result(folder / "out", results, OutputRequest(html=True, **asked), index=index, force=force, run=RUN)
     return folder / "out" / REPORT
 
 
