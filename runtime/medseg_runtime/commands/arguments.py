@@ -150,7 +150,7 @@ def check_together(asked: Mapping[str, Any], outputs: OutputRequest, *, slices: 
             "Give a number of --samples.",
         )
     most = asked["max_samples"] if auto else asked["samples"]
-    if representatives not in {None, "all"} and not 1 <= representatives <= most:
+    if isinstance(representatives, int) and not 1 <= representatives <= most:
         raise ParameterError(
             f"--representatives {representatives} of {most} samples is out of range",
             f"Use 1 to {most}, or more --samples.",

@@ -158,7 +158,7 @@ def _record(
     results: Sequence[Segmentation], index: int, asked: OutputRequest, measurements: Sequence[Measurements], run: Run
 ) -> dict[str, Any]:
     """Return the content of result.json, as far as it is known before the files are made."""
-    record = {"run": {"id": run.id, "time_utc": run.time_utc}}
+    record: dict[str, Any] = {"run": {"id": run.id, "time_utc": run.time_utc}}
     record |= summarise(results[index], results if len(results) > 1 else ())
     record["measurements"] = measurement_record(measurements, asked.limits)
     record["warnings"] += [warning for each in measurements for warning in each.warnings]
