@@ -99,10 +99,10 @@ def _row(name: str, record: Record, most: float) -> str:
         " / ".join("–" if value is None else f"{value:.2f}" for value in agreement),
         size,
     )
-    link = f'<th scope="row"><a href="{quote(os.fsencode(name), safe="")}/{REPORT}">{html.escape(printable(name))}</a></th>'
-    text = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
+    link = f'<th role="rowheader" scope="row"><a href="{quote(os.fsencode(name), safe="")}/{REPORT}">{html.escape(printable(name))}</a></th>'
+    text = "".join(f'<td role="cell">{html.escape(str(cell))}</td>' for cell in cells)
     warnings = str(len(record["warnings"])) if record["warnings"] else ""
-    return f"<tr>{link}{text}<td>{_strip(areas, most)}</td><td>{warnings}</td></tr>"
+    return f'<tr role="row">{link}{text}<td role="cell">{_strip(areas, most)}</td><td role="cell">{warnings}</td></tr>'
 
 
 def _strip(areas: list[float], most: float) -> str:

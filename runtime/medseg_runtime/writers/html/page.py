@@ -44,7 +44,7 @@ def page(template: str, title: str, *, style: str, script: str = "", **parts: st
         **parts,
     }
     # One pass, so that a hole in what fills another stays text.
-    return HOLE.sub(lambda hole: filling[hole[1]], source(template)).encode()
+    return HOLE.sub(lambda hole: filling[hole[1]], source(template)).encode(errors="replace")
 
 
 def source(name: str) -> str:

@@ -60,26 +60,35 @@ class Painting {
   }
 }
 
-/** Draw a painting as `view` asks: { sample, least, class_, map, image, outlines, consensus }. See Viewer. line: width of lines. */
-function paint(context, viewport, painting, view, pixelRatio, line = 1) {
-  const { slice } = painting;
+/** Draw what lies under the selection: the image, a map and all outlines, as `view` asks. See Viewer. */
+function paintGround(context, viewport, painting, view, pixelRatio) {
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.fillStyle = css(PAPER);
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
   viewport.apply(context, pixelRatio);
-  if (view.image) paintPictures(context, slice.pictures);
+  if (view.image) paintPictures(context, painting.slice.pictures);
   if (view.map !== "none") paintMap(context, painting, view);
+  if (view.outlines) paintSamples(strokes(context, viewport, painting, pixelRatio), painting, view);
+}
+
+/** Draw the consensus and the selected sample, as `view` asks. line: factor of the width of lines. */
+function paintSelection(context, viewport, painting, view, pixelRatio, line = 1) {
+  const stroke = strokes(context, viewport, painting, pixelRatio, line);
+  if (view.consensus) paintConsensus(stroke, painting, view);
+  if (view.sample !== NO_SAMPLE) paintSample(stroke, painting, view);
+}
+
+/** Return a function that strokes a path of the masks. line: factor of the width of lines. */
+function strokes(context, viewport, { slice }, pixelRatio, line = 1) {
+  viewport.apply(context, pixelRatio);
   const matrix = context.getTransform().translate(slice.box.x, slice.box.y).scale(slice.step, slice.step);
   context.setTransform(1, 0, 0, 1, 0, 0);
-  const stroke = (path, color, width, opacity) => {
+  return (path, color, width, opacity) => {
     const onScreen = new Path2D();
     onScreen.addPath(path, matrix);
     Object.assign(context, { strokeStyle: css(color, opacity), lineWidth: line * width * pixelRatio });
     context.stroke(onScreen);
   };
-  if (view.outlines) paintSamples(stroke, painting, view);
-  if (view.consensus) paintConsensus(stroke, painting, view);
-  if (view.sample !== NO_SAMPLE) paintSample(stroke, painting, view);
 }
 
 function paintPictures(context, pictures) {

@@ -22,6 +22,14 @@ function fillRepresentatives(list, report, { colors, onSelect }) {
       shareBar(share, colors[sample])))));
 }
 
+/** Say what the shares are. That of an empty sample is not how many samples are empty. */
+function representativesNote({ representatives, sizes, samples, slices, slice }) {
+  const over = slices.length > 1 ? `, over all ${slice.toLowerCase()}s` : "";
+  const empty = sizes.filter((size) => size === 0).length;
+  const emptyShown = representatives.some(({ sample }) => sizes[sample] === 0);
+  return `A share is how much of all samples one stands for${over}. ${emptyShown ? `${empty} of ${samples} samples are empty.` : ""}`;
+}
+
 function shareBar(share, color) {
   const bar = element("span", { class: "bar", "aria-hidden": "true" }, element("span"));
   Object.assign(bar.firstChild.style, { width: `${100 * share}%`, background: css(color) });
@@ -39,7 +47,9 @@ function paintRepresentatives(list, viewer) {
     viewport.resize(width, height);
     viewport.fit(viewer.report.near);
     const view = { ...viewer.view, sample: Number(button.dataset.sample), map: "none", image: true, outlines: false, consensus: false };
-    paint(canvas.getContext("2d", { alpha: false }), viewport, viewer.painting, view, viewer.pixelRatio, 0.6);
+    const context = canvas.getContext("2d", { alpha: false });
+    paintGround(context, viewport, viewer.painting, view, viewer.pixelRatio);
+    paintSelection(context, viewport, viewer.painting, view, viewer.pixelRatio, 0.6);
   }
 }
 

@@ -118,15 +118,20 @@ function showReport(report) {
     at("zoom-whole").addEventListener("click", () => viewer.fit({ x: 0, y: 0, ...report.image }));
   }
 
+  function outlinesNote() {
+    return report.samples > MAX_OUTLINES
+      ? `Outlines of the first ${MAX_OUTLINES} of ${report.samples} samples are drawn together. Consensus, maps and numbers are of all.` : "";
+  }
+
   function fill() {
     at("title").textContent = report.title;
     at("summary").textContent = report.summary;
-    at("picture-note").textContent = report.note;
+    at("picture-note").textContent = [report.note, outlinesNote()].filter(Boolean).join(" ");
     at("sample").max = report.samples;
     at("least").max = report.samples;
     at("slice").max = report.slices.length - 1;
     at("slice-name").textContent = report.slice;
-    if (report.slices.length > 1) at("keys").textContent = at("keys").textContent.replace("Wheel, ", "Wheel: slices. Ctrl and wheel, ");
+    if (report.slices.length > 1) at("keys").textContent = at("keys").textContent.replace("the wheel enlarges it", "the wheel turns the slices, Ctrl and wheel enlarge it");
     at("slice-row").hidden = report.slices.length === 1;
     at("class").replaceChildren(...report.classes.map((name) => element("option", {}, name)));
     at("class-row").hidden = report.classes.length === 1;
@@ -139,6 +144,7 @@ function showReport(report) {
       return element("span", { class: "key" }, line, report.classes.length > 1 ? `${name}, bold: consensus` : "Consensus");
     }));
     fillRepresentatives(at("representatives"), report, { colors, onSelect: select });
+    at("representatives-note").textContent = representativesNote(report);
     at("representatives-panel").hidden = report.representatives.length === 0;
     fillLines(at("warnings"), report.warnings);
     at("warnings-panel").hidden = report.warnings.length === 0;

@@ -6,6 +6,7 @@ class Viewer {
   constructor(canvas, report, { onPoint, onStep }) {
     Object.assign(this, { canvas, report, onPoint, onStep });
     this.context = canvas.getContext("2d", { alpha: false });
+    this.ground = new OffscreenCanvas(1, 1).getContext("2d", { alpha: false });
     this.viewport = new Viewport(report.image, report.spacing ? report.spacing[0] / report.spacing[1] : 1);
     this.viewport.home = report.home;
     this.viewport.fit(report.home);
@@ -41,9 +42,27 @@ class Viewer {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
     if (!this.painting) return;
-    paint(this.context, this.viewport, this.painting, this.view, this.pixelRatio);
+    this.drawGround();
+    paintSelection(this.context, this.viewport, this.painting, this.view, this.pixelRatio);
     this.paintScaleBar();
     this.canvas.classList.toggle("moved", this.viewport.scale > 1.01 * this.viewport.scaleFor(this.viewport.home));
+  }
+
+  /** Draw what a slider does not change from a picture that is kept: all outlines take long. */
+  drawGround() {
+    const { context, ground, painting, viewport, view, pixelRatio } = this;
+    const { width, height } = this.canvas;
+    const key = JSON.stringify([
+      width, height, viewport.scale, viewport.x, viewport.y,
+      view.class_, view.map, view.image, view.outlines, view.sample === NO_SAMPLE,
+    ]);
+    if (painting !== this.grounded || key !== this.groundKey) {
+      Object.assign(ground.canvas, { width, height });
+      paintGround(ground, viewport, painting, view, pixelRatio);
+      Object.assign(this, { grounded: painting, groundKey: key });
+    }
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(ground.canvas, 0, 0);
   }
 
   resize() {
@@ -126,8 +145,13 @@ class Viewer {
     this.onPoint(inside ? { x, y, count: this.painting.countAt(x, y, this.view.class_) } : null);
   }
 
-  /** The wheel turns the slices of a series, as in a viewer of DICOM; with Ctrl, and without slices, it enlarges. */
+  /**
+   * The wheel turns the slices of a series, as in a viewer of DICOM; with Ctrl, and without slices, it enlarges.
+   * It scrolls a page that is longer than the window, unless the image has the focus: who reads down the page passes over the image.
+   */
   wheel(event) {
+    const scrolls = document.documentElement.scrollHeight > window.innerHeight;
+    if (scrolls && !event.ctrlKey && document.activeElement !== this.canvas) return;
     if (this.report.slices.length > 1 && !event.ctrlKey) {
       this.onStep(Math.sign(event.deltaY));
     } else {

@@ -52,6 +52,22 @@ def test_nothing_in_it_is_inaccessible(opened, results, width):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("width", [400, 1600])
+def test_screen_readers_find_a_table_at_any_width(opened, results, width):
+    with opened(write_index(results), viewport={"width": width, "height": 900}) as page:
+        assert page.get_by_role("row").count() == 1 + 3
+        assert page.get_by_role("columnheader").count() == 6
+        assert page.get_by_role("rowheader").all_inner_texts() == sorted(["one", HOSTILE, "three"])
+        assert page.get_by_role("cell").count() == 3 * 5
+
+
+def test_a_name_cannot_turn_the_text(results):
+    (results / "one").rename(results / "one\u202egpj.exe")
+    text = write_index(results).read_text(encoding="utf-8")
+    assert "\u202e" not in text
+    assert "one%E2%80%AEgpj.exe/report.html" in text
+
+
 def test_it_is_made_anew_and_the_same(results):
     first = write_index(results).read_bytes()
     assert write_index(results).read_bytes() == first

@@ -228,6 +228,82 @@ def test_empty_samples_and_one_sample(opened, tmp_path):
         assert "at least 1 of 1" in page.locator("#least-value").inner_text()
 
 
+def test_the_share_of_an_empty_sample_is_not_taken_for_how_many_are_empty(opened, tmp_path):
+    result = segment(samples=16)
+    masks = result.masks.copy()
+    masks[:6] = False
+    some_empty = replace(result, kept_masks=masks, areas=masks.sum(axis=(1, 2)),
+                         confidence=masks.mean(axis=0, dtype=np.float32))  # fmt: skip
+    with opened(saved(tmp_path, some_empty, some_empty)) as page:
+        note = page.locator("#representatives-note").inner_text()
+    assert "over all slices" in note
+    assert note.endswith("6 of 16 samples are empty.")
+
+
+def test_of_many_samples_the_page_says_which_are_drawn_together(opened, tmp_path):
+    result = segment(samples=70)
+    with opened(saved(tmp_path, result)) as page:
+        assert "first 64 of 70 samples" in page.locator("#picture-note").inner_text()
+        show_only(page)
+        set_slider(page, "sample", 70)
+        assert_outline(pixels_of(page), result.masks[69])
+
+
+def test_a_slider_does_not_draw_all_outlines_again(opened, tmp_path):
+    with opened(saved(tmp_path, segment())) as page:
+        set_slider(page, "sample", 1)
+        pixels_of(page)
+        page.evaluate("const { stroke } = OffscreenCanvasRenderingContext2D.prototype; window.drawn = 0;"
+                      "OffscreenCanvasRenderingContext2D.prototype.stroke = function (path) { drawn++; stroke.call(this, path); }; 0")  # fmt: skip
+        set_slider(page, "sample", 3)
+        set_slider(page, "least", 5)
+        pixels_of(page)
+        assert page.evaluate("drawn") == 0
+        page.click("#zoom-in")
+        pixels_of(page)
+        assert page.evaluate("drawn") == SAMPLES
+
+
+def test_the_wheel_scrolls_a_long_page_until_the_image_has_the_focus(opened, tmp_path):
+    with opened(saved(tmp_path, segment())) as page:
+        before = pixels_of(page)
+        page.hover("#image")
+        page.mouse.wheel(0, 200)
+        page.wait_for_function("scrollY > 100")
+        np.testing.assert_array_equal(pixels_of(page), before)
+        page.focus("#image")
+        page.mouse.wheel(0, -200)
+        assert (pixels_of(page) != before).any()
+
+
+@pytest.mark.parametrize("name", ["a\ud800b", "a\u2028b", "<!--<script>", "x" * 1000])
+def test_no_name_of_a_class_breaks_the_page(opened, tmp_path, name):
+    with opened(saved(tmp_path, replace(segment(), classes=(name,)))) as page:
+        assert "6 plausible outlines" in page.title()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_nothing_can_be_loaded_into_the_page(browser, tmp_path):
+    with browser.new_page() as page:
+        page.goto(saved(tmp_path, segment()).as_uri())
+        page.evaluate("window.violations = [];"
+                      "addEventListener('securitypolicyviolation', (event) => violations.push(event.blockedURI)); 0")  # fmt: skip
+        assert page.evaluate("fetch('https://example.org').then(() => 'loaded', () => 'refused')") == "refused"
+        assert page.evaluate("new Promise((done) => { const image = new Image();"
+                             "image.onload = () => done('loaded'); image.onerror = () => done('refused');"
+                             "image.src = 'data:image/gif;base64,R0lGODlhAQABAAAAACw='; })") == "refused"  # fmt: skip
+        assert page.evaluate("violations") == ["https://example.org/", "data"]
+
+
+def test_pixels_have_their_true_proportions(opened, tmp_path):
+    result = segment(replace(SOURCE, spacing_mm=(1.5, 0.5)))
+    with opened(saved(tmp_path, result)) as page:
+        show_only(page, "image")
+        drawn = (pixels_of(page).astype(int) - text.PAPER != 0).any(axis=-1)
+    height, width = (np.ptp(np.flatnonzero(drawn[:-60].any(axis=axis))) + 1 for axis in (1, 0))
+    assert abs((height + 60) / width - 3 * SHAPE[0] / SHAPE[1]) < 0.05  # the scale bar is in the last 60 rows
+
+
 def test_mouse_keyboard_and_fingers_move_the_image(opened, tmp_path):
     with opened(saved(tmp_path, segment()), has_touch=True) as page:
         views = [pixels_of(page)]
@@ -245,6 +321,7 @@ def test_mouse_keyboard_and_fingers_move_the_image(opened, tmp_path):
         for button in ("zoom-in", "zoom-out", "zoom-whole", "zoom-fit"):
             page.click(f"#{button}")
         np.testing.assert_array_equal(pixels_of(page), views[0])
+        page.focus("#image")
         page.hover("#image")
         assert changed(page.mouse.wheel, 0, -200)
         page.mouse.down()
