@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 
 from medseg_service.errors import ConfigurationError
@@ -50,3 +51,13 @@ def bound_socket(host: str, port: int) -> socket.socket:
             "Choose another host or port, or end what listens there.",
         ) from error
     return bound
+
+
+def is_direct(host_header: str) -> bool:
+    """Tell whether a Host header is an address or localhost. A browser that was lured by a name of others (DNS rebinding) sends that name."""
+    host = host_header.rpartition(":")[0] if re.search(r":[0-9]*$", host_header) else host_header
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return host.lower() == "localhost"
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +47,12 @@ def server_context(files: ServerTls) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(files.certificate, files.key, password=_no_password)
+        _check_private(files.key)
         if files.client_ca is not None:
             context.load_verify_locations(files.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
+    except ConfigurationError:
+        raise
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise _unusable(error) from error
     return context
@@ -63,11 +67,20 @@ def client_context(files: ClientTls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=files.ca)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if files.certificate is not None:
+        if files.certificate is not None and files.key is not None:
             context.load_cert_chain(files.certificate, files.key, password=_no_password)
+            _check_private(files.key)
+    except ConfigurationError:
+        raise
     except (OSError, ValueError) as error:
         raise _unusable(error) from error
     return context
+
+
+def _check_private(key: Path) -> None:
+    """Refuse a key that everybody on the machine may read or change; a group may, as Debian's ssl-cert does."""
+    if key.stat().st_mode & stat.S_IRWXO:
+        raise ConfigurationError("others may read or change the key of a certificate", "Run `chmod 640` or 600 on it.")
 
 
 def _no_password() -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from medseg_runtime.files.read import read_bytes
 from medseg_runtime.files.typed_json import typed
-from medseg_service.errors import ConfigurationError
+from medseg_service.errors import ConfigurationError, check_all
 
 MAX_BYTES = 1 << 20
 Settings = TypeVar("Settings")
@@ -36,14 +37,19 @@ def read_toml(path: Path, kind: type[Settings]) -> Settings:
 
 def _section(kind: Any, table: dict[str, Any], where: str, folder: Path) -> Any:
     hints = get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            raise _unknown(key, where, list(hints))
     fields = dataclasses.fields(kind)
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    if missing := [name for name in required if name not in table]:
-        raise ConfigurationError(f"{_named(missing[0], where)} is missing", f"Add `{missing[0]} = ...`{_to(where)}.")
-    return kind(**{key: _value(hints[key], value, _named(key, where), folder) for key, value in table.items()})
+    values: dict[str, Any] = {}
+
+    def read(key: str) -> None:
+        if key not in hints:
+            raise _unknown(key, where, list(hints))
+        if key not in table:
+            raise ConfigurationError(f"{_named(key, where)} is missing", f"Add `{key} = ...`{_to(where)}.")
+        values[key] = _value(hints[key], table[key], _named(key, where), folder)
+
+    check_all(partial(read, key) for key in dict.fromkeys([*table, *required]))
+    return kind(**values)
 
 
 def _value(hint: Any, value: Any, where: str, folder: Path) -> Any:

@@ -79,3 +79,18 @@ def test_tls_files_are_checked(certificates, tmp_path):
             server_context(ServerTls(certificate=certificate, key=wrong))
     with pytest.raises(ConfigurationError, match="go together"):
         ClientTls(certificate=certificate)
+
+
+def test_a_key_that_everybody_may_read_is_refused(certificates, tmp_path):
+    certificate, key = certificates("open")
+    copy = tmp_path / "copy.key"
+    copy.write_bytes(key.read_bytes())
+    copy.chmod(0o644)
+    for use in (
+        lambda: server_context(ServerTls(certificate=certificate, key=copy)),
+        lambda: client_context(ClientTls(ca=certificate, certificate=certificate, key=copy)),
+    ):
+        with pytest.raises(ConfigurationError, match=r"others may read.*chmod"):
+            use()
+    copy.chmod(0o640)
+    server_context(ServerTls(certificate=certificate, key=copy))

@@ -34,8 +34,9 @@ def node(
 
     Research software, not a medical device.
     """
+    from medseg_service.node.check import check_config
     from medseg_service.node.config import NodeConfig
-    from medseg_service.node.node import Node, check_config
+    from medseg_service.node.node import Node
     from medseg_service.toml_file import read_toml
 
     os.umask(0o077)  # all that the node writes is of patients

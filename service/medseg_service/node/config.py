@@ -32,7 +32,9 @@ class Dicom:
     associations: int = 16
     """At once; more are rejected."""
     timeout_s: float = 30.0
-    """For which a peer may be silent."""
+    """For which a peer may be silent, or take for one message of the protocol (PDU)."""
+    object_bytes: int = 1 << 29
+    """Larger objects are refused: one is held in memory while it is received."""
 
     def __post_init__(self) -> None:
         _check_port(self.port, "dicom.port")
@@ -48,6 +50,7 @@ class Dicom:
             ) from error
         _check_positive(self.associations, "dicom.associations")
         _check_positive(self.timeout_s, "dicom.timeout_s")
+        _check_positive(self.object_bytes, "dicom.object_bytes")
 
     def networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         """Return the peers as networks."""
@@ -187,8 +190,8 @@ class Limits:
     """A series is complete when nothing of it has come for so long: DICOM has no end of a series."""
     wait_s: float = 900.0
     """A job whose images have not come by then is given up."""
-    attempts: int = 8
-    """Of fetching and sending, and of segmenting after an error that may pass."""
+    attempts: int = 150
+    """Of fetching and sending, and of segmenting after an error that may pass: an archive may be away for a day."""
     backoff_s: float = 2.0
     """Before the second attempt; doubled before each further one, up to 10 minutes."""
     job_s: float = 600.0

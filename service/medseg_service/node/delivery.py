@@ -13,7 +13,7 @@ from pynetdicom import AE
 from medseg_runtime.readers.dicom.guard import silenced
 from medseg_service.errors import RemoteError
 from medseg_service.node.config import Archive, Destination
-from medseg_service.node.dicomweb import DicomWebClient, identity_of
+from medseg_service.node.dicomweb import DUPLICATE, DicomWebClient, identity_of
 from medseg_service.node.sop_classes import EXPLICIT_LITTLE
 from medseg_service.tls import client_context
 
@@ -71,7 +71,7 @@ def _send(archive: Archive, ae_title: str, files: Mapping[str, bytes]) -> None:
                 raise RemoteError(f"the archive takes no {dataset.SOPClassUID.name}", REFUSED) from error
             except RuntimeError as error:  # the association has ended
                 raise RemoteError("the archive ended the association", REFUSED) from error
-            if status is None or not (status == 0 or status in WARNINGS):
+            if status is None or not (status in (0, DUPLICATE) or status in WARNINGS):
                 shown = "nothing" if status is None else f"0x{status:04X}"
                 raise RemoteError(f"the archive answered a C-STORE with {shown}", REFUSED)
     finally:

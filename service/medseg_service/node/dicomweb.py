@@ -21,6 +21,9 @@ DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 AS_STORED = f'multipart/related; type="{DICOM}"; transfer-syntax=*'
 INSTANCE_UID, SERIES_UID = "00080018", "0020000E"
+STORED, FAILED, REFERENCED, REASON = "00081199", "00081198", "00081155", "00081197"
+DUPLICATE = 0x0111
+"""Duplicate SOP Instance (PS3.7, C.5.7): ours is there already, for its UID stands for its content."""
 
 
 class DicomWebClient:
@@ -71,7 +74,7 @@ class DicomWebClient:
         return parts[0]
 
     def store(self, study: str, objects: Mapping[str, bytes]) -> None:
-        """Store objects of one study (STOW-RS, 10.5), and check that the server names each as stored.
+        """Store objects of one study (STOW-RS, 10.5), and check that the server names each as stored, or as known.
 
         objects: SOP Instance UID -> file.
 
@@ -92,7 +95,7 @@ class DicomWebClient:
             },
             content=body + b"--%b--\r\n" % boundary.encode(),
         )
-        stored = _stored(answer)
+        stored = _held(answer)
         if lacking := objects.keys() - stored:
             raise RemoteError(
                 f"the DICOMweb server stored {len(objects) - len(lacking)} of {len(objects)} objects",
@@ -108,17 +111,20 @@ class DicomWebClient:
             ) from None
         if answer.status_code == httpx.codes.NOT_FOUND and method == "GET":
             return httpx.Response(httpx.codes.NO_CONTENT)
-        if not answer.is_success:
+        refused_as_known = method == "POST" and answer.status_code == httpx.codes.CONFLICT
+        if not (answer.is_success or refused_as_known):
             raise RemoteError(
                 f"the DICOMweb server answered {method} with {answer.status_code}", "See what its log says."
             )
         return answer
 
 
-def _stored(answer: httpx.Response) -> set[str]:
-    """Return the instances that a Store Instances Response Module names as stored (PS3.18, I.2)."""
-    items = _json(answer, dict).get("00081199", {}).get("Value", [])
-    return {str(item["00081155"]["Value"][0]) for item in items if "00081155" in item}
+def _held(answer: httpx.Response) -> set[str]:
+    """Return the instances that a Store Instances Response Module names as stored, or as stored before (PS3.18, I.2)."""
+    content = _json(answer, dict)
+    stored, failed = (content.get(tag, {}).get("Value") or [] for tag in (STORED, FAILED))
+    known = [item for item in failed if item.get(REASON, {}).get("Value") == [DUPLICATE]]
+    return {str(item[REFERENCED]["Value"][0]) for item in (*stored, *known) if REFERENCED in item}
 
 
 def _values(answer: httpx.Response, tag: str) -> list[str]:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from medseg_runtime.errors import ParameterError
+from medseg_runtime.readers.dicom.pointing_sr import GIVE_ONE
 from medseg_service.errors import RemoteError
 from medseg_service.node.config import DicomWeb, Limits
 from medseg_service.node.dicomweb import DicomWebClient
@@ -44,6 +45,8 @@ class Gathering:
             ParameterError: it names no instance either.
             RemoteError: the archive failed.
         """
+        if order.fault:
+            raise ParameterError(f"the finding of the SR does not say where: {order.fault}", GIVE_ONE)
         if order.instance is None:
             raise ParameterError(
                 "the SR does not say which series it points into",
@@ -65,8 +68,9 @@ class Gathering:
         """
         here = self.objects.instances(order.study, order.series)
         alone = order.instance is not None and (self.slices == 1 or order.frame is not None)
-        if not alone and here and (left := max(here.values()) + self.limits.idle_s - time.time()) > 0:
-            raise NotYet(min(left, self.limits.idle_s))
+        left = max(here.values(), default=0.0) + self.limits.idle_s - time.time()
+        if not alone and 0 < left <= self.limits.idle_s:  # more is left where the clock was set back
+            raise NotYet(left)
         if self.source is not None:
             here |= self._fetch(self.source, order, set(here), alone=alone)
         if not here or (order.instance is not None and order.instance not in here):

@@ -62,6 +62,8 @@ class Order:
     """Frame of Reference UID of `center_mm`; None for that of the series."""
     trigger: str = ""
     """The SOP Instance UID of the SR that points, and the number of its finding."""
+    fault: str = ""
+    """Why the finding of an SR means no location; the job is then given up at once, so that somebody sees it."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Order:

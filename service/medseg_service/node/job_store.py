@@ -13,6 +13,9 @@ from medseg_service.errors import QueueFullError
 from medseg_service.node.database import Database
 from medseg_service.node.job import ENDED, OPEN, Caller, Job, Order, State
 
+LONGEST_WAIT_S = 600.0
+"""Before another attempt."""
+
 
 class JobStore:
     """The jobs of a node."""
@@ -37,6 +40,8 @@ class JobStore:
         """Do the same in a transaction of the caller's."""
         found = _one(connection, order.id)
         if found is not None and found.state in OPEN:
+            if found.state is State.SENDING and order.origin == "rule":  # an image came that the result lacks
+                connection.execute("UPDATE jobs SET state = ? WHERE id = ?", (State.RECEIVED, found.id))
             return found, False
         if _count(connection, OPEN) >= self._limit:
             raise QueueFullError(f"{self._limit} jobs are open", "Send it again later.")
@@ -58,10 +63,15 @@ class JobStore:
             return _one(connection, job_id)
 
     def next(self, state: State, *, move_to: State | None = None) -> Job | None:
-        """Return the job that has been in a state for longest and may be tried now. move_to: the state it gets at once."""
+        """Return the job that has been in a state for longest and may be tried now. move_to: the state it gets at once.
+
+        One that is to wait for longer than any does was put off before the clock was set back.
+        """
+        now = time.time()
         with self._database.transaction() as connection:
             row = connection.execute(
-                "SELECT * FROM jobs WHERE state = ? AND not_before <= ? ORDER BY changed LIMIT 1", (state, time.time())
+                "SELECT * FROM jobs WHERE state = ? AND not_before NOT BETWEEN ? AND ? ORDER BY changed LIMIT 1",
+                (state, now, now + LONGEST_WAIT_S),
             ).fetchone()
             if row is None:
                 return None
@@ -70,7 +80,7 @@ class JobStore:
             return _one(connection, row["id"])
 
     def move(self, job: Job, state: State, **values: Any) -> None:
-        """Put a job into a state. values: of other columns; going on resets the attempts."""
+        """Put a job into a state, unless it has left its own. values: of other columns; going on resets the attempts."""
         self._update(job, state=state, attempts=0, not_before=0.0, **values)
 
     def put_off(self, job: Job, seconds: float, **values: Any) -> None:
@@ -127,7 +137,10 @@ class JobStore:
                 values[name] = json.dumps(values[name])
         assignments = ", ".join(f"{name} = ?" for name in values)
         with self._database.transaction() as connection:
-            connection.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608 - our own names
+            connection.execute(
+                f"UPDATE jobs SET {assignments} WHERE id = ? AND state = ?",  # noqa: S608 - our own names
+                (*values.values(), job.id, job.state),
+            )
 
 
 def _count(connection: sqlite3.Connection, states: Sequence[State]) -> int:

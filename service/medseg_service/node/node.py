@@ -19,16 +19,14 @@ from threading import Event
 
 from medseg_runtime.errors import OutputError
 from medseg_runtime.files.lock import lock
-from medseg_runtime.model.bundle import Bundle
 from medseg_service.audit_trail import AuditTrail
 from medseg_service.bearer_token import read_token
-from medseg_service.errors import ConfigurationError
 from medseg_service.http_server import HttpServer
 from medseg_service.listening import bound_socket
+from medseg_service.node.check import check_config
 from medseg_service.node.config import NodeConfig
 from medseg_service.node.database import Database
 from medseg_service.node.delivery import deliver, result_files
-from medseg_service.node.dicomweb import DicomWebClient
 from medseg_service.node.endings import Endings
 from medseg_service.node.gathering import POLL_S, Gathering, NotYet
 from medseg_service.node.intake import Intake
@@ -41,42 +39,11 @@ from medseg_service.node.retention import Sweeper
 from medseg_service.node.scp import DicomServer
 from medseg_service.node.stage import Stage
 from medseg_service.node.worker_process import WorkerProcess
-from medseg_service.tls import client_context, server_context
+from medseg_service.tls import server_context
 
 GRACE_S = 30.0
 """For associations and for the jobs under way, when the node is asked to stop."""
 log = logging.getLogger(__name__)
-
-
-def check_config(config: NodeConfig) -> bool:
-    """Check what can be checked of a configuration before anything listens. Return whether the model needs a point.
-
-    Raises:
-        ConfigurationError, BundleError: a file in it cannot be used, or a rule asks what the model cannot do.
-    """
-    model = config.model
-    bundle = Bundle.load(
-        None if model.bundle is None else str(model.bundle),
-        require_signature=None if model.require_signature is None else str(model.require_signature),
-        bundle_sha256=model.bundle_sha256,
-    )
-    needs_point = bundle.manifest.input.geometry == "native"
-    if config.rules and needs_point:
-        raise ConfigurationError(
-            f"the model {bundle.manifest.name} needs a point, and a rule gives none",
-            "Remove [[rules]], and point by an SR or by POST /jobs; or set model.bundle to one that sees whole images.",
-        )
-    for server in (config.dicom.tls, None if config.http is None else config.http.tls):
-        if server is not None:
-            server_context(server)
-    for web in (config.source, config.destination.dicomweb):
-        if web is not None:
-            DicomWebClient(web).close()
-    if config.destination.dicom is not None and config.destination.dicom.tls is not None:
-        client_context(config.destination.dicom.tls)
-    if config.http is not None and config.http.token_file is not None:
-        read_token(config.http.token_file)
-    return needs_point
 
 
 class Node:
@@ -111,9 +78,8 @@ class Node:
             folders=(self.results, letters),
             stopping=self._stopping,
         )
-        self.dicom = DicomServer(
-            config.dicom, Intake(self.objects, self.jobs, config.rules), self.metrics, self._accepted
-        )
+        self.intake = Intake(self.objects, self.jobs, config.rules)
+        self.dicom = DicomServer(config.dicom, self.intake, self.metrics, self._accepted)
         self.http = self._make_http(needs_point=needs_point)
 
     def start(self) -> None:
@@ -159,6 +125,7 @@ class Node:
             jobs=self.jobs,
             metrics=self.metrics,
             token=None if http.token_file is None else read_token(http.token_file),
+            any_host=http.token_file is not None or http.allow_insecure,
             needs_point=needs_point,
             is_ready=lambda: self._ready_workers() > 0,
             accepted=self._accepted,
@@ -215,8 +182,14 @@ class Node:
         self.audit.write("accepted", job.id, caller=asdict(job.caller), origin=job.order.origin)
 
     def _segment(self, worker: WorkerProcess, job: Job) -> None:
-        series = self.objects.path(job.order.study, job.order.series)
-        found = worker.segment(job.order, series, self.results / job.id, self.config.limits.job_s)
+        order = job.order
+        series = self.objects.path(order.study, order.series)
+        before = self.objects.state_of(order.study, order.series, order.instance)
+        found = worker.segment(order, series, self.results / job.id, self.config.limits.job_s)
+        if self.objects.state_of(order.study, order.series, order.instance) != before:
+            log.warning("job %s: its images changed while it ran, and it is done again", job.id)
+            self.jobs.move(job, State.RECEIVED)
+            return
         self.metrics.results.labels("empty").inc(found["empty"])
         self.metrics.results.labels("present").inc(found["images"] - found["empty"])
         for agreement in found["agreement"]:

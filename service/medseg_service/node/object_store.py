@@ -165,13 +165,31 @@ class ObjectStore:
             ).fetchall()
         return dict(rows)
 
-    def series_of(self, study: str, instance: str) -> str | None:
-        """Return the series that an instance came in, if it is here."""
+    def state_of(self, study: str, series: str, instance: str | None) -> dict[str, str]:
+        """Return the instances of a series that are here, or one of them, with their SHA-256."""
         with self._database.transaction() as connection:
-            row = connection.execute(
+            rows = connection.execute(
+                "SELECT instance, sha256 FROM objects WHERE study = ? AND series = ? AND ? IN (instance, '')",
+                (study, series, instance or ""),
+            ).fetchall()
+        return dict(rows)
+
+    def series_of(self, study: str, instance: str) -> str | None:
+        """Return the series that an instance came in, if it is here.
+
+        Raises:
+            ImageError: it is in several.
+        """
+        with self._database.transaction() as connection:
+            rows = connection.execute(
                 "SELECT series FROM objects WHERE study = ? AND instance = ?", (study, instance)
-            ).fetchone()
-        return None if row is None else str(row[0])
+            ).fetchall()
+        if len(rows) > 1:
+            raise ImageError(
+                f"{len(rows)} series of the study hold an image of that SOP Instance UID",
+                "Send an SR whose evidence names the series.",
+            )
+        return str(rows[0][0]) if rows else None
 
     def remove_unused(self, before: float) -> int:
         """Remove the series of which nothing has come since a moment, and that no job names. Return how many."""

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator
 
-from medseg_runtime.errors import ImageError
 from medseg_runtime.readers.dicom.guard import reading
 from medseg_runtime.readers.dicom.parse import parse
-from medseg_runtime.readers.dicom.pointing_sr import ImagePoint, PatientPoint, PointedFinding, read_findings
+from medseg_runtime.readers.dicom.pointing_sr import ImagePoint, PatientPoint, PointedFinding, find_findings
 from medseg_service.node.job import Order
 from medseg_service.node.object_store import ReceivedObject, is_uid
 from medseg_service.node.sop_classes import REPORTS
 
 EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
-log = logging.getLogger(__name__)
 
 
 def orders_of(received: ReceivedObject) -> list[Order]:
-    """Return an order for each finding of a report that has a point; none for an image, or a report without coordinates."""
+    """Return an order for each finding of a report that has coordinates; none for an image, or a report without them.
+
+    Raises:
+        ImageError: it is a report, and damaged.
+    """
     if received.sop_class not in REPORTS:
         return []
-    try:
-        findings = read_findings(received.content)
-    except ImageError:  # it holds no coordinates; that it can be read is known
-        return []
-    evidence = dict(_evidence(received.content))
-    orders = [order for finding in findings if (order := _order(finding, evidence, received)) is not None]
-    if len(orders) < len(findings):
-        log.warning("%d of the %d findings of a report do not say where", len(findings) - len(orders), len(findings))
-    return orders
+    findings = find_findings(received.content)
+    evidence = dict(_evidence(received.content)) if findings else {}
+    return [_order(finding, evidence, received) for finding in findings]
 
 
-def _order(finding: PointedFinding, evidence: dict[str, tuple[str, str]], received: ReceivedObject) -> Order | None:
+def _order(finding: PointedFinding, evidence: dict[str, tuple[str, str]], received: ReceivedObject) -> Order:
     trigger = f"{received.instance}#{finding.number}"
     match finding.point:
         case ImagePoint(instance, frame, x, y) if is_uid(instance):
@@ -58,7 +53,8 @@ def _order(finding: PointedFinding, evidence: dict[str, tuple[str, str]], receiv
                 center_mm=(x, y, z),
                 reference_frame=reference_frame,
             )
-    return None
+    fault = finding.fault or "it refers to an image whose SOP Instance UID is not valid"
+    return Order(origin="sr", trigger=trigger, study=received.study, series="", fault=fault)
 
 
 def _evidence(content: bytes) -> Iterator[tuple[str, tuple[str, str]]]:

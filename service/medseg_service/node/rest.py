@@ -29,6 +29,7 @@ from medseg_runtime.files.typed_json import parse_json, typed
 from medseg_service.bearer_token import is_authorized
 from medseg_service.errors import QueueFullError
 from medseg_service.http_server import LimitedBody
+from medseg_service.listening import is_direct
 from medseg_service.node.failure import place_of
 from medseg_service.node.job import Caller, Job, Order
 from medseg_service.node.job_store import JobStore
@@ -62,6 +63,8 @@ class Api:
     jobs: JobStore
     metrics: Metrics
     token: str | None
+    any_host: bool
+    """Answer to any name of this machine. Without a token that lets a web page in, by a name that it has made lead here."""
     needs_point: bool
     is_ready: Callable[[], bool]
     accepted: Callable[[Job], None]
@@ -82,10 +85,14 @@ class Api:
         """Check the token, and turn errors into answers."""
 
         async def endpoint(request: Request) -> Response:
-
             if self.token is not None and not is_authorized(request.headers.get("authorization"), self.token):
                 return JSONResponse(
                     {"problem": "the bearer token is absent or wrong"}, 401, {"WWW-Authenticate": "Bearer"}
+                )
+            if not (self.any_host or is_direct(request.headers.get("host", ""))):
+                return JSONResponse(
+                    {"problem": "the Host header is a name", "remedy": "Call the node by its address or as localhost."},
+                    421,
                 )
             try:
                 return await run_in_threadpool(answer, request, await request.body())
@@ -139,8 +146,6 @@ def order_of(body: bytes, *, needs_point: bool) -> Order:
     for name in ("study", "series", "instance"):
         if not is_uid(getattr(asked, name) or ("0" if name == "instance" else "")):
             raise ParameterError(f"{name} is not a UID", "Send the UID from the DICOM header.")
-    if not all(map(math.isfinite, (*(asked.point_px or ()), *(asked.point_mm or ())))):
-        raise ParameterError("the point is not of finite numbers", "Send pixels or millimetres.")
     if asked.point_px is not None and asked.point_mm is not None:
         raise ParameterError("there are two points", "Send point_px or point_mm.")
     if not all(map(math.isfinite, (*(asked.point_px or ()), *(asked.point_mm or ())))):

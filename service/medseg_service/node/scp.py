@@ -1,7 +1,7 @@
 """The node as a DICOM service: C-ECHO and C-STORE. An object is on the disk before it is acknowledged.
 
 0x0000   it is kept, or was made by the node itself
-0xA700   out of resources: the disk is full, or there are too many jobs
+0xA700   out of resources: the disk is full, there are too many jobs, or the object is larger than is allowed
 0xA900   the data set is not of the class or the instance that the request names
 0xC000   it cannot be understood: not DICOM, cut short, or without a valid UID
 0x0110   the node failed
@@ -9,20 +9,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import secrets
-import socket
 import time
 from collections.abc import Callable
 from socketserver import BaseServer
 from threading import Thread
-from typing import Any, TypeAlias
+from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made when it is imported
-from pynetdicom.transport import ThreadedAssociationServer
 
 from medseg_runtime.errors import ImageError, OutputError, escaped
 from medseg_service.errors import ConfigurationError, QueueFullError
@@ -33,11 +30,10 @@ from medseg_service.node.job import Caller, Job
 from medseg_service.node.metrics import Metrics
 from medseg_service.node.object_store import parse_object
 from medseg_service.node.sop_classes import SOP_CLASSES, TRANSFER_SYNTAXES
+from medseg_service.node.transport import MAX_PDU, AssociationHandler, Limits, PeerServer, is_too_large
 from medseg_service.tls import server_context
 
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND, FAILED = 0x0000, 0xA700, 0xA900, 0xC000, 0x0110
-MAX_PDU = 1 << 17
-Networks: TypeAlias = list[ipaddress.IPv4Network | ipaddress.IPv6Network]
 log = logging.getLogger(__name__)
 
 
@@ -73,14 +69,23 @@ class DicomServer:
                 (config.host, config.port),
                 ssl_context=None if config.tls is None else server_context(config.tls),
                 evt_handlers=handlers,
-                server_class=_PeersOnly,
+                server_class=PeerServer,
+                request_handler=AssociationHandler,
             )
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {config.host}:{config.port}: {error.strerror}", "Choose another dicom.port."
             ) from error
         self._server: Any = server
-        server.admit(config.networks(), config.timeout_s, self._refused)
+        server.admit(
+            Limits(
+                networks=config.networks(),
+                timeout_s=config.timeout_s,
+                associations=config.associations,
+                object_bytes=config.object_bytes,
+            ),
+            self._refused,
+        )
         self._thread = Thread(target=self._server.serve_forever, args=(0.2,), name="medseg-dicom", daemon=True)
 
     @property
@@ -102,9 +107,9 @@ class DicomServer:
         for association in left:
             association.abort()
 
-    def _refused(self, address: str) -> None:
+    def _refused(self, address: str, reason: str) -> None:
         self._metrics.associations.labels("refused").inc()
-        log.warning("refused a connection of %s, which is not among dicom.peers", escaped(address))
+        log.warning("refused a connection of %s: %s", escaped(address), reason)
 
     def _rejected(self, event: Event) -> None:
         self._metrics.associations.labels("rejected").inc()
@@ -122,6 +127,9 @@ class DicomServer:
         return status
 
     def _status(self, event: Event) -> int:
+        if is_too_large(event):
+            log.warning("refused an object of %s, which is larger than dicom.object_bytes", _peer(event))
+            return OUT_OF_RESOURCES
         try:
             received = parse_object(event.encoded_dataset())
             request: Any = event.request
@@ -138,48 +146,6 @@ class DicomServer:
         for job in jobs:
             self._accepted(job)
         return SUCCESS
-
-
-class _PeersOnly(ThreadedAssociationServer):
-    """Takes connections of some addresses alone. TLS handshakes do not hold up the others."""
-
-    daemon_threads = True
-
-    def admit(self, networks: Networks, timeout_s: float, refused: Callable[[str], None]) -> None:
-        """Say who may connect, how long a handshake may take, and what is called for others."""
-        self._networks, self._timeout_s, self._report = networks, timeout_s, refused
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        assert self.socket is not None
-        connection, address = self.socket.accept()
-        if self.ssl_context is not None:
-            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return connection, address
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        del request
-        address = _unmapped(client_address[0])
-        if any(address in network for network in self._networks):
-            return True
-        self._report(str(address))
-        return False
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        if self.ssl_context is not None:
-            try:
-                request.settimeout(self._timeout_s)
-                request.do_handshake()
-            except OSError as error:  # ssl.SSLError is one
-                log.warning("a TLS handshake failed: %s", getattr(error, "reason", None) or type(error).__name__)
-                self.shutdown_request(request)
-                return
-        super().process_request_thread(request, client_address)
-
-
-def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return an address, an IPv4 one that came by a socket for both as IPv4."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
 
 
 def caller_of(event: Event) -> Caller:

@@ -15,12 +15,11 @@ from medseg_service.node.endings import Endings
 from medseg_service.node.failure import reason_of
 from medseg_service.node.gathering import NotYet
 from medseg_service.node.job import Job, State
-from medseg_service.node.job_store import JobStore
+from medseg_service.node.job_store import LONGEST_WAIT_S, JobStore
 from medseg_service.node.metrics import Metrics
 from medseg_service.node.worker_process import JobFailed, WorkerDied
 
 POLL_S = 0.2
-LONGEST_BACKOFF_S = 600.0
 log = logging.getLogger(__name__)
 
 
@@ -117,6 +116,6 @@ class Stage:
         if permanent or attempts >= self.limits.attempts:
             self.endings.dead(job, reason)
             return
-        seconds = min(self.limits.backoff_s * 2 ** (attempts - 1), LONGEST_BACKOFF_S)
+        seconds = min(self.limits.backoff_s * 2 ** (attempts - 1), LONGEST_WAIT_S)
         log.warning("job %s: attempt %d of %s failed: %s", job.id, attempts, self.name, reason["problem"])
         self.jobs.put_off(job, seconds, state=self.takes, attempts=attempts, reason=reason)

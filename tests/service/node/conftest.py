@@ -4,6 +4,7 @@ import copy
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
@@ -11,11 +12,14 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
+from medseg_service.node.config import Dicom
 from medseg_service.node.database import Database
+from medseg_service.node.intake import Intake
 from medseg_service.node.job import Caller, Order
 from medseg_service.node.job_store import JobStore
 from medseg_service.node.metrics import Metrics
 from medseg_service.node.object_store import ObjectStore
+from medseg_service.node.scp import DicomServer
 from tests.support.dicom_file import encoded
 
 
@@ -83,6 +87,26 @@ def order():
     return lambda number=0: Order(
         origin="rest", study="1.2", series="1.3", instance=f"1.4.{number}", center=(64.0, 60.0)
     )
+
+
+@pytest.fixture
+def serve(database, objects, metrics):
+    """serve(rules=, limit=, free_bytes=, **config) -> a running server, and what it accepted."""
+    running = []
+
+    def start(*, rules=(), limit=5, free_bytes=0, **config):
+        accepted = []
+        store = JobStore(database, limit=limit)
+        kept = ObjectStore(database, objects.folder, free_bytes=free_bytes)
+        config = {"calling_ae_titles": ("PACS",), "port": 0, "timeout_s": 20.0} | config
+        server = DicomServer(Dicom(**config), Intake(kept, store, rules), metrics, accepted.append)
+        server.start()
+        running.append(server)
+        return SimpleNamespace(port=server.port, accepted=accepted, objects=kept, jobs=store, server=server)
+
+    yield start
+    for server in running:
+        server.stop(0.0)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 
 from medseg_service.errors import ConfigurationError
+from medseg_service.node.check import check_config
 from medseg_service.node.config import NodeConfig
-from medseg_service.node.node import check_config
 from medseg_service.toml_file import read_toml
 
 LEAST = {
@@ -55,6 +55,22 @@ def test_what_cannot_be_used_is_refused(tmp_path, sections, message):
     with pytest.raises(Exception, match=message) as caught:
         check_config(read(tmp_path, **{name.replace(".", "__"): text for name, text in sections.items()}))
     assert caught.value.remedy
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    with pytest.raises(ConfigurationError) as caught:
+        read(tmp_path, dicom='calling_ae_titel = ["A"]', model="samples = 0", limits="attempts = 0", retention="x = 1")
+    for problem in (
+        "dicom.calling_ae_titel is not",
+        "calling_ae_titles is missing",
+        "0 samples",
+        "attempts 0",
+        "retention.x",
+    ):
+        assert problem in str(caught.value)
+    config = read(tmp_path, model='bundle = "none"', source='url = "http://x"\ntoken_file = "none"')
+    with pytest.raises(ConfigurationError, match=r"(?s)bundle.*token file"):
+        check_config(config)
 
 
 def rules(tmp_path, text):

@@ -76,3 +76,28 @@ def test_c_store_out(archive, image, as_file):
     wrong = Archive(ae_title="ORTHANC", host="127.0.0.1", port=1, timeout_s=5)
     with pytest.raises(RemoteError, match="cannot be reached"):
         deliver(Destination(dicom=wrong), "MEDSEG", files)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "held"), [(409, 0x0111, True), (202, 0x0111, True), (409, 0xA700, False), (202, 0x0110, False)]
+)
+def test_a_duplicate_has_arrived_and_another_failure_has_not(status, reason, held):
+    failed = {"00081155": {"vr": "UI", "Value": ["1.2.3"]}, "00081197": {"vr": "US", "Value": [reason]}}
+    answer = httpx.Response(status, json={"00081198": {"vr": "SQ", "Value": [failed]}})
+    with DicomWebClient(DicomWeb(url="http://127.0.0.1:1")) as client:
+        client._client = httpx.Client(base_url="http://x", transport=httpx.MockTransport(lambda _: answer))
+        if held:
+            client.store("1.2", {"1.2.3": b""})
+        else:
+            with pytest.raises(RemoteError, match="stored 0 of 1"):
+                client.store("1.2", {"1.2.3": b""})
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_a_refusal_is_an_error(status):
+    with DicomWebClient(DicomWeb(url="http://127.0.0.1:1")) as client:
+        client._client = httpx.Client(
+            base_url="http://x", transport=httpx.MockTransport(lambda _: httpx.Response(status))
+        )
+        with pytest.raises(RemoteError, match=str(status)):
+            client.store("1.2", {"1.2.3": b""})

@@ -12,7 +12,7 @@ import pytest
 from medseg_runtime.errors import OutputError
 from medseg_service.errors import QueueFullError
 from medseg_service.node.database import Database
-from medseg_service.node.job import OPEN, State
+from medseg_service.node.job import OPEN, Order, State
 from medseg_service.node.job_store import JobStore
 
 
@@ -129,3 +129,22 @@ def test_nothing_of_a_header_is_in_the_database(jobs, order, caller, tmp_path):
     jobs.submit(order(), caller)
     kept = json.dumps([path.read_bytes().decode("latin-1") for path in tmp_path.glob("node.sqlite*")])
     assert "CompressedSamples" not in kept
+
+
+def test_a_clock_that_is_set_back_holds_no_job_up(jobs, order, caller, monkeypatch):
+    job, _ = jobs.submit(order(), caller)
+    jobs.put_off(job, 60.0)
+    assert jobs.next(State.RECEIVED) is None
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86400)
+    assert jobs.next(State.RECEIVED).id == job.id
+
+
+def test_a_job_that_was_asked_for_again_is_not_ended_by_its_older_run(jobs, caller):
+    rule = Order(origin="rule", study="1.2", series="1.3")
+    job, _ = jobs.submit(rule, caller)
+    jobs.move(job, State.SENDING)
+    sending = jobs.get(job.id)
+    assert jobs.submit(rule, caller)[0].id == job.id  # another image of the series has come
+    jobs.move(sending, State.DONE)
+    assert jobs.get(job.id).state is State.RECEIVED

@@ -101,3 +101,11 @@ def test_only_series_that_no_job_names_are_removed(objects, jobs, image, as_file
     jobs.forget(jobs.get(job.id))
     assert objects.remove_unused(time.time() + 1) == 1
     assert list(objects.folder.iterdir()) == []
+
+
+def test_an_instance_in_two_series_is_not_guessed(objects, image, as_file):
+    for series in ("1.2.1", "1.2.2"):
+        objects.save(parse_object(as_file(image(SeriesInstanceUID=series))))
+    source = image()
+    with pytest.raises(ImageError, match="2 series"):
+        objects.series_of(source.StudyInstanceUID, source.SOPInstanceUID)

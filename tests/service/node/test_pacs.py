@@ -15,8 +15,9 @@ from PIL import Image
 
 from benchmarks.robustness.node_process import running_node
 from medseg_runtime.readers.image import read_image
+from medseg_service.node.check import check_config
 from medseg_service.node.config import NodeConfig
-from medseg_service.node.node import check_config
+from medseg_service.node.rest import order_of
 from medseg_service.toml_file import read_toml
 from tests.runtime.dicom.structured_reports import by_highdicom
 from tests.support import ohif, orthanc
@@ -137,3 +138,9 @@ def test_the_viewer_draws_the_consensus_where_it_is(pacs, image, as_file, tmp_pa
             drawn, expected = viewer.drawn(), viewer.expected(mask, plane)
             viewer.page.screenshot(path=tmp_path / "viewer.png")
     assert (drawn & expected).sum() / (drawn | expected).sum() > 0.8
+
+
+def test_the_tutorial_names_the_job_that_it_makes():
+    text = (ROOT / "docs" / "tutorials" / "pacs.md").read_text()
+    body = re.search(r"--data '(\{.*?\})'", text, re.DOTALL)[1]
+    assert order_of(body.encode(), needs_point=True).id == re.search(r"/jobs/([0-9a-f]{32})", text)[1]

@@ -1,7 +1,10 @@
 """Reports that point become orders."""
 
+import sys
+
 import pytest
 
+from medseg_runtime.errors import ImageError
 from medseg_service.node.object_store import parse_object
 from medseg_service.node.pointing import orders_of
 from tests.runtime.dicom.structured_reports import by_highdicom, group, report, scoord, scoord3d
@@ -26,7 +29,7 @@ def test_a_point_in_the_patient(image):
     assert (order.center_mm, order.reference_frame) == ((-100.0, -80.0, -77.5), source.FrameOfReferenceUID)
 
 
-def test_every_finding_is_an_order_and_an_unclear_one_is_none(caplog):
+def test_every_finding_is_an_order_and_an_unclear_one_says_why():
     content = report(
         group(scoord("POINT", [1, 2], pointed_image("1.2.3.5000"))),
         group(scoord("POINT", [3, 4], pointed_image("1.2.3.5000", frame=7))),
@@ -34,11 +37,24 @@ def test_every_finding_is_an_order_and_an_unclear_one_is_none(caplog):
         group(scoord3d("POINT", [1, 2, 3], "1.9")),
         **PLACE,
     )
-    first, second, third = orders_of(parse_object(content))
+    first, second, unclear, third = orders_of(parse_object(content))
     assert [first.center, second.center, third.center_mm] == [(1.0, 2.0), (3.0, 4.0), (1.0, 2.0, 3.0)]
     assert [first.frame, second.frame, third.reference_frame] == [None, 7, "1.9"]
     assert {first.study, first.series} == {"1.2.3", ""}  # without evidence the series is looked up by the instance
-    assert "1 of the 4 findings" in caplog.text
+    assert (unclear.fault, unclear.series) == ("no point, closed outline or line of two points", "")
+    assert not first.fault
+
+
+def test_a_report_that_is_nested_too_deeply_is_refused_and_not_taken_for_one_without_points():
+    item = group(scoord("POINT", [1, 2], pointed_image("1.2.3.5000")))
+    for _ in range(400):
+        item = group(item)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(50 * limit)  # to write it
+    content = report(item, **PLACE)
+    sys.setrecursionlimit(limit)
+    with pytest.raises(ImageError, match="damaged"):
+        orders_of(parse_object(content))
 
 
 def test_a_report_without_coordinates_and_an_image_ask_for_nothing(image, as_file):

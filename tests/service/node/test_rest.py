@@ -22,6 +22,7 @@ def serve(jobs, metrics):
             jobs=jobs,
             metrics=metrics,
             token=token,
+            any_host=token is not None,
             needs_point=needs_point,
             is_ready=lambda: ready,
             accepted=accepted.append,
@@ -132,3 +133,34 @@ def test_health_metrics_and_unknown_jobs(serve):
 def test_a_large_body_is_413(serve):
     client, _ = serve()
     assert client.post("/jobs", content=b" " * 70_000).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8180", "127.0.0.1.evil.example", "", "localhost.evil.example"]
+)
+def test_a_page_that_made_its_name_lead_here_gets_nothing(serve, host):
+    client, accepted = serve()
+    for method, path in (("POST", "/jobs"), ("GET", "/metrics"), ("GET", "/jobs/1")):
+        content = {"json": BODY} if method == "POST" else {}
+        assert client.request(method, path, headers={"Host": host}, **content).status_code == 421
+    assert accepted == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8180", "127.0.0.1", "[::1]:8180", "10.1.2.3:1"])
+def test_addresses_and_localhost_are_no_names_of_others(serve, host):
+    assert serve()[0].get("/metrics", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_a_form_of_another_page_starts_no_job(serve, kind):
+    import json
+
+    client, accepted = serve()
+    headers = {"Content-Type": kind, "Origin": "http://evil.example"}
+    assert client.post("/jobs", content=json.dumps(BODY), headers=headers).status_code == 415
+    preflight = client.options(
+        "/jobs", headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    )
+    assert preflight.status_code == 405
+    assert "access-control-allow-origin" not in preflight.headers
+    assert accepted == []

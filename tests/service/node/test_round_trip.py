@@ -1,8 +1,10 @@
 """A whole node between a sender and an Orthanc: each object arrives once, whatever happens to the node."""
 
+import copy
 import hashlib
 import json
 import os
+import shutil
 import signal
 import time
 from contextlib import contextmanager
@@ -12,6 +14,8 @@ import httpx
 import pytest
 
 from benchmarks.robustness.node_process import running_node
+from medseg_runtime.model.bundle import SHIPPED
+from tests.runtime.canary import marked_ct, marks_in
 from tests.runtime.dicom.structured_reports import as_dataset, by_highdicom
 from tests.support import orthanc
 
@@ -30,6 +34,7 @@ calling_ae_titles = ["PACS"]
 port = 0
 [model]
 samples = 4
+{bundle}
 slices = {slices}
 [destination.dicomweb]
 url = "{url}"
@@ -55,8 +60,10 @@ def node(tmp_path, archive):
     pytest.importorskip("onnxruntime")
 
     @contextmanager
-    def run(*, slices=1, more="", job_s=100.0):
-        text = TOML.format(url=archive.dicomweb, slices=slices, more=more, job_s=job_s)
+    def run(*, slices=1, more="", job_s=100.0, bundle=None):
+        text = TOML.format(
+            url=archive.dicomweb, slices=slices, more=more, job_s=job_s, bundle=f'bundle = "{bundle}"' if bundle else ""
+        )
         with running_node(tmp_path, text) as running:
             yield running
 
@@ -206,7 +213,7 @@ def test_a_job_that_kills_its_worker_goes_to_the_dead_letters_and_others_go_on(n
 def test_an_archive_that_is_away_is_tried_again(peer, image, tmp_path):
     with orthanc.running(tmp_path) as late:
         pass  # its port is free now
-    text = TOML.format(url=late.dicomweb, slices=1, more="", job_s=100)
+    text = TOML.format(url=late.dicomweb, slices=1, more="", job_s=100, bundle="")
     folder = tmp_path / "node"
     folder.mkdir()
     with running_node(folder, text) as running:
@@ -215,3 +222,61 @@ def test_an_archive_that_is_away_is_tried_again(peer, image, tmp_path):
         while not (shown(running, job)["attempts"] and shown(running, job)["state"] == "sending"):
             time.sleep(0.1)
         assert shown(running, job)["reason"]["error"] == "RemoteError"
+
+
+@pytest.fixture
+def whole_image_bundle(tmp_path):
+    """The included model, said to see whole images: its masks mean nothing."""
+    bundle = shutil.copytree(SHIPPED, tmp_path / "bundle")
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    manifest["input"] |= {"geometry": "resize", "context": 0}
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    return bundle
+
+
+def test_a_rule_segments_a_series_once_it_is_complete_and_again_with_a_late_slice(
+    node, archive, peer, image, tmp_path, whole_image_bundle
+):
+    def at(z):
+        place = [-158.1, -179.0, -75.7 + 5 * z]
+        return image(SOPInstanceUID=f"1.2.3.{z}", ImagePositionPatient=place, InstanceNumber=z, SliceLocation=z)
+
+    def slices():
+        result = json.loads(next((tmp_path / "state" / "results").rglob("result.json")).read_text())
+        return len(result["input"]["slices_sha256"])
+
+    with node(bundle=whole_image_bundle, more='[[rules]]\nmodality = "CT"') as running:
+        send(peer, running, *map(at, range(3)))
+        job = only_job(tmp_path)
+        assert awaited(running, job)["state"] == "done"
+        assert slices() == 3
+        send(peer, running, at(3))
+        awaited(running, job, "received", "queued", "running", "sending")
+        assert awaited(running, job)["state"] == "done"
+        assert slices() == 4
+        outputs = shown(running, job)["outputs"]
+    assert set(outputs.values()) <= set(held(archive))
+
+
+def test_nothing_of_a_header_is_in_log_audit_metrics_and_answers(node, peer, tmp_path):
+    marked = marked_ct()[0]
+    marked.file_meta.MediaStorageSOPInstanceUID = marked.SOPInstanceUID
+    other = copy.deepcopy(marked)
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    other.Rows = 3  # and so its pixels are not those of an image
+    with node() as running:
+        send(peer, running, marked, other)
+        jobs = [ask(running, each) for each in (marked, other)]
+        states = [awaited(running, job)["state"] for job in jobs]
+        answers = [json.dumps(shown(running, job)) for job in jobs]
+        metrics = httpx.get(f"{running.url}/metrics", timeout=60).text
+        log = running.log.read_text()
+    assert states == ["done", "dead"]
+    texts = {
+        "log": log,
+        "audit.jsonl": (tmp_path / "audit.jsonl").read_text(),
+        "metrics": metrics,
+        "a.json": answers[0],
+        "d.json": answers[1],
+    }
+    assert {name: found for name, text in texts.items() if (found := marks_in(name, text.encode()))} == {}

@@ -3,40 +3,14 @@
 import shutil
 import ssl
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 
-from medseg_service.node.config import Dicom
-from medseg_service.node.intake import Intake
-from medseg_service.node.job_store import JobStore
-from medseg_service.node.object_store import ObjectStore
-from medseg_service.node.scp import DicomServer
 from medseg_service.tls import ServerTls
 from tests.runtime.dicom.structured_reports import as_dataset, by_highdicom
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 CT = "1.2.840.10008.5.1.4.1.1.2"
-
-
-@pytest.fixture
-def serve(database, objects, metrics):
-    """serve(rules=, limit=, free_bytes=, **config) -> a running server, and what it accepted."""
-    running = []
-
-    def start(*, rules=(), limit=5, free_bytes=0, **config):
-        accepted = []
-        store = JobStore(database, limit=limit)
-        kept = ObjectStore(database, objects.folder, free_bytes=free_bytes)
-        config = {"calling_ae_titles": ("PACS",), "port": 0, "timeout_s": 20.0} | config
-        server = DicomServer(Dicom(**config), Intake(kept, store, rules), metrics, accepted.append)
-        server.start()
-        running.append(server)
-        return SimpleNamespace(port=server.port, accepted=accepted, objects=kept, jobs=store, server=server)
-
-    yield start
-    for server in running:
-        server.stop(0.0)
 
 
 def stored(objects):

@@ -107,6 +107,17 @@ def read_findings(source: Readable) -> tuple[PointedFinding, ...]:
     Raises:
         ImageError: it is no SR, is damaged, or holds no coordinates. No content raises anything else.
     """
+    if found := find_findings(source):
+        return found
+    raise ImageError("the SR holds no coordinates", GIVE_ONE)
+
+
+def find_findings(source: Readable) -> tuple[PointedFinding, ...]:
+    """Do the same for a report that may hold no coordinates, and then return nothing.
+
+    Raises:
+        ImageError: it is no SR, or is damaged.
+    """
     content = content_of(source)
     if not is_dicom(content):
         raise ImageError("this is no DICOM file", GIVE_ONE)
@@ -118,8 +129,6 @@ def read_findings(source: Readable) -> tuple[PointedFinding, ...]:
         for group, graphic in _graphics(root, None):
             key = graphic if group is None else group
             groups.setdefault(id(key), (key, []))[1].append(graphic)
-        if not groups:
-            raise ImageError("the SR holds no coordinates", GIVE_ONE)
         return tuple(_finding(number, *each, root) for number, each in enumerate(groups.values(), start=1))
 
 
