@@ -15,6 +15,7 @@ from benchmarks.gpu import page as gpu
 from benchmarks.gpu.report import Report as GpuReport
 from benchmarks.latency import page as latency
 from benchmarks.latency.report import Report as LatencyReport
+from benchmarks.robustness import node_page
 from benchmarks.robustness import page as robustness
 from benchmarks.robustness.fuzz.page import read_report as read_fuzz_report
 from benchmarks.robustness.report import Report as RobustnessReport
@@ -32,6 +33,7 @@ READERS: dict[str, Callable[[Path], Page]] = {
     "growth": lambda path: growth.page(growth.GrowthOfNodules.read(path)),
     "identity": lambda path: identity.page(identity.IdentityOfSamples.read(path)),
     "latency": lambda path: latency.page(LatencyReport.read(path)),
+    "node": lambda path: node_page.page(node_page.NodeKills.read(path)),
     "recipe": lambda path: ablations.page(AblationReport.read(path)),
     "representatives": lambda path: representatives.page(representatives.Comparison.read(path)),
     "robustness": lambda path: robustness.page(RobustnessReport.read(path)),

@@ -1,4 +1,4 @@
-"""Publish a benchmark as three files with one stem: the record (.json), the page (.md) and the plot (.png).
+"""Publish a benchmark as three files with one stem: the record (.json), the page (.md) and, if there is one, the plot (.png).
 
 The stem is KIND_SUBJECT_DATE, for example `accuracy_lidc-nodule_2026-11-26`. Every page states its date, command, machine, data
 and seed.
@@ -69,7 +69,7 @@ class Page:
     warnings: tuple[str, ...] = ()
     """Reasons not to quote the figures."""
     introduction: tuple[str, ...] = ()
-    plot: Plot
+    plot: Plot | None = None
     sections: tuple[Section, ...]
 
     @property
@@ -85,7 +85,7 @@ class Page:
             *(f"> **{warning}**" for warning in self.warnings),
             "\n".join(f"- {name}: {text}" for name, text in self._head().items()),
             *self.introduction,
-            f"![{self.plot.caption}]({self.stem}.png)",
+            *([f"![{self.plot.caption}]({self.stem}.png)"] if self.plot is not None else []),
         ]
         for section in self.sections:
             blocks += [f"## {section.title}", *section.paragraphs]
@@ -103,12 +103,13 @@ class Page:
         }
 
     def render(self, folder: Path) -> Path:
-        """Write page and plot; return the path of the page."""
+        """Write page and plot, if there is one; return the path of the page."""
         path = folder / f"{self.stem}.md"
         path.write_text(self.markdown(), encoding="utf-8")
-        picture = self.plot.paint()
-        picture.savefig(path.with_suffix(".png"), dpi=DPI)
-        plt.close(picture)
+        if self.plot is not None:
+            picture = self.plot.paint()
+            picture.savefig(path.with_suffix(".png"), dpi=DPI)
+            plt.close(picture)
         return path
 
     def write(self, folder: Path) -> Path:

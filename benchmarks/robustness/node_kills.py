@@ -26,6 +26,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 
+from benchmarks.robustness.node_page import FAULTS
 from benchmarks.robustness.node_process import RunningNode, running_node
 from tests.support.orthanc import Orthanc, running
 
@@ -61,12 +62,6 @@ def main() -> None:
         found = kill_often(Path(name), archive, given.kills, given.minutes, random.Random(given.seed))  # noqa: S311 - no secret
     sys.stdout.write(f"{json.dumps(found)}\n")
     sys.exit(any(found[fault] for fault in FAULTS) or not found["jobs"])
-
-
-FAULTS = (
-    "jobs lost", "jobs dead", "jobs with two results", "objects lost after an answer", "objects missing in the archive",
-    "objects that differ in the archive", "objects that nobody made",
-)  # fmt: skip
 
 
 def kill_often(folder: Path, archive: Orthanc, kills: int, minutes: float, chance: random.Random) -> Counter[str]:

@@ -41,7 +41,7 @@ def _check_model(config: NodeConfig) -> bool:
 
 
 def _checks_of_files(config: NodeConfig) -> Iterator[Callable[[], object]]:
-    for server in (config.dicom.tls, None if config.http is None else config.http.tls):
+    for server in (config.dicom.tls, config.http.tls):
         if server is not None:
             yield partial(server_context, server)
     for web in (config.source, config.destination.dicomweb):
@@ -49,7 +49,7 @@ def _checks_of_files(config: NodeConfig) -> Iterator[Callable[[], object]]:
             yield partial(_check_web, web)
     if config.destination.dicom is not None and config.destination.dicom.tls is not None:
         yield partial(client_context, config.destination.dicom.tls)
-    if config.http is not None and config.http.token_file is not None:
+    if config.http.token_file is not None:
         yield partial(read_token, config.http.token_file)
 
 

@@ -53,8 +53,7 @@ def node(
     running.start()
     dicom = settings.dicom
     say(f"{PROGRAM}: DICOM on {dicom.host} port {running.dicom.port} as {dicom.ae_title}", err=True)
-    if running.http is not None:
-        say(f"{PROGRAM}: HTTP on {running.http.url}", err=True)
+    say(f"{PROGRAM}: HTTP on {running.http.url}", err=True)
     stop.wait()
     say(f"{PROGRAM}: stopping", err=True)
     running.stop()

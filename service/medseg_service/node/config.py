@@ -228,7 +228,7 @@ class NodeConfig:
     """Folder of images, jobs and results. It holds data of patients."""
     dicom: Dicom
     destination: Destination
-    http: Http | None = field(default_factory=Http)
+    http: Http = field(default_factory=Http)
     model: Model = field(default_factory=Model)
     source: DicomWeb | None = None
     """Where images are fetched that were not sent."""

@@ -97,15 +97,13 @@ class Node:
         for stage in self._stages:
             stage.start()
         self.dicom.start()
-        if self.http is not None:
-            self.http.start()
+        self.http.start()
 
     def stop(self) -> None:
         """Answer what is in flight, finish the jobs under way or give them back to the queue, and close everything."""
         self._stopping.set()
         self.dicom.stop(GRACE_S)
-        if self.http is not None:
-            self.http.stop()
+        self.http.stop()
         for stage in self._stages:
             if stage.thread is not None:
                 stage.thread.join(GRACE_S)
@@ -117,10 +115,8 @@ class Node:
         self._database.close()
         os.close(self._lock)
 
-    def _make_http(self, *, needs_point: bool) -> HttpServer | None:
+    def _make_http(self, *, needs_point: bool) -> HttpServer:
         http = self.config.http
-        if http is None:
-            return None
         api = Api(
             jobs=self.jobs,
             metrics=self.metrics,
