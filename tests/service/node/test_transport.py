@@ -66,7 +66,7 @@ def test_a_peer_that_stops_in_the_middle_is_not_waited_for(serve, sent):
 def test_a_pdu_that_comes_byte_by_byte_is_not_waited_for(serve):
     node = serve(timeout_s=1.0)
     with connected(node.port) as connection:
-        connection.sendall(struct.pack(">BBL", 1, 0, 200))
+        connection.sendall(struct.pack(">BBL", 1, 0, 60_000))
         deadline = time.monotonic() + 20
         with contextlib.suppress(ConnectionError):
             while time.monotonic() < deadline:
