@@ -145,7 +145,8 @@ class _LimitedProvider(DIMSEServiceProvider):
 
 def is_too_large(event: Event) -> bool:
     """Tell whether the data set of a request was dropped, and forget it."""
-    too_large: set[int | None] = event.assoc.dimse.too_large
+    provider: Any = event.assoc.dimse  # a _LimitedProvider
+    too_large: set[int | None] = provider.too_large
     number = event.request.MessageID
     found = number in too_large
     too_large.discard(number)
