@@ -103,7 +103,7 @@ def _pointed(path: Path, finding: str | None, slices: int, series: int | str | N
 def location_record(location: Location, point_from: Path | None) -> dict[str, Any]:
     """Return what the audit file says of a location: of an SR its hash, and no UID."""
     record = asdict(location)
-    del record["instance"], record["reference_frame"]
+    del record["instance"], record["reference_frame"], record["tracking_uid"]
     if point_from is not None:
         record["point_from_sha256"] = sha256_of(point_from, ParameterError, "Give a DICOM SR.")
     return record

@@ -85,6 +85,9 @@ def _lines(growths: Sequence[Growth]) -> Iterator[str]:
     from medseg_runtime.result.measurement_record import said
 
     for each in growths:
+        if not len(each.ratio):
+            yield f"{each.class_name}: no pair of samples shows it in both results"
+            continue
         yield f"{each.class_name}: {each.size}, median and 5th to 95th percentile of {len(each.ratio)} pairs of samples"
         for title, found in (("before", each.before), ("after", each.after)):
             yield f"  {title:<28}{said(found.present)}"
@@ -119,7 +122,7 @@ def _record(growths: Sequence[Growth], warnings: Sequence[str]) -> dict[str, Any
                     "absent": each.absent,
                 },
                 "growth_percent": each.growth_percent,
-                "share_grown": each.share_grown,
+                "share_grown": rounded(each.share_grown, 6),
                 "days": each.days,
                 "doubling_time_days": {
                     f"of_ratio_p{percent}": rounded(each.doubling_time_days(percent)) for percent in (5, 50, 95)

@@ -12,7 +12,7 @@ from functools import partial
 
 from medseg_runtime.commands.audit import Audit, Entry
 from medseg_runtime.commands.inputs import Job
-from medseg_runtime.figures.overlay import key_figures
+from medseg_runtime.figures.overlay import agreement_figures, key_figures
 from medseg_runtime.files.names import printable
 from medseg_runtime.inference.segmenter import Segmenter
 from medseg_runtime.inference.workers import Outcome, Turns, run_workers
@@ -91,6 +91,7 @@ def _run_job(
             index=target.index,
             force=settings.force,
             measurements=measurements,
+            tracking_uid=settings.location.tracking_uid,
             run=entry.run,
             announce=partial(audit.announce, entry),
         )
@@ -121,6 +122,8 @@ def line_for(job: Job, done: Done, limits: Sequence[Limit], *, as_json: bool) ->
     """Return the line for stdout: the content of result.json, or the key figures and where to look."""
     if as_json:
         return json.dumps(json.loads((job.out / RECORD).read_text(encoding="utf-8")))
-    figures = ", ".join([*key_figures(done.result), *measurement_figures(done.measurements, limits)])
+    in_pixels = done.measurements[0].area.unit == "px"
+    drawn = key_figures(done.result) if in_pixels else agreement_figures(done.result)
+    figures = ", ".join([*drawn, *measurement_figures(done.measurements, limits)])
     shown = REPORT if (job.out / REPORT).exists() else "overlay.png"
     return f"{printable(job.image.name)}: {figures} -> {printable(job.out / shown)}"

@@ -142,16 +142,25 @@ def _render_tiles(pixels: Pixels, segmentation: Segmentation, labels: dict[int, 
 
 
 def key_figures(segmentation: Segmentation) -> list[str]:
-    """Return the key figures as text: number of samples, agreement, and area."""
-    count = segmentation.samples
-    areas = segmentation.areas.reshape(count, -1).sum(axis=1)
-    low, high, empty = int(areas.min()), int(areas.max()), int(np.count_nonzero(areas == 0))
+    """Return the key figures as text: number of samples, agreement, and area in pixels."""
+    low, high = int((areas := _areas(segmentation)).min()), int(areas.max())
+    return [*agreement_figures(segmentation), f"area {low} px" if low == high else f"area {low} to {high} px"]
+
+
+def agreement_figures(segmentation: Segmentation) -> list[str]:
+    """Return number of samples and agreement as text."""
+    count, empty = segmentation.samples, int(np.count_nonzero(_areas(segmentation) == 0))
     settled = {None: "", True: ", settled", False: ", not settled"}[segmentation.settled]
     figures = [_count(count, "sample") + settled + (f", {empty} of them empty" if empty else "")]
     agreement = np.atleast_1d(segmentation.mean_pairwise_iou)
     if np.isfinite(agreement).all():
         figures.append("mean pairwise IoU " + " / ".join(f"{value:.2f}" for value in agreement))
-    return [*figures, f"area {low} px" if low == high else f"area {low} to {high} px"]
+    return figures
+
+
+def _areas(segmentation: Segmentation) -> npt.NDArray[np.int64]:
+    """Return the pixels of each sample in any class, (N,)."""
+    return np.asarray(segmentation.areas.reshape(segmentation.samples, -1).sum(axis=1), np.int64)
 
 
 def with_class_axis(segmentation: Segmentation) -> tuple[Bool, Float32, Bool]:

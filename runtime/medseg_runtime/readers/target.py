@@ -35,6 +35,8 @@ class Location:
     """SOP Instance UID of the image that `center` is in; then x, y says enough in a series too."""
     reference_frame: str | None = None
     """Frame of Reference UID that `center_mm` is in; None for that of the image."""
+    tracking_uid: str | None = None
+    """Tracking UID of the finding at the location, if an SR states one: DICOM objects that are written carry it on."""
 
     def __post_init__(self) -> None:
         if self.center is not None and self.center_mm is not None:

@@ -50,15 +50,15 @@ class Growth:
     """Pairs in which both samples are empty."""
     growth_percent: float
     share_grown: float
-    """Share of the ratios above 1 + growth_percent / 100: the probability that it grew by more."""
+    """Share of the ratios above 1 + growth_percent / 100: the probability that it grew by more. NaN without a ratio, of one class of several."""
     days: float | None
 
     def doubling_time_days(self, percent: float) -> float:
         """Return a percentile, 0 to 100, of the days in which the size doubles: that of a growth faster than `percent` of the pairs show.
 
-        The 50th is of the median ratio. Infinite where the size does not grow; NaN if the days between the results are not known.
+        The 50th is of the median ratio. Infinite where the size does not grow; NaN if the days between the results are not known, or there is no ratio.
         """
-        if self.days is None:
+        if self.days is None or not len(self.ratio):
             return math.nan
         ratio = self.ratio.percentile(percent)
         return self.days * math.log(2.0) / math.log(ratio) if ratio > 1.0 else math.inf
@@ -92,7 +92,7 @@ def compare(
 
     Raises:
         ParameterError: they differ in bundle, samples, seed, sampler, steps or threshold; sizes in pixels; a volume beside an area; a number
-            out of range; or no pair of samples shows the finding twice.
+            out of range; or no pair of samples shows any class twice.
         ImageError: slices that are not parallel, or not in the order of their positions.
     """
     _check_numbers(days, growth_percent)
@@ -104,7 +104,13 @@ def compare(
             "Segment both with the same model, --samples, --seed, --sampler, --steps and --threshold.",
         )
     pairs = zip(first.measurements, second.measurements, strict=True)
-    return tuple(_growth(one, other, days, growth_percent) for one, other in pairs)
+    growths = tuple(_growth(one, other, days, growth_percent) for one, other in pairs)
+    if not any(len(each.ratio) for each in growths):
+        raise ParameterError(
+            f"no pair of samples shows {' or '.join(each.class_name for each in growths)} in both results",
+            "Look at the results: the finding is absent in one of them, or the point is beside it.",
+        )
+    return growths
 
 
 def _check_numbers(days: float | None, growth_percent: float) -> None:
@@ -122,11 +128,6 @@ def _growth(before: Measurements, after: Measurements, days: float | None, growt
     size, one, other = _sizes(before, after)
     there = one.values > 0, other.values > 0
     both = there[0] & there[1]
-    if not both.any():
-        raise ParameterError(
-            f"no pair of samples shows {before.class_name} in both results",
-            "Look at the results: the finding is absent in one of them, or the point is beside it.",
-        )
     ratio = Distribution(other.values[both] / one.values[both], "")
     return Growth(
         class_name=before.class_name,

@@ -54,10 +54,17 @@ def _figures(found: Distribution) -> dict[str, Any]:
 
 
 def measurement_figures(measurements: Sequence[Measurements], limits: Sequence[Limit] = ()) -> Iterator[str]:
-    """Yield the key figures as text: long axis and volume of the samples that are not empty, then the share of all above each limit."""
+    """Yield the key figures as text.
+
+    Over several slices or classes how many samples are not empty. Of those area in mm2, long axis and volume, and of all the share above
+    each limit.
+    """
     for each in measurements:
         name = f"{each.class_name} " if len(measurements) > 1 else ""
-        for title, found in (("long axis", each.long_axis), ("volume", each.volume)):
+        if each.slices > 1 or name:
+            yield f"{name}{f'over {each.slices} slices ' * (each.slices > 1)}in {len(each.area.present)} of {len(each.area)} samples"
+        area = None if each.area.unit == "px" else each.area
+        for title, found in (("area", area), ("long axis", each.long_axis), ("volume", each.volume)):
             if found is not None and len(present := found.present):
                 yield f"{name}{title} {said(present)}"
         for limit in limits:

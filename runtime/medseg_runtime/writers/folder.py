@@ -87,6 +87,7 @@ def write_result(
     index: int = 0,
     force: bool = False,
     measurements: Sequence[Measurements] | None = None,
+    tracking_uid: str | None = None,
     run: Run | None = None,
     announce: Callable[[dict[str, str]], None] | None = None,
 ) -> dict[str, str]:
@@ -97,6 +98,7 @@ def write_result(
     asked: what else to write.
     force: replace an older result; a folder that holds anything else is never touched.
     measurements: of these results together, if they are at hand.
+    tracking_uid: of the finding that an SR points at, if one does; DICOM objects carry it on.
     run: identifies the run in result.json; by default a new one.
     announce: is called with the SHA-256 of each file before the folder appears.
 
@@ -107,7 +109,7 @@ def write_result(
     run = Run() if run is None else run
     check_limits(asked.limits, [each.source for each in results])
     measurements = measure(results) if measurements is None else measurements
-    files = _contents(results, index, asked, measurements, run)
+    files = _contents(results, index, asked, measurements, tracking_uid, run)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     with published(out, RESULT, force=force) as folder:
         _write(folder, files)
@@ -117,7 +119,12 @@ def write_result(
 
 
 def _contents(
-    results: Sequence[Segmentation], index: int, asked: OutputRequest, measurements: Sequence[Measurements], run: Run
+    results: Sequence[Segmentation],
+    index: int,
+    asked: OutputRequest,
+    measurements: Sequence[Measurements],
+    tracking_uid: str | None,
+    run: Run,
 ) -> dict[str, bytes]:
     """Return the content of each file by its name, result.json last."""
     result = results[index]
@@ -135,7 +142,14 @@ def _contents(
         from medseg_runtime.writers.dicom.seg import dicom_objects  # pydicom is slow to import
 
         reported = measurements if asked.sr else None
-        objects = dicom_objects(results, pictures["overlay.png"], index=index, chosen=chosen, measurements=reported)
+        objects = dicom_objects(
+            results,
+            pictures["overlay.png"],
+            index=index,
+            chosen=chosen,
+            measurements=reported,
+            tracking_uid=tracking_uid,
+        )
         files |= {f"dicom/{name}": content for name, content in objects.files.items()}
         record["warnings"] = list(dict.fromkeys([*record["warnings"], *objects.warnings]))
     if asked.rtstruct:

@@ -58,6 +58,24 @@ def test_what_does_not_grow_says_so(compare, tmp_path):
     assert compare(before, after, "--days", 9)[1].splitlines()[-1].endswith("no growth (no growth to no growth)")
 
 
+def test_one_class_of_several_may_be_absent(compare, tmp_path):
+    folders = [tmp_path / "before", tmp_path / "later"]
+    for folder, scale in zip(folders, (1, 2), strict=True):
+        save(folder, scale=scale)
+        record = json.loads((folder / "result.json").read_text())
+        there = record["measurements"][0]
+        absent = {name: {**v, "values": [0] * 4} if isinstance(v, dict) else v for name, v in there.items()}
+        record["measurements"].append({**absent, "class": "cyst", "presence": 0.0})
+        (folder / "result.json").write_text(json.dumps(record))
+    code, out, err = compare(*folders, "--days", 9)
+    assert code == 0
+    assert out.splitlines()[-1] == "cyst: no pair of samples shows it in both results"
+    assert "0 of 4 pairs of samples show cyst in both results" in err
+    code, out, _ = compare(*folders, "--days", 9, "--json")
+    found = json.loads(out)["classes"][1]
+    assert (code, found["share_grown"], found["ratio"]["median"], found["ratio"]["values"]) == (0, None, None, [])
+
+
 def test_warnings_of_both_results_are_repeated(compare, tmp_path):
     before, after = save(tmp_path / "before"), save(tmp_path / "after")
     record = json.loads((after / "result.json").read_text())

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sysconfig
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,18 @@ def test_of_several_findings_one_is_chosen():
         choose(findings, 3).location()
 
 
+@pytest.mark.parametrize(
+    ("stated", "carried"),
+    [("1.2.3.77", "1.2.3.77"), ("", None), ("Doe Jane", None), ("1.2." + 61 * "3", None), ("1.02", None)],
+)
+def test_a_tracking_uid_is_carried_if_it_is_one(stated, carried):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom writes what is no UID, and says so
+        content = sr.report(sr.group(sr.scoord("POINT", [3, 4], sr.image(UID)), uid=stated))
+    finding = only(content)
+    assert finding.location().tracking_uid == carried
+
+
 def test_files_that_do_not_point(sources):
     for content, problem in (
         (sr.report(), "no coordinates"),
@@ -226,7 +239,7 @@ def test_a_report_of_dcmqi_has_no_coordinates(written, tmp_path):
     """Its TID 1411 refers to a segment."""
     pytest.importorskip("dcmqi")
     made = written("CT, tiny")
-    (tmp_path / "seg.dcm").write_bytes(made.objects["segmentation.dcm"])
+    (tmp_path / "seg.dcm").write_bytes(made.objects["consensus.dcm"])
     (tmp_path / "ct.dcm").write_bytes(made.path.read_bytes())
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     measurement = {
@@ -363,9 +376,22 @@ def test_the_command_takes_its_point_from_an_sr(five_slices, infer, tmp_path):
     line = audit.read_text()
     assert '"point_from_sha256"' in line
     assert UID not in line
+    assert "1.2.20" not in line + json.dumps(record)
     code, _, _ = infer(five_slices / "IM2.dcm", "--center", "20,5", "--out", tmp_path / "same")
     assert code == 0
     assert (tmp_path / "same" / "confidence.npy").read_bytes() == (tmp_path / "out" / "confidence.npy").read_bytes()
+
+
+def test_the_command_carries_the_tracking_uid(five_slices, infer, tmp_path):
+    pytest.importorskip("highdicom")
+    (tmp_path / "sr.dcm").write_bytes(several())
+    arguments = (five_slices, "--point-from", tmp_path / "sr.dcm", "--finding", 2, "--sr", "--html")
+    assert infer(*arguments, "--out", tmp_path / "out")[0] == 0
+    report = pydicom.dcmread(tmp_path / "out" / "dicom" / "measurements.dcm")
+    assert "1.2.20" in str(report)
+    readable = [path.read_text() for path in (tmp_path / "out").glob("re*.*")]  # result.json, report.html
+    assert len(readable) == 2
+    assert not any("1.2.20" in text for text in readable)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,11 @@ from medseg_runtime.result.representatives import FEW, Representatives, every_sa
 from medseg_runtime.result.segmentation import common_representatives
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 from medseg_runtime.writers.dicom.colors import consensus_color, sample_color
+from medseg_runtime.writers.dicom.identity import Tracking
 from medseg_runtime.writers.dicom.segments import confidence_segments, consensus_segments, representative_segments
 from medseg_runtime.writers.folder import write_result
+
+TRACKING = [Tracking("MedSegLatDiff nodule", "1.2.3")]
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def test_labels_say_how_many_samples_a_segment_stands_for(segmented):
     ]
     assert segments[0].description == "Sample 07, which stands for 69 % of 16 samples"
     np.testing.assert_array_equal([segment.values[0] for segment in segments], result.masks[[7, 2, 11]])
-    (consensus,), (confidence,) = consensus_segments([result]), confidence_segments([result])
+    (consensus,), (confidence,) = consensus_segments([result], TRACKING), confidence_segments([result])
     assert (consensus.label, confidence.label) == ("nodule, consensus of 16 samples", "nodule, share of 16 samples")
 
 
@@ -112,7 +115,7 @@ def test_a_segment_without_a_pixel_says_so(segmented):
     result.kept_masks[3] = False
     result.consensus[:] = False
     one = Representatives(np.array([3]), np.array([1.0]))
-    (segment,), (consensus,) = representative_segments([result], one), consensus_segments([result])
+    (segment,), (consensus,) = representative_segments([result], one), consensus_segments([result], TRACKING)
     assert segment.label == "nodule, outline 1 of 1 (empty), 100 % of samples"
     assert consensus.label == "nodule, consensus of 16 samples (empty)"
 

@@ -107,7 +107,7 @@ def test_what_a_seg_needs_is_refused_by_name(keyword, vr, value, changed, put, i
     image = image_of(dataset)
     with pytest.raises(OutputError, match=keyword) as caught:
         check_sources([image])
-    assert "leave --dicom-seg and --rtstruct out." in caught.value.remedy.lower()
+    assert "leave --dicom-seg, --rtstruct and --sr out." in caught.value.remedy.lower()
     assert MARKER not in str(caught.value)
 
 

@@ -44,10 +44,10 @@ def _other_peoples_warnings():
         yield
 
 
-def objects_of(results, measurements=None):
+def objects_of(results, measurements=None, **more):
     measurements = measure(results) if measurements is None else measurements
     overlay = render_overlay(results[0].source.pixels, results[0])
-    return seg.dicom_objects(results, overlay, measurements=measurements).files
+    return seg.dicom_objects(results, overlay, measurements=measurements, **more).files
 
 
 def opened(content):
@@ -357,6 +357,57 @@ def test_each_class_has_a_group(sources):
         assert label.startswith(name)
         assert "consensus" in label
     assert len({items(group, "Tracking Unique Identifier")[0].UID for group in groups}) == 2
+
+
+def tracked(content):
+    """Return identifier and UID of each group of a report."""
+    groups = items(opened(content), "Measurement Group")
+    return [
+        (items(each, "Tracking Identifier")[0].TextValue, items(each, "Tracking Unique Identifier")[0].UID)
+        for each in groups
+    ]
+
+
+@pytest.mark.parametrize("classes", [("nodule",), ("cyst", "stone")], ids=len)
+def test_the_segments_of_the_consensus_are_tracked_as_the_groups_are(classes, sources, tmp_path, needs):
+    result = toy_segmenter(toy_manifest(classes=classes))(
+        read_image(sources("CT_small.dcm")), samples=3, center=(64, 64)
+    )
+    for pointed in (None, "1.2.3.77"):
+        objects = objects_of([result], tracking_uid=pointed)
+        segments = opened(objects["consensus.dcm"]).SegmentSequence
+        assert tracked(objects[REPORT]) == [(each.TrackingID, each.TrackingUID) for each in segments]
+        assert "TrackingUID" not in opened(objects["representatives.dcm"]).SegmentSequence[0]
+        for name in ("consensus.dcm", REPORT):
+            (tmp_path / name).write_bytes(objects[name])
+            assert errors_of(needs("dciodvfy", "dicom3tools"), tmp_path / name) == set()
+
+
+def test_the_finding_that_was_pointed_at_is_the_finding_of_the_report(sized):
+    own, pointed = objects_of([sized(9, 10)]), objects_of([sized(9, 10)], tracking_uid="1.2.3.77")
+    assert [uid for _, uid in tracked(pointed[REPORT])] == ["1.2.3.77"]
+    for name in ("consensus.dcm", REPORT):  # other content under one UID would be lost in an archive
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+            assert opened(own[name])[keyword].value != opened(pointed[name])[keyword].value
+    same = set(own) - {"consensus.dcm", REPORT}
+    assert {name: own[name] for name in same} == {name: pointed[name] for name in same}
+
+
+def test_classes_of_one_finding_are_tracked_over_its_studies(sources):
+    segmenter = toy_segmenter(toy_manifest(classes=("cyst", "stone")))
+
+    def uids(**request):
+        result = segmenter(read_image(sources("CT_small.dcm")), samples=3, center=(64, 64), **request)
+        return [uid for _, uid in tracked(objects_of([result], tracking_uid="1.2.3.77")[REPORT])]
+
+    assert uids() == uids(seed=1)
+    assert len({*uids(), "1.2.3.77"}) == 3
+
+
+@pytest.mark.parametrize(("sizes", "said"), [((9, 0, 0), True), ((0, 0), True), ((9, 10, 0), False)])
+def test_an_empty_consensus_is_said(sizes, said, sized):
+    (text, _) = (each.TextValue for each in items(opened(objects_of([sized(*sizes)])[REPORT]), "Comment"))
+    assert ("The consensus is empty." in text) == said
 
 
 def test_equal_input_gives_equal_bytes_and_other_input_other_uids(sources):

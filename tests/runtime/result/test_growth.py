@@ -89,6 +89,18 @@ def test_what_makes_the_ratio_meaningless_is_refused(changes, message):
         compare(finding([8, 8]), finding([8, 8], **changes))
 
 
+def test_one_class_of_several_may_be_absent():
+    there, absent = finding([8, 8]), finding([0, 0])
+    before, after = (
+        replace(there, measurements=(*there.measurements, *other.measurements)) for other in (absent, there)
+    )
+    nodule, other = compare(before, after, days=9)
+    assert nodule.ratio.values.tolist() == [1, 1]
+    assert (len(other.ratio), other.appeared) == (0, 2)
+    assert math.isnan(other.share_grown)
+    assert math.isnan(other.doubling_time_days(50))
+
+
 def test_other_numbers_of_samples_are_refused():
     with pytest.raises(ParameterError, match="differ in samples"):
         compare(finding([8, 8]), finding([8, 8, 8]))

@@ -14,12 +14,14 @@ outline before a line; of lines, such as the two diameters of a lesion, the long
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pydicom
 from pydicom.multival import MultiValue
+from pydicom.uid import RE_VALID_UID
 
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.readers.content import Readable, content_of
@@ -93,10 +95,15 @@ class PointedFinding:
         """
         match self.point:
             case ImagePoint(instance, frame, x, y):
-                return Location(center=(x, y), frame=frame, instance=instance, slices=slices, series=series)
+                place = Location(center=(x, y), frame=frame, instance=instance)
             case PatientPoint(reference_frame, x, y, z):
-                return Location(center_mm=(x, y, z), reference_frame=reference_frame, slices=slices, series=series)
-        raise ParameterError(f"finding {self.number} of the SR does not say where: {self.fault}", GIVE_ONE)
+                place = Location(center_mm=(x, y, z), reference_frame=reference_frame)
+            case None:
+                problem = f"finding {self.number} of the SR does not say where: {self.fault}"
+                raise ParameterError(problem, GIVE_ONE)
+        return replace(
+            place, slices=slices, series=series, tracking_uid=self.tracking_uid if _is_uid(self.tracking_uid) else None
+        )
 
 
 def read_findings(source: Readable) -> tuple[PointedFinding, ...]:
@@ -170,6 +177,11 @@ def _text(group: pydicom.Dataset, code: str, keyword: str) -> str:
         if _is_named(child, code):
             return str(child.get(keyword) or "")
     return ""
+
+
+def _is_uid(text: str) -> bool:
+    """Tell whether a text is a UID (PS3.5, 9.1). `pydicom.uid.UID` prints one that is not in a warning."""
+    return len(text) <= 64 and re.fullmatch(RE_VALID_UID, text) is not None
 
 
 class _Unclear(Exception):  # noqa: N818 - no error: a reason

@@ -72,6 +72,26 @@ def entropy(results: Sequence[Segmentation], headers: Sequence[pydicom.Dataset],
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """Identifies a finding over reports and over time (PS3.16, TID 1501)."""
+
+    identifier: str
+    """At most 64 characters."""
+    uid: str
+
+
+def tracking(decides: Sequence[str], classes: Sequence[str], pointed: str) -> list[Tracking]:
+    """Return how the finding of each class is tracked.
+
+    decides: of `entropy`. pointed: Tracking UID of the finding that was pointed at; empty if there is none. A single class is that finding, and
+    has its UID. Several classes are parts of it, and their UIDs depend on it alone.
+    """
+    made_from = [pointed] if pointed else decides
+    uids = [pointed] if pointed and len(classes) == 1 else [uid(made_from, f"tracking {name}") for name in classes]
+    return [Tracking(f"{MAKER} {name}"[:64], each) for name, each in zip(classes, uids, strict=True)]
+
+
 def sha256_of(array: npt.NDArray[np.generic]) -> str:
     """Return the SHA-256 of an array's values."""
     return hashlib.sha256(array.tobytes()).hexdigest()

@@ -82,24 +82,29 @@ def _rounded(value: float) -> float:
 
 
 def measurement_group(
-    result: Segmentation, measurements: Measurements, images: ReferencedImages, *, segment: int, tracking_uid: str
+    result: Segmentation,
+    measurements: Measurements,
+    images: ReferencedImages,
+    segment: pydicom.Dataset,
+    *,
+    agreed: bool,
 ) -> Any:
     """Return the group of one class.
 
-    segment: number of the consensus in the SEG.
+    segment: of the consensus, in the SEG. agreed: whether it is not empty.
     """
     sr = import_highdicom("a DICOM SR").sr
     name, code = measurements.class_name, finding(measurements.class_name, result.provenance.task)
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(uid=tracking_uid, identifier=f"{MAKER} {name}"),
-        referenced_segment=_referenced_segment(sr, images, segment),
+        tracking_identifier=sr.TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
+        referenced_segment=_referenced_segment(sr, images, segment.SegmentNumber),
         finding_type=sr.CodedConcept(*code.kind),
         finding_category=sr.CodedConcept(*code.category),
         finding_sites=[sr.FindingSite(anatomic_location=sr.CodedConcept(*code.region))] if code.region else None,
         algorithm_id=_algorithm(sr, result),
         measurements=[_measurement(sr, value) for value in values_of(measurements)],
     )
-    group[0].ContentSequence.append(comment(_explanation(measurements)))
+    group[0].ContentSequence.append(comment(_explanation(measurements, agreed=agreed)))
     return group
 
 
@@ -109,11 +114,12 @@ def comment(text: str) -> Any:
     return sr.TextContentItem(name=sr.CodedConcept(*COMMENT), value=text, relationship_type="CONTAINS")
 
 
-def _explanation(measurements: Measurements) -> str:
+def _explanation(measurements: Measurements, *, agreed: bool) -> str:
     samples = len(measurements.area)
     present = f"Statistics over {len(measurements.area.present)} of {samples} samples, those that are not empty"
     parts = [
         f"{present}; Certainty of Finding is their share.",
+        *(["The consensus is empty."] if not agreed else []),
         *(["Area and axes are those of the slice where they are largest."] if measurements.slices > 1 else []),
         *(f"{warning[:1].upper()}{warning[1:]}." for warning in measurements.warnings),
     ]

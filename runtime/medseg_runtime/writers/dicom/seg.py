@@ -41,6 +41,7 @@ from medseg_runtime.writers.dicom.identity import (
     Series,
     entropy,
     parameters,
+    tracking,
     uid,
 )
 from medseg_runtime.writers.dicom.read_back import check_seg
@@ -75,6 +76,7 @@ def dicom_objects(
     index: int = 0,
     chosen: Representatives | None = None,
     measurements: Sequence[Measurements] | None = None,
+    tracking_uid: str | None = None,
 ) -> DicomObjects:
     """Return the DICOM files.
 
@@ -82,6 +84,7 @@ def dicom_objects(
     overlay: (h, w, 3) RGB; index: of the slice that it shows.
     chosen: the samples to write as segments; by default a few that represent all.
     measurements: of all results together, for a report that refers to the consensus; None for no report.
+    tracking_uid: of the finding that an SR points at, if one does; the consensus and the report are of the same finding.
 
     Raises:
         ParameterError: a source is not DICOM, or highdicom is not installed.
@@ -90,7 +93,7 @@ def dicom_objects(
     chosen = common_representatives(results) if chosen is None else chosen
     with writing():
         headers, left_out = prepare([result.source for result in results])
-        writer = _Writer(results, headers)
+        writer = _Writer(results, headers, tracking_uid)
         files = {
             "consensus.dcm": writer.consensus(),
             "representatives.dcm": writer.representatives(chosen),
@@ -120,7 +123,9 @@ def _left_out_notes(keywords: Sequence[str]) -> tuple[str, ...]:
 class _Writer:
     """Makes the SEG objects of one result, with what they have in common."""
 
-    def __init__(self, results: Sequence[Segmentation], headers: Sequence[pydicom.Dataset]) -> None:
+    def __init__(
+        self, results: Sequence[Segmentation], headers: Sequence[pydicom.Dataset], pointed: str | None
+    ) -> None:
         self.highdicom = import_highdicom("a DICOM SEG")
         self.results = results
         self.headers = list(headers)
@@ -128,11 +133,13 @@ class _Writer:
         self.frames = [image.dicom.frame for image in images if image.dicom is not None]
         self.provenance = results[0].provenance
         self.samples = results[0].samples
+        self.pointed = pointed or ""
         self.entropy = entropy(results, headers, (pydicom.__version__, self.highdicom.__version__))
 
     def consensus(self) -> bytes:
         """Return the SEG of the consensus."""
-        return self._binary(CONSENSUS, consensus_segments(self.results), f"at least half of {self.samples} samples")
+        segments = consensus_segments(self.results, tracking(self.entropy, self.results[0].classes, self.pointed))
+        return self._binary(CONSENSUS, segments, f"at least half of {self.samples} samples", self.pointed)
 
     def representatives(self, chosen: Representatives) -> bytes:
         """Return the SEG of the chosen samples. Another choice is another series."""
@@ -208,6 +215,8 @@ class _Writer:
             ),
             anatomic_regions=[self._coded(code.region)] if code.region else None,
             display_color=highdicom.color.CIELabColor.from_rgb(*segment.color),
+            tracking_uid=None if segment.tracking is None else segment.tracking.uid,
+            tracking_id=None if segment.tracking is None else segment.tracking.identifier,
         )
         description.SegmentDescription = segment.description
         return description

@@ -14,6 +14,7 @@ from medseg_runtime.result.representatives import Representatives
 from medseg_runtime.result.segmentation import Segmentation
 from medseg_runtime.writers.dicom.codes import Finding, finding
 from medseg_runtime.writers.dicom.colors import consensus_color, sample_color
+from medseg_runtime.writers.dicom.identity import Tracking
 
 MAX_LABEL = 64
 """Characters of a Segment Label (LO, PS3.5, 6.2)."""
@@ -30,12 +31,14 @@ class Segment:
     color: Color
     values: npt.NDArray[np.bool_] | npt.NDArray[np.float32]
     """(slices, H, W)"""
+    tracking: Tracking | None = None
+    """None for a segment that is one proposal of several."""
 
 
-def consensus_segments(results: Sequence[Segmentation]) -> Iterator[Segment]:
+def consensus_segments(results: Sequence[Segmentation], tracking: Sequence[Tracking]) -> Iterator[Segment]:
     """Yield the consensus of each class."""
     count = results[0].samples
-    for index, name, code in _classes(results):
+    for (index, name, code), tracked in zip(_classes(results), tracking, strict=True):
         values = np.stack([_layer(result.consensus, index, 2) for result in results])
         yield Segment(
             label=_label(name, f"consensus of {count} samples{_if_empty(values)}"),
@@ -43,6 +46,7 @@ def consensus_segments(results: Sequence[Segmentation]) -> Iterator[Segment]:
             finding=code,
             color=consensus_color(index),
             values=values,
+            tracking=tracked,
         )
 
 

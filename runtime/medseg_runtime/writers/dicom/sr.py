@@ -16,6 +16,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
@@ -52,15 +53,10 @@ def measurement_report(
     origins = [each.source.dicom for each in results]
     frames = [origin.frame if origin is not None and origin.frames > 1 else None for origin in origins]
     images = ReferencedImages(seg=seg, headers=headers, frames=frames)
+    marked = np.any([each.consensus.reshape(len(each.classes), -1).any(axis=1) for each in results], axis=0)
     groups = [
-        measurement_group(
-            result,
-            each,
-            images,
-            segment=segment.SegmentNumber,
-            tracking_uid=uid(decides, f"tracking {each.class_name}"),
-        )
-        for each, segment in zip(measurements, seg.SegmentSequence, strict=True)
+        measurement_group(result, each, images, segment, agreed=bool(agreed))
+        for each, segment, agreed in zip(measurements, seg.SegmentSequence, marked, strict=True)
     ]
     report = highdicom.sr.EnhancedSR(
         evidence=[*headers, seg],
