@@ -94,7 +94,7 @@ def measurement_group(
     segment: of the consensus, in the SEG. agreed: whether it is not empty.
     """
     sr = import_highdicom("a DICOM SR").sr
-    name, code = measurements.class_name, finding(measurements.class_name, result.provenance.task)
+    code = finding(measurements.class_name, result.provenance.task)
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
         referenced_segment=_referenced_segment(sr, images, segment.SegmentNumber),
