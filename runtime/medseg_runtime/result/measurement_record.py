@@ -62,7 +62,8 @@ def measurement_figures(measurements: Sequence[Measurements], limits: Sequence[L
     for each in measurements:
         name = f"{each.class_name} " if len(measurements) > 1 else ""
         if each.slices > 1 or name:
-            yield f"{name}{f'over {each.slices} slices ' * (each.slices > 1)}in {len(each.area.present)} of {len(each.area)} samples"
+            over = f"over {each.slices} slices " if each.slices > 1 else ""
+            yield f"{name}{over}in {len(each.area.present)} of {len(each.area)} samples"
         area = None if each.area.unit == "px" else each.area
         for title, found in (("area", area), ("long axis", each.long_axis), ("volume", each.volume)):
             if found is not None and len(present := found.present):

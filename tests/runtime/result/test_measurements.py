@@ -14,6 +14,7 @@ import medseg_runtime
 from medseg_runtime.errors import ImageError, ParameterError
 from medseg_runtime.readers.patient_plane import PatientPlane
 from medseg_runtime.result.distribution import Distribution
+from medseg_runtime.result.measurement_record import measurement_figures
 from medseg_runtime.result.measurements import MeasuredSlice, measured
 from medseg_runtime.testing import toy_manifest, toy_segmenter
 
@@ -210,6 +211,25 @@ def test_a_finding_that_leaves_the_field_is_named():
     whole = replace(one.placement, image_height=seen.height, image_width=seen.width, field=replace(seen, x=0, y=0))
     beyond = np.ones((4, seen.height, seen.width), bool)
     assert not replace(one, kept_masks=beyond, placement=whole).measurements[0].warnings
+
+
+def test_figures_in_words_are_of_the_samples_that_are_not_empty():
+    def said(*, slices, spacing, classes=("nodule",)):
+        masks = np.zeros((4, len(classes), 8, 8), bool)
+        masks[0, 0, 2:4, 2:6] = True
+        uncut = np.zeros((4, len(classes)), bool)
+        planes = [PatientPlane.parse((0, 0, 2.0 * z), (1, 0, 0, 0, 1, 0), (1, 1)) for z in range(slices)]
+        series = [MeasuredSlice(masks=masks, spacing_mm=spacing, plane=plane, cut=uncut) for plane in planes]
+        return list(measurement_figures(measured(series, classes)))
+
+    axis = "long axis 4.12 {unit} (4.12 to 4.12)"
+    assert said(slices=1, spacing=None) == [axis.format(unit="px")]
+    assert said(slices=1, spacing=(1.0, 1.0)) == ["area 8 mm2 (8 to 8)", axis.format(unit="mm")]
+    of_two = said(slices=2, spacing=(1.0, 1.0))
+    assert of_two[:2] == ["over 2 slices in 1 of 4 samples", "area 8 mm2 (8 to 8)"]
+    assert of_two[-1] == "volume 32 mm3 (32 to 32)"
+    classes = said(slices=1, spacing=None, classes=("core", "rim"))
+    assert (classes[0], classes[-1]) == ("core in 1 of 4 samples", "rim in 0 of 4 samples")
 
 
 def test_several_classes_are_measured_each():
