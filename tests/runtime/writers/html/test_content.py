@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from medseg_runtime.figures import overlay, photo, text
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.source import SourceImage
 from medseg_runtime.result.provenance import Run
@@ -101,3 +102,21 @@ def test_a_report_names_no_patient(tmp_path):
     }
     assert str(header.PatientName) in values
     assert [value for value in values if len(value) > 3 and value in content] == []
+
+
+def test_the_scripts_have_the_colors_of_the_figures(opened, tmp_path):
+    with opened(saved(tmp_path, segment())) as page:
+        of_page = page.evaluate("[INFERNO, INFERNO_FROM, SHADES, BY_SIZE, CONSENSUS, PAPER, INK]")
+        ramp = page.evaluate("Array.from({length: 201}, (_, k) => inferno(k / 200))")
+    of_figures = [
+        photo.INFERNO,
+        photo.INFERNO_FROM,
+        photo.SHADES,
+        overlay.BY_SIZE,
+        overlay.CONSENSUS,
+        text.PAPER,
+        text.INK,
+    ]
+    for one, other in zip(of_page, of_figures, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.abs(np.array(ramp) - photo.inferno(np.linspace(0, 1, 201, dtype=np.float32))).max() <= 3
