@@ -11,6 +11,7 @@ from pydicom.data import get_testdata_file
 from medseg_runtime.figures import overlay, photo, text
 from medseg_runtime.readers.image import read_image
 from medseg_runtime.readers.source import SourceImage
+from medseg_runtime.result.output_request import OutputRequest
 from medseg_runtime.result.provenance import Run
 from medseg_runtime.testing import toy_segmenter
 from medseg_runtime.writers.folder import REPORT, write_result
@@ -26,7 +27,7 @@ def segment(source=SOURCE, samples=6):
 
 
 def saved(folder, result):
-    write_result(folder / "out", [result], html=True, run=RUN)
+    write_result(folder / "out", [result], OutputRequest(html=True), run=RUN)
     return folder / "out" / REPORT
 
 
