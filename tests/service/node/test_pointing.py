@@ -1,7 +1,5 @@
 """Reports that point become orders."""
 
-import sys
-
 import pytest
 
 from medseg_runtime.errors import ImageError
@@ -46,13 +44,11 @@ def test_every_finding_is_an_order_and_an_unclear_one_says_why():
 
 
 def test_a_report_that_is_nested_too_deeply_is_refused_and_not_taken_for_one_without_points():
-    item = group(scoord("POINT", [1, 2], pointed_image("1.2.3.5000")))
-    for _ in range(400):
-        item = group(item)
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(50 * limit)  # to write it
-    content = report(item, **PLACE)
-    sys.setrecursionlimit(limit)
+    begin = (
+        b"\x40\x00\x30\xa7SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    )  # ContentSequence, and an item of it
+    end = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    content = report(**PLACE) + 2000 * begin + 2000 * end
     with pytest.raises(ImageError, match="damaged"):
         orders_of(parse_object(content))
 
