@@ -13,8 +13,12 @@ def printable(path: Path | str) -> str:
     return escaped(str(path))
 
 
+LONGEST = 100
+"""Of a folder's name, in characters, which are ASCII here. A file system takes 255 bytes."""
+
+
 def folder_names(classes: tuple[str, ...]) -> list[str]:
     """Return a safe file name for each class, all different."""
-    safe = [re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") for name in classes]
+    safe = [re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:LONGEST].strip("-") for name in classes]
     distinct = len({name.lower() for name in safe}) == len(safe) and all(safe)
     return safe if distinct else [f"{index}-{name}".rstrip("-") for index, name in enumerate(safe)]

@@ -60,6 +60,8 @@ class Order:
     """x, y, z in patient coordinates."""
     reference_frame: str | None = None
     """Frame of Reference UID of `center_mm`; None for that of the series."""
+    tracking_uid: str | None = None
+    """Of the finding that an SR points at; the result carries it on."""
     trigger: str = ""
     """The SOP Instance UID of the SR that points, and the number of its finding."""
     fault: str = ""

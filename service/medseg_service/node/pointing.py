@@ -30,6 +30,7 @@ def orders_of(received: ReceivedObject) -> list[Order]:
 
 def _order(finding: PointedFinding, evidence: dict[str, tuple[str, str]], received: ReceivedObject) -> Order:
     trigger = f"{received.instance}#{finding.number}"
+    tracking_uid = finding.tracking_uid if is_uid(finding.tracking_uid) else None
     match finding.point:
         case ImagePoint(instance, frame, x, y) if is_uid(instance):
             study, series = evidence.get(instance, (received.study, ""))
@@ -41,6 +42,7 @@ def _order(finding: PointedFinding, evidence: dict[str, tuple[str, str]], receiv
                 instance=instance,
                 frame=frame,
                 center=(x, y),
+                tracking_uid=tracking_uid,
             )
         case PatientPoint(reference_frame, x, y, z):
             named = set(evidence.values())
@@ -52,6 +54,7 @@ def _order(finding: PointedFinding, evidence: dict[str, tuple[str, str]], receiv
                 series=series,
                 center_mm=(x, y, z),
                 reference_frame=reference_frame,
+                tracking_uid=tracking_uid,
             )
     fault = finding.fault or "it refers to an image whose SOP Instance UID is not valid"
     return Order(origin="sr", trigger=trigger, study=received.study, series="", fault=fault)

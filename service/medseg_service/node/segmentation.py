@@ -55,7 +55,7 @@ def segment(
         folder = out / str(number) if len(targets) > 1 else out
         images = check_sources(target.images, ASKED)
         results = [segmenter.segment(image, replace(request, center=target.center)) for image in images]
-        hashes = write_result(folder, results, ASKED, index=target.index, force=True)
+        hashes = write_result(folder, results, ASKED, index=target.index, tracking_uid=order.tracking_uid, force=True)
         prefix = f"{number}/" if len(targets) > 1 else ""
         outputs |= {f"{prefix}{name}": sha256 for name, sha256 in hashes.items() if name.startswith("dicom/")}
         found += results

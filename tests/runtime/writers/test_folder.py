@@ -77,6 +77,7 @@ def test_several_classes_have_a_folder_each(tmp_path):
 
 def test_class_names_that_clash_as_files_are_numbered():
     assert folder_names(("a/b", "a b", "?")) == ["0-a-b", "1-a-b", "2"]
+    assert [len(name) for name in folder_names(("x" * 300, "x" * 299 + "y"))] == [102, 102]
 
 
 def test_result_json(tmp_path):

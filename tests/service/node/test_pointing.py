@@ -18,6 +18,7 @@ def test_a_point_in_an_image(image):
     assert (order.study, order.series) == (source.StudyInstanceUID, source.SeriesInstanceUID)
     assert (order.instance, order.center, order.center_mm) == (source.SOPInstanceUID, (60.5, 40.25), None)
     assert order.trigger == "1.2.3.101#1"
+    assert order.tracking_uid == "1.2.3.77"
 
 
 def test_a_point_in_the_patient(image):
@@ -25,6 +26,7 @@ def test_a_point_in_the_patient(image):
     (order,) = orders_of(parse_object(by_highdicom(source, point_mm=(-100.0, -80.0, -77.5))))
     assert (order.series, order.instance) == (source.SeriesInstanceUID, None)
     assert (order.center_mm, order.reference_frame) == ((-100.0, -80.0, -77.5), source.FrameOfReferenceUID)
+    assert order.tracking_uid == "1.2.3.77"
 
 
 def test_every_finding_is_an_order_and_an_unclear_one_says_why():

@@ -98,6 +98,13 @@ def held(archive):
     return sorted(hashlib.sha256(archive.get(f"/instances/{key}/file")).hexdigest() for key in keys)
 
 
+def measurements_in(archive):
+    """The one report of measurements in an archive."""
+    series = json.loads(archive.get("/series?expand"))
+    (report,) = (each for each in series if each["MainDicomTags"]["Modality"] == "SR")
+    return archive.get(f"/instances/{report['Instances'][0]}/file")
+
+
 def only_job(tmp_path):
     (line,) = (line for line in audit(tmp_path) if line["event"] == "accepted")
     return line["run_id"]
@@ -115,6 +122,7 @@ def test_an_image_and_a_report_that_points_become_objects_in_the_archive_once(no
         job = only_job(tmp_path)
         outputs = awaited(running, job)["outputs"]
         assert held(archive) == sorted(outputs.values())
+        assert b"1.2.3.77" in measurements_in(archive)  # the tracking UID of the finding
         send(peer, running, report)
         assert awaited(running, job, "received", "queued", "running", "sending")["outputs"] is None
         assert awaited(running, job)["outputs"] == outputs
