@@ -40,7 +40,7 @@ def test_a_result_follows_the_umask_and_its_dicom_is_not_for_others(tmp_path, ma
     pytest.importorskip("highdicom", reason="highdicom writes the DICOM objects")
     subprocess.run([sys.executable, "-c", WRITE, f"{mask:o}"], cwd=tmp_path, check=True)
     out = tmp_path / "out"
-    assert len(list((out / "dicom").iterdir())) == 3
+    assert len(list((out / "dicom").iterdir())) == 4
     for path in (out, *out.rglob("*")):
         default = 0o777 if path.is_dir() else 0o666
         allowed = default & ~0o027 if "dicom" in path.parts else default

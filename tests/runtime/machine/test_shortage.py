@@ -10,6 +10,7 @@ from medseg_runtime import BackendError
 from medseg_runtime.backends import registry
 from medseg_runtime.backends.registry import check_room, load_backend
 from medseg_runtime.commands import infer as infer_command
+from medseg_runtime.commands import preparation
 from medseg_runtime.machine import shortage as module
 from medseg_runtime.machine.shortage import NO_DESCRIPTORS, NO_MEMORY, NO_THREADS, shortage
 from medseg_runtime.model.bundle import Bundle
@@ -102,7 +103,7 @@ def test_a_command_says_it_in_one_line(run_command, tmp_path, monkeypatch, error
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr(infer_command, "_plan", failing)
+    monkeypatch.setattr(preparation, "plan_jobs", failing)
     code, out, err = run_command(infer_command.main, "medseg-infer", tmp_path / "image.png")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("medseg-infer: error: ")
