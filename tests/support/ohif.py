@@ -6,7 +6,6 @@ variable OHIF_APP names a folder with its `dist` instead.
 
 import functools
 import http.server
-import json
 import os
 import shutil
 import subprocess
@@ -21,29 +20,7 @@ from pathlib import Path
 import pytest
 
 VERSION = "3.12.10"
-CONFIGURATION = {
-    "routerBasename": "/",
-    "showStudyList": True,
-    "investigationalUseDialog": {"option": "never"},
-    "extensions": [],
-    "modes": [],
-    "defaultDataSourceName": "pacs",
-    "dataSources": [
-        {
-            "namespace": "@ohif/extension-default.dataSourcesModule.dicomweb",
-            "sourceName": "pacs",
-            "configuration": {
-                "friendlyName": "The server beside this page",
-                "qidoRoot": "/dicom-web",
-                "wadoRoot": "/dicom-web",
-                "wadoUriRoot": "/dicom-web",
-                "imageRendering": "wadors",
-                "thumbnailRendering": "wadors",
-                "qidoSupportsIncludeField": False,
-            },
-        }
-    ],
-}
+CONFIGURATION = Path(__file__).parents[2] / "examples" / "pacs" / "ohif.js"
 
 
 def application() -> Path:
@@ -89,7 +66,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         if path.startswith("/dicom-web/"):
             self._pass_on()
         elif path == "/app-config.js":
-            self._send(200, "text/javascript", f"window.config = {json.dumps(CONFIGURATION)}".encode())
+            self._send(200, "text/javascript", CONFIGURATION.read_bytes())
         else:
             if not Path(self.translate_path(path)).is_file():
                 self.path = "/index.html"
