@@ -12,6 +12,7 @@ import pydicom
 import pytest
 
 from medseg_runtime.writers.dicom.colors import sample_color
+from tests.runtime.dicom.source_names import NAMES
 from tests.support.orthanc import running
 
 
@@ -30,13 +31,6 @@ def dciodvfy_errors(program, path):
 def pytest_generate_tests(metafunc):
     if "source" in metafunc.fixturenames:
         metafunc.parametrize("source", NAMES)
-
-
-NAMES = (
-    "CT, big endian rescale", "CT, JPEG 2000", "CT, tiny", "MR", "MR, JPEG-LS", "MR, RLE", "MR, overlays",
-    "enhanced CT, frame 1", "enhanced CT, frame 2", "US, RGB", "US, palette", "US, JPEG 2000", "US multi-frame, frame 7",
-    "CR 1", "CR 2", "CR, large", "SC, RGB", "SC, NM", "SC, deflated",
-)  # fmt: skip
 
 
 def test_every_source_is_judged(written):

@@ -33,6 +33,7 @@ from medseg_runtime.writers.dicom.measurement_codes import (
     UNITS,
 )
 from medseg_runtime.writers.dicom.measurement_group import values_of
+from tests.runtime.dicom.source_names import NAMES
 
 REPORT = "measurements.dcm"
 
@@ -72,13 +73,6 @@ def items(parent, name=None, kind=None):
 def pytest_generate_tests(metafunc):
     if "source" in metafunc.fixturenames:
         metafunc.parametrize("source", NAMES)
-
-
-NAMES = (
-    "CT, big endian rescale", "CT, JPEG 2000", "CT, tiny", "MR", "MR, JPEG-LS", "MR, RLE", "MR, overlays",
-    "enhanced CT, frame 1", "enhanced CT, frame 2", "US, RGB", "US, palette", "US, JPEG 2000", "US multi-frame, frame 7",
-    "CR 1", "CR 2", "CR, large", "SC, RGB", "SC, NM", "SC, deflated",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from medseg_runtime import ImageError, Segmenter, read_volume
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.testing import toy_segmenter
+from tests.support.stderr import other_than_a_part
 
 SHAPE = (80, 70, 9)
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, SHAPE).astype(np.int16)
@@ -131,7 +132,7 @@ def test_nifti_of_other_volumes_lies_on_them(name, infer, itk, sitk_image, tmp_p
     pytest.importorskip("nibabel")
     itk.WriteImage(sitk_image, str(tmp_path / name))
     code, _, err = infer(name, "--center", "41,29,4", "--slices", 2, "--samples", 2, "--nifti", "--out", "one")
-    assert code == 0, err
+    assert (code, other_than_a_part(err)) == (0, [])
     written = itk.ReadImage(str(tmp_path / "one/nifti/confidence.nii.gz"))
     assert written.GetSize() == sitk_image.GetSize()
     for corner in product(*((0, size - 1) for size in SHAPE)):

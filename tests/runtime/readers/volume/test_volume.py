@@ -16,6 +16,7 @@ from medseg_runtime import ImageError, ParameterError, Segmenter, read_image, re
 from medseg_runtime.commands import infer as infer_command
 from medseg_runtime.readers.target import Location, read_target
 from medseg_runtime.testing import toy_segmenter
+from tests.support.stderr import other_than_a_part
 
 RNG = np.random.default_rng(0)
 SHAPE = (80, 70, 9)
@@ -277,12 +278,12 @@ def test_nifti_out_lies_on_the_source(order, flips, form, infer, nibabel, itk, t
     code, _, err = infer(
         "scan.nii.gz", "--center", point, "--slices", 3, "--samples", 4, "--nifti", "--out", "by-voxel"
     )
-    assert code == 0, err
+    assert (code, other_than_a_part(err)) == (0, [])
     millimeters = ",".join(map(str, (LPS @ image.affine @ [*voxel, 1])[:3]))
     code, _, err = infer(
         "scan.nii.gz", "--center-mm", millimeters, "--slices", 3, "--samples", 4, "--nifti", "--out", "by-mm"
     )
-    assert code == 0, err
+    assert (code, other_than_a_part(err)) == (0, [])
 
     for name in ("consensus", "confidence", "samples"):
         path = tmp_path / "by-voxel" / "nifti" / f"{name}.nii.gz"
