@@ -49,6 +49,15 @@ def test_compose_names_what_is_there():
     assert f"@ohif/app@{ohif.VERSION}" in services["viewer"]["build"]["dockerfile_inline"]
 
 
+def test_the_viewer_asks_where_the_archive_answers():
+    viewer = json.loads((EXAMPLE / "ohif.js").read_text().removeprefix("window.config = "))
+    (source,) = viewer["dataSources"]
+    assert source["sourceName"] == viewer["defaultDataSourceName"]
+    roots = {source["configuration"][name] for name in ("qidoRoot", "wadoRoot", "wadoUriRoot")}
+    (root,) = roots
+    assert f"location {root}/ {{" in (EXAMPLE / "viewer.conf").read_text()
+
+
 @pytest.fixture
 def pacs(tmp_path):
     """Orthanc and the node with the files of the example, on free ports: (Orthanc, node)."""
